@@ -1,0 +1,29 @@
+"""Hopline: durable workflows as Python DAGs of queued HTTP tasks. This package is what a workflow file imports."""
+
+from hopline.context import Context, context
+from hopline.decorators import Step, Workflow, http, step, workflow
+from hopline.definition import Definition
+from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAfter
+from hopline.markers import secret
+from hopline.policy import Queue, Retry
+from hopline.request import Request
+
+__all__ = [
+    "Context",
+    "Definition",
+    "DefinitionError",
+    "Fail",
+    "Failure",
+    "HoplineError",
+    "Queue",
+    "Request",
+    "Retry",
+    "RetryAfter",
+    "Step",
+    "Workflow",
+    "context",
+    "http",
+    "secret",
+    "step",
+    "workflow",
+]

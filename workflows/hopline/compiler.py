@@ -1,0 +1,98 @@
+"""Compile a workflow: trace its body once, and those of the workflows it starts; check the graphs; make definitions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hopline import source
+from hopline.decorators import Step, Workflow
+from hopline.definition import Definition, Expr
+from hopline.errors import definition_error
+from hopline.graph import cycle_in, graph_of, unused_in
+from hopline.policy import Queue
+from hopline.schema import codec
+from hopline.wiring import BodyTrace
+
+
+def compile_workflow(workflow: Workflow[..., Any]) -> Definition:
+    """Return the definition of *workflow*; raises DefinitionError for the first thing that is wrong in it."""
+    return _Compilation().definition(workflow)
+
+
+class _Compilation:
+    """One call of ``compile``: each workflow in it is traced once, however often it is started."""
+
+    def __init__(self) -> None:
+        self._done: dict[Callable[..., Any], Definition] = {}
+        self._open: list[Workflow[..., Any]] = []
+        self._steps: dict[str, Step[..., Any]] = {}
+        self._queues: dict[str, Queue] = {}
+
+    def definition(self, workflow: Workflow[..., Any]) -> Definition:
+        """Return the definition of *workflow*, made now unless it was made before."""
+        found = self._done.get(workflow.fn)
+        if found is not None:
+            return found
+        self._steps.setdefault(workflow.name, workflow)
+        self._open.append(workflow)
+        trace = BodyTrace(workflow, self._admit)
+        result = trace.run()
+        self._open.pop()
+        _check_graph(trace, result)
+        definition = self._done[workflow.fn] = _assembled(trace, result)
+        return definition
+
+    def _admit(self, parent: BodyTrace, step: Step[..., Any]) -> Definition | None:
+        """Check a step that *parent* is about to call against all others; compile it if it is a workflow."""
+        known = self._steps.setdefault(step.name, step)
+        if known.fn is not step.fn:
+            places = f"{source.of_function(known.fn)} and {source.of_function(step.fn)}"
+            parent.refuse(
+                f"two functions are named {step.name!r}: {places}", "rename one of them; steps are known by their names"
+            )
+        queue = step.policy.queue
+        if isinstance(queue, Queue) and self._queues.setdefault(queue.name, queue).to_json() != queue.to_json():
+            parent.refuse(
+                f"two queues are named {queue.name!r}: {self._queues[queue.name]} and {queue}",
+                "define it once and use that object everywhere",
+            )
+        return self._child(parent, step) if isinstance(step, Workflow) else None
+
+    def _child(self, parent: BodyTrace, workflow: Workflow[..., Any]) -> Definition:
+        open_functions = [one.fn for one in self._open]
+        if workflow.fn in open_functions:
+            ring = [*self._open[open_functions.index(workflow.fn) :], workflow]
+            parent.refuse(
+                f"{workflow.name} starts itself: {' -> '.join(one.name for one in ring)}",
+                "a graph has an end; put the repetition inside a step, or map over a list",
+            )
+        return self.definition(workflow)
+
+
+def _check_graph(trace: BodyTrace, result: Expr) -> None:
+    ring = cycle_in(graph_of(trace.nodes))
+    if ring:
+        raise definition_error(
+            f"the steps {' -> '.join(ring)} wait for each other", "remove one of these orders", trace.places[ring[0]]
+        )
+    for node in unused_in(trace.nodes, result):
+        raise definition_error(
+            f"nothing uses the result of {node.id} in {trace.workflow.name}",
+            "pass it to a step, return it, or order a step with .after(it); a step that is only an effect returns None",
+            trace.places[node.id],
+        )
+
+
+def _assembled(trace: BodyTrace, result: Expr) -> Definition:
+    own = codec(trace.workflow.fn)
+    children: dict[str, Definition] = {}
+    for child in trace.children:
+        children |= {child.digest: child, **child.children}
+    return Definition(
+        name=trace.workflow.name,
+        parameters=own.parameters_schema,
+        nodes=trace.nodes,
+        result=result,
+        result_schema=own.passed_result_schema,
+        queues=tuple(trace.queues[name].to_json() for name in sorted(trace.queues)),
+        children=children,
+    )

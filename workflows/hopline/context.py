@@ -1,0 +1,49 @@
+"""What a running step may ask about its run: ``context()``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+
+from hopline import trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The attempt that is running. The defaults are what a step called as a plain function sees."""
+
+    run_id: str = "local"
+    step: str = "local"
+    """The node id: the name of the step, or ``name_2`` for its second use in the workflow."""
+    item: int | None = None
+    """Which element this is, when the step is mapped."""
+    attempt: int = 1
+    deadline: datetime | None = None
+    """When this attempt is given up, in UTC."""
+    idempotency_key: str = "local/local"
+    """The same over all attempts: send it to services that can refuse to do a thing twice."""
+    callback_url: str | None = None
+    callback_token: str | None = None
+    traceparent: str | None = None
+
+
+_entered: ContextVar[Context | None] = ContextVar("hopline_context", default=None)
+
+
+def context() -> Context:
+    """Return the context of the step that is running; outside the engine, one for local use."""
+    wiring = trace.current.get()
+    if wiring is not None:
+        wiring.refuse("context() in a workflow body", "only a running step has a context; ask for it inside a step")
+    return _entered.get() or Context()
+
+
+@contextmanager
+def entered(value: Context) -> Iterator[None]:
+    """Make *value* what ``context()`` returns, in this thread or task, while the block runs."""
+    token = _entered.set(value)
+    try:
+        yield
+    finally:
+        _entered.reset(token)

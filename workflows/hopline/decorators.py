@@ -1,0 +1,282 @@
+"""``@step``, ``@http`` and ``@workflow``: what they make of a function, and what calling that does.
+
+In a workflow body that is being compiled, a call adds a node to the graph. Everywhere else it runs the function.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import cached_property
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar, cast, overload
+
+from hopline import plain, source, trace
+from hopline.definition import Definition, Kind, canonical
+from hopline.errors import definition_error
+from hopline.policy import Policy, Queue, Retry
+from hopline.request import Request, Verbs
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+A = TypeVar("A")
+R = TypeVar("R")
+
+_SIGNATURE_DIGITS = 16
+
+
+class Step(Generic[P, R]):
+    """A function as a node of workflows; made by ``@step`` and ``@http``, never changed after."""
+
+    fn: Callable[..., Any]
+    """The undecorated function."""
+    name: str
+    kind: Kind
+    policy: Policy
+    upstream: tuple[object, ...]
+    """What ``after`` was given."""
+
+    def __init__(self, fn: Callable[..., Any], kind: Kind, policy: Policy) -> None:
+        self.fn = fn
+        self.kind = kind
+        self.policy = policy
+        self.upstream = ()
+        self._bindable = _checked_signature(fn, kind)
+        self.name = fn.__name__
+        self.__name__ = fn.__name__
+        self.__qualname__ = fn.__qualname__
+        self.__module__ = fn.__module__
+        self.__doc__ = fn.__doc__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """In a workflow body, add a node and return the symbol of its result; elsewhere, run the function."""
+        wiring = trace.current.get()
+        if wiring is not None:
+            return cast("R", wiring.call(self, args, kwargs))
+        return cast("R", plain.run(self, args, kwargs))
+
+    # self is declared as a Callable because only then mypy and pyright both solve the element type from the step.
+    def map(
+        self: Callable[Concatenate[A, Q], R],  # pyright: ignore[reportGeneralTypeIssues]
+        items: Iterable[A],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> list[R]:
+        """Return the results of this step for each of *items*, in order; the other arguments are the same for all.
+
+        Elements run in parallel. Mapping over the result of another ``map`` starts each element as soon as its own
+        predecessor is done; every other use of such a result waits for the whole list.
+        """
+        this = cast("Step[..., R]", self)
+        wiring = trace.current.get()
+        if wiring is not None:
+            return cast("list[R]", wiring.map(this, items, args, kwargs))
+        return [cast("R", plain.run(this, (item, *args), kwargs)) for item in items]
+
+    def after(self, *results: object) -> Self:
+        """Return this step, to be started only when the steps that gave *results* have ended well.
+
+        For order without data; what is passed as an argument is waited for anyway.
+        """
+        copy = self._copied(self.policy)
+        copy.upstream = (*self.upstream, *results)
+        return copy
+
+    def using(
+        self,
+        *,
+        retry: Retry | None = None,
+        timeout: str | None = None,
+        deadline: str | None = None,
+        queue: Queue | str | None = None,
+        max_parallel: int | None = None,
+    ) -> Self:
+        """Return this step with the given parts of its policy replaced."""
+        other = Policy(retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel)
+        return self._copied(self.policy.overridden_by(other))
+
+    @cached_property
+    def signature(self) -> str:
+        """Hash of name, parameters and result, 16 hex digits: a worker serves the steps whose signatures it has.
+
+        Raises DefinitionError for a type that has no JSON schema.
+        """
+        from hopline import schema  # imports pydantic, which authoring alone does not need
+
+        own = [self.name, schema.parameters_schema(self.fn), schema.result_schema(self.fn)]
+        return hashlib.sha256(canonical(own)).hexdigest()[:_SIGNATURE_DIGITS]
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the function, in order."""
+        return self._bindable.parameters
+
+    @property
+    def parameter_list(self) -> str:
+        """The parameters as they are written, for messages."""
+        bare = [parameter.replace(default=inspect.Parameter.empty) for parameter in self.parameters.values()]
+        return str(self._bindable.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by name, defaults included. Raises TypeError as the call would."""
+        bound = self._bindable.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _copied(self, policy: Policy) -> Self:
+        copy = type(self)(self.fn, self.kind, policy)
+        copy.upstream = self.upstream
+        return copy
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} step {self.name}>"
+
+
+class Workflow(Step[P, R]):
+    """A function that wires steps; made by ``@workflow``. In the body of another workflow it is a step as well."""
+
+    def compile(self) -> Definition:
+        """Trace the body once and return the definition. Raises DefinitionError for whatever is wrong in it."""
+        from hopline.compiler import compile_workflow  # imports pydantic and networkx
+
+        return compile_workflow(self)
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name}>"
+
+
+class StepDecorator:
+    """``@step(...)`` with its policy, waiting for the function."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
+    def __call__(self, fn: Callable[..., Any], /) -> Step[..., Any]:
+        """Return the step that *fn* becomes."""
+        return Step(fn, "python", self._policy)
+
+
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(fn: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    retry: Retry | None = None,
+    timeout: str | None = None,
+    deadline: str | None = None,
+    queue: Queue | str | None = None,
+    max_parallel: int | None = None,
+) -> StepDecorator: ...
+def step(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    retry: Retry | None = None,
+    timeout: str | None = None,
+    deadline: str | None = None,
+    queue: Queue | str | None = None,
+    max_parallel: int | None = None,
+) -> Step[..., Any] | StepDecorator:
+    """Make a function, sync or async, a step that a worker runs: ``@step`` or ``@step(retry=Retry(3), timeout="2m")``.
+
+    ``timeout`` is for each attempt, ``deadline`` for all together, ``max_parallel`` for the elements of one ``map``.
+    """
+    decorator = StepDecorator(
+        Policy(retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel)
+    )
+    return decorator if fn is None else decorator(fn)
+
+
+class HttpDecorator:
+    """``@http(...)`` with its policy, waiting for the function."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def __call__(self, fn: Callable[P, Request[R]], /) -> Step[P, R]:
+        """Return the step that *fn* becomes."""
+        return Step(fn, "http", self._policy)
+
+
+class Http(Verbs):
+    """``http``: as a decorator, a step that is one HTTP request; its methods make the request."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Request[R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(
+        self,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: str | None = None,
+        deadline: str | None = None,
+        queue: Queue | str | None = None,
+        max_parallel: int | None = None,
+    ) -> HttpDecorator: ...
+    def __call__(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: str | None = None,
+        deadline: str | None = None,
+        queue: Queue | str | None = None,
+        max_parallel: int | None = None,
+    ) -> Step[..., Any] | HttpDecorator:
+        """Make a function that returns a request a step that sends it. The engine sends it; no worker is needed.
+
+        The function runs when the workflow is compiled, on symbols: it puts its arguments in texts, dicts and lists.
+        """
+        decorator = HttpDecorator(
+            Policy(retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel)
+        )
+        return decorator if fn is None else decorator(fn)
+
+
+http = Http()
+
+
+def workflow(fn: Callable[P, R], /) -> Workflow[P, R]:
+    """Make a function that wires steps a workflow. Its body runs once for each compilation, never in a run.
+
+    Parameters and return type are annotated; parameters may have defaults.
+    """
+    return Workflow(fn, "workflow", Policy())
+
+
+def _checked_signature(fn: Callable[..., Any], kind: Kind) -> inspect.Signature:
+    """Return the signature of *fn* if it can be a step: a named function whose arguments can be given by name."""
+    if not inspect.isfunction(fn):
+        raise definition_error(f"@{_WORD[kind]} is put on {fn!r}", "put it on a function defined with def")
+    if fn.__name__ == "<lambda>":
+        raise definition_error("a lambda cannot be a step", "define it with def; steps are known by their names")
+    if not fn.__name__.isascii():
+        _refuse_function(fn, "has a name that HTTP headers cannot carry", "use ASCII letters, digits and _ in its name")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        _refuse_function(fn, "is a generator", "return a list instead of yielding")
+    if kind != "python" and inspect.iscoroutinefunction(fn):
+        _refuse_function(fn, "is async, but it only describes", "write def; only @step functions may be async")
+    signature = inspect.signature(fn)
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            _refuse_function(fn, f"takes {parameter}", "name every parameter; take a list or a dict for many values")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            _refuse_function(
+                fn, f"has the positional-only parameter {parameter.name!r}", "remove the / from its parameters"
+            )
+    return signature
+
+
+_WORD = {"python": "step", "http": "http", "workflow": "workflow"}
+
+
+def _refuse_function(fn: Callable[..., Any], problem: str, hint: str) -> NoReturn:
+    raise definition_error(f"{fn.__name__}() {problem}", hint, source.of_function(fn))

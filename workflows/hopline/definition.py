@@ -1,0 +1,147 @@
+"""Definition: a compiled workflow as data. Its canonical JSON is what is stored; the hash of that is its version.
+
+Only what changes the behaviour of a run enters: the graph, policies, schemas and signatures of steps. Files, lines,
+docstrings, comments, dates and the process that compiled do not.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+FORMAT = 1
+
+Kind = Literal["python", "http", "workflow"]
+Json = Any
+Expr = Any
+"""JSON, with objects of one ``$`` key where values of the run go; see ``expressions``."""
+
+
+# A backslash that is itself escaped does not escape the u.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def canonical(value: Json) -> bytes:
+    """Return the one spelling of a JSON value; raises ValueError for what cannot be stored as JSON.
+
+    >>> canonical({"b": 1, "a": [True, "ä"]}).decode()
+    '{"a":[true,"ä"],"b":1}'
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    data = text.encode()
+    if holds_nul(data):
+        raise ValueError("text with a NUL character cannot be stored")
+    return data
+
+
+def holds_nul(data: bytes) -> bool:
+    """Return whether a text in the JSON *data* has a NUL character, which JSON can say but databases cannot hold."""
+    return b"\\u0000" in data and _NUL.search(data) is not None
+
+
+def digest_of(value: Json) -> str:
+    """Return the SHA-256 of the canonical JSON of *value*, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def references(expr: Expr) -> Iterator[str]:
+    """Yield the node id, ``$input`` or ``$item`` of every reference in *expr*."""
+    if isinstance(expr, Mapping):
+        if "$literal" in expr:
+            return
+        if "$ref" in expr:
+            yield expr["$ref"]
+            return
+        for value in expr.values():
+            yield from references(value)
+    elif isinstance(expr, list):
+        for value in expr:
+            yield from references(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One call of a step in a workflow."""
+
+    id: str
+    kind: Kind
+    step: str
+    signature: str
+    inputs: Mapping[str, Expr]
+    request: Mapping[str, Any] | None = None
+    workflow: Mapping[str, str] | None = None
+    over: str | None = None
+    """The parameter that takes one element of ``inputs[over]`` each, when the step is mapped."""
+    after: tuple[str, ...] = ()
+    result: Json
+    """JSON schema of one result; a mapped node gives a list of them."""
+    policy: Mapping[str, Any]
+
+    def upstream(self) -> list[str]:
+        """Return the ids of the nodes that must have ended before this one, sorted."""
+        named = {*references(dict(self.inputs)), *references(dict(self.request or {})), *self.after}
+        return sorted(name for name in named if not name.startswith("$"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the node as it stands in a definition."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "step": self.step,
+            "signature": self.signature,
+            "inputs": dict(self.inputs),
+            "request": None if self.request is None else dict(self.request),
+            "workflow": None if self.workflow is None else dict(self.workflow),
+            "over": self.over,
+            "after": list(self.after),
+            "result": self.result,
+            "policy": dict(self.policy),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """A compiled workflow. Not slotted, because digest and graph are computed once, on use."""
+
+    name: str
+    parameters: Json
+    nodes: Mapping[str, Node]
+    result: Expr
+    result_schema: Json
+    queues: tuple[Mapping[str, Any], ...] = ()
+    children: "Mapping[str, Definition]" = field(default_factory=dict, compare=False, repr=False)
+    """The definitions of all workflows that this one starts, and that those start, by digest."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the definition as it is stored."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "parameters": self.parameters,
+            "nodes": [self.nodes[node_id].to_json() for node_id in sorted(self.nodes)],
+            "result": self.result,
+            "result_schema": self.result_schema,
+            "queues": [dict(queue) for queue in self.queues],
+        }
+
+    def canonical(self) -> bytes:
+        """Return the canonical JSON that the digest is taken of."""
+        return canonical(self.to_json())
+
+    @cached_property
+    def digest(self) -> str:
+        """The version of the workflow: SHA-256 of its canonical JSON, in hex."""
+        return digest_of(self.to_json())
+
+    @cached_property
+    def graph(self) -> "nx.DiGraph[str]":
+        """The nodes, with an edge from each to those that wait for it."""
+        from hopline.graph import graph_of  # networkx takes half a second to import
+
+        return graph_of(self.nodes)

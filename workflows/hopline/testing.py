@@ -1,0 +1,52 @@
+"""Test workflows as plain functions: ``stub`` says what a step answers, no engine and no network needed.
+
+with stub(list_shops, [shop]), stub(publish, calls=lambda report: Published(url="u")) as sent:
+    assert daily_sales(DAY) == Published(url="u")
+assert sent.calls == [{"report": report}]
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from hopline import plain
+from hopline.decorators import Step
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Stub(Generic[R]):
+    """Stands in for a step while a test runs."""
+
+    def __init__(self, answer: Callable[..., R]) -> None:
+        self._answer = answer
+        self.calls: list[dict[str, Any]] = []
+        """The arguments of each call by name, defaults included; one for each element of a ``map``."""
+
+    def answer(self, arguments: dict[str, Any]) -> R:
+        """Note the call and return the answer to it."""
+        self.calls.append(arguments)
+        return self._answer(**arguments)
+
+
+@overload
+def stub(step: Step[P, R], value: R) -> AbstractContextManager[Stub[R]]: ...
+@overload
+def stub(step: Step[P, R], *, calls: Callable[P, R]) -> AbstractContextManager[Stub[R]]: ...
+def stub(step: Any, value: Any = None, *, calls: Callable[..., Any] | None = None) -> AbstractContextManager[Stub[Any]]:
+    """Let every call of *step*, a workflow included, give *value*, or what *calls* returns for the same arguments.
+
+    Holds while the block runs, also for the step with other policies or orders; an inner stub of the same step goes
+    before an outer one. To let a step fail, raise in *calls*.
+    """
+    return _standing_in(step, Stub(calls if calls is not None else lambda **_: value))
+
+
+@contextmanager
+def _standing_in(step: Step[..., Any], substitute: Stub[R]) -> Iterator[Stub[R]]:
+    token = plain.substitutes.set({**plain.substitutes.get(), step.fn: substitute})
+    try:
+        yield substitute
+    finally:
+        plain.substitutes.reset(token)

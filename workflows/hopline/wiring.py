@@ -1,0 +1,336 @@
+"""The trace of one workflow body: every call of a step becomes a node, every result a symbol."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, cast
+
+from pydantic import ValidationError
+
+from hopline import source
+from hopline.decorators import Step, Workflow
+from hopline.definition import Definition, Expr, Node
+from hopline.errors import DefinitionError, definition_error
+from hopline.expressions import Encoder, is_literal, literal_value
+from hopline.fit import misfit
+from hopline.markers import ResultMark, may_hold_marks, readable
+from hopline.policy import Queue
+from hopline.request import Request
+from hopline.request_template import request_template
+from hopline.schema import Codec, codec
+from hopline.shape import Shape
+from hopline.trace import INPUT, ITEM, Reference, Symbol, current, is_symbol, reference_of
+
+_numbers = itertools.count(1)
+Admit = Callable[["BodyTrace", Step[..., Any]], Definition | None]
+"""Refuses a step that may not stand beside the others; returns the definition of one that is a workflow."""
+
+_NOT_YET = "a workflow body runs once, before there are values; work with values inside a step"
+
+
+class BodyTrace:
+    """Runs a workflow body once and keeps what it wired. Used for one trace only."""
+
+    def __init__(self, workflow: Workflow[..., Any], admit: "Admit") -> None:
+        self.workflow = workflow
+        self.nodes: dict[str, Node] = {}
+        self.places: dict[str, source.Location] = {}
+        self.queues: dict[str, Queue] = {}
+        self.children: list[Definition] = []
+        self._admit = admit
+        self._number = next(_numbers)
+        self._texts: list[tuple[Reference, str]] = []
+        self._calls: dict[str, int] = {}
+        self._at = source.of_function(workflow.fn)
+        self._files: frozenset[str] = frozenset()
+        self._building: Step[..., Any] | None = None
+        self._refused: DefinitionError | None = None
+
+    def run(self) -> Expr:
+        """Trace the body and return the expression of its result."""
+        own = codec(self.workflow.fn)
+        shapes = Shape.of(own.parameters_shape)
+        symbols: dict[str, Any] = {}
+        for name in self.workflow.parameters:
+            place = shapes.at(name)
+            symbols[name] = Symbol(Reference(self, INPUT, (name,), place[1] if place else Shape(True)))
+        with self._entered():
+            value = self._called(self.workflow, symbols)
+        return self._result(value, own)
+
+    # ------------------------------------------------------------------ what the body may do
+
+    def call(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
+        """See ``trace.Wiring``."""
+        with self._refusals_noted():
+            return self._add(step, self._bound(step, args, kwargs), None)
+
+    def map(self, step: Step[..., Any], items: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
+        """See ``trace.Wiring``."""
+        with self._refusals_noted():
+            over = next(iter(step.parameters), None)
+            if over is None:
+                self.refuse(f"{step.name}() has no parameter to map over", "give it one that takes an element")
+            arguments = self._bound(step, (self._listed(step, items), *args), kwargs)
+            return self._add(step, arguments, over)
+
+    def refuse(self, message: str, hint: str) -> NoReturn:
+        """See ``trace.Wiring``."""
+        with self._refusals_noted():
+            raise definition_error(readable(message), hint, source.of_call_within(self._files, self._at))
+
+    def text_mark(self, reference: Reference, spec: str) -> str:
+        """See ``trace.Wiring``."""
+        if may_hold_marks(spec):
+            self.refuse(f"the format of {reference} is a result itself", "formats are fixed; format it inside a step")
+        if spec and not _formats(reference.shape, spec):
+            self.refuse(
+                f"{reference} cannot be formatted with {spec!r}: in the run it is {reference.shape.words()}",
+                "dates and such are texts there; format them inside a step",
+            )
+        self._texts.append((reference, spec))
+        return str(ResultMark(self._number, len(self._texts) - 1))
+
+    # ------------------------------------------------------------------ one call
+
+    def _bound(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if self._building:
+            self.refuse(
+                f"{self._building.name}() calls {step.name}() while it builds a request",
+                "an @http function only describes its request; call steps in the workflow body and pass their results",
+            )
+        try:
+            return step.bind(args, kwargs)
+        except TypeError as error:
+            self.refuse(f"{step.name}(): {error}", f"its parameters are {step.name}{step.parameter_list}")
+
+    def _add(self, step: Step[..., Any], arguments: dict[str, Any], over: str | None) -> Symbol:
+        child = self._admitted(step)
+        own = _codec_for(step)
+        inputs = {name: self._argument(step, own, name, value, name == over) for name, value in arguments.items()}
+        request = self._request(step, arguments, over) if step.kind == "http" else None
+        if step.kind == "http":
+            inputs = {over: inputs[over]} if over else {}
+        node = Node(
+            id=self._new_id(step.name),
+            kind=step.kind,
+            step=step.name,
+            signature=step.signature,
+            inputs=inputs,
+            request=request,
+            workflow=None if child is None else {"name": child.name, "digest": child.digest},
+            over=over,
+            after=self._after(step),
+            result=own.passed_result_schema if child else own.result_schema,
+            policy=step.policy.to_json(),
+        )
+        self.nodes[node.id] = node
+        self.places[node.id] = source.of_call_within(self._files, self._at)
+        shape = Shape.of(own.passed_result_shape if child else own.result_shape)
+        return Symbol(Reference(self, node.id, (), shape.listed() if over else shape))
+
+    def _admitted(self, step: Step[..., Any]) -> Definition | None:
+        child = self._admit(self, step)
+        if child is not None:
+            self.children.append(child)
+        if isinstance(step.policy.queue, Queue):
+            self.queues[step.policy.queue.name] = step.policy.queue
+        return child
+
+    def _new_id(self, name: str) -> str:
+        self._calls[name] = self._calls.get(name, 0) + 1
+        node_id = name if self._calls[name] == 1 else f"{name}_{self._calls[name]}"
+        return node_id if node_id not in self.nodes else self._new_id(name)
+
+    def _argument(self, step: Step[..., Any], own: Codec, name: str, value: object, each: bool) -> Expr:
+        what = f"{step.name}(): {name}"
+        expr = self._encoder(what, secrets=step.kind == "http").encode(value)
+        problem = self._argument_problem(own, name, value, expr, each)
+        if problem:
+            self.refuse(
+                f"{what} does not fit its type: {problem}", f"its parameters are {step.name}{step.parameter_list}"
+            )
+        return expr
+
+    def _argument_problem(self, own: Codec, name: str, value: object, expr: Expr, each: bool) -> str | None:
+        if is_literal(expr):
+            given = literal_value(expr) if each else [literal_value(expr)]
+            return next((problem for one in given if (problem := own.mismatch(name, one))), None)
+        place = Shape.of(own.parameters_shape).at(name)
+        if place is None:
+            return None
+        return misfit(value, place[1].listed() if each else place[1])
+
+    def _listed(self, step: Step[..., Any], items: Any) -> Any:
+        if is_symbol(items):
+            reference = reference_of(items)
+            if reference.shape.element() is None:
+                self.refuse(
+                    f"{step.name}.map() goes over {reference}, which is {reference.shape.words()}",
+                    f"map needs a list; for one value call {step.name}(...)",
+                )
+            return items
+        if isinstance(items, str | bytes | dict | set | frozenset):
+            self.refuse(
+                f"{step.name}.map() goes over a {type(items).__name__}",
+                "give a list; of a set or dict make one with sorted()",
+            )
+        try:
+            return list(items)
+        except TypeError:
+            self.refuse(f"{step.name}.map() goes over a {type(items).__name__}", "give a list, or a result that is one")
+
+    def _after(self, step: Step[..., Any]) -> tuple[str, ...]:
+        names: set[str] = set()
+        for dep in _flat(step.upstream):
+            reference = self._own(dep, f"{step.name}.after()") if is_symbol(dep) else None
+            if reference is None or reference.node in (INPUT, ITEM):
+                self.refuse(
+                    f"{step.name}.after() is given {dep!r}, not the result of a step",
+                    "give what calls of steps returned",
+                )
+            names.add(reference.node)
+        return tuple(sorted(names))
+
+    def _request(self, step: Step[..., Any], arguments: dict[str, Any], over: str | None) -> dict[str, Any]:
+        given = dict(arguments)
+        if over:
+            place = Shape.of(codec(step.fn).parameters_shape).at(over)
+            given[over] = Symbol(
+                Reference(self, ITEM, (), self._element(arguments[over], place[1] if place else Shape(True)))
+            )
+        outside, self._building, self._files = (self._files, step, self._files | source.files_of(step.fn))
+        try:
+            request = self._called(step, given)
+            if not isinstance(request, Request):
+                self.refuse(
+                    f"{step.name}() returned {request!r}, not a request",
+                    "return http.get(...), http.post(...) or the like",
+                )
+            return request_template(
+                request, lambda part: self._encoder(f"{step.name}(): {part}", secrets=True), self.refuse
+            )
+        finally:
+            self._building, self._files = None, outside
+
+    def _element(self, items: Any, declared: Shape) -> Shape:
+        element = reference_of(items).shape.element() if is_symbol(items) else None
+        return declared if element is None or element.kinds() is None else element
+
+    # ------------------------------------------------------------------ symbols and values
+
+    def _own(self, symbol: Symbol, what: str) -> Reference:
+        reference = reference_of(symbol)
+        if reference.wiring is not self:
+            self.refuse(
+                f"{what} uses {reference}, a result of another workflow or of another compilation",
+                "results live in one workflow: pass them as parameters, or return them from a workflow that is called",
+            )
+        return reference
+
+    def _encoder(self, what: str, *, secrets: bool = False) -> Encoder:
+        def mark(mark: ResultMark) -> Expr:
+            if mark.wiring != self._number:
+                self.refuse(f"{what} holds a text with a result of another workflow", "make the text where it is used")
+            reference, spec = self._texts[mark.number]
+            return {**reference.to_json(), "format": spec}
+
+        return Encoder(
+            what=what,
+            secrets=secrets,
+            reference=lambda symbol: self._own(symbol, what).to_json(),
+            mark=mark,
+            refuse=self.refuse,
+        )
+
+    def _result(self, value: object, own: Codec) -> Expr:
+        expr = self._encoder(f"the result of {self.workflow.name}").encode(value)
+        if is_literal(expr):
+            problem = own.result_mismatch(literal_value(expr))
+        else:
+            problem = misfit(value, Shape.of(own.passed_result_shape))
+        if problem:
+            self.refuse(
+                f"{self.workflow.name} does not return what it declares: {problem}",
+                "return a result of that type, or change the return type",
+            )
+        return expr
+
+    # ------------------------------------------------------------------ running the user's function
+
+    @contextmanager
+    def _refusals_noted(self) -> Iterator[None]:
+        """Note the first refusal, so that it stands even when the body catches it."""
+        try:
+            yield
+        except DefinitionError as error:
+            self._refused = self._refused or error
+            raise
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        token = current.set(self)
+        self._files = source.files_of(self.workflow.fn)
+        try:
+            yield
+        finally:
+            self._files = frozenset()
+            current.reset(token)
+
+    def _called(self, step: Step[..., Any], arguments: dict[str, Any]) -> object:
+        try:
+            value = step.fn(**arguments)
+        except DefinitionError as error:
+            raise self._refused or error from None
+        except Exception as error:
+            raise self._failed(step, error) from error
+        if self._refused:
+            raise self._refused
+        return cast("object", value)
+
+    def _failed(self, step: Step[..., Any], error: Exception) -> DefinitionError:
+        at = source.of_failure_within(self._files, error.__traceback__, source.of_function(step.fn))
+        message = f"{step.name}() raised {type(error).__name__}: {readable(str(error))}"
+        if isinstance(error, ValidationError) and any(is_symbol(one["input"]) for one in error.errors()):
+            names = f"{step.name}() builds a {error.title} from results"
+            return definition_error(names, "results have no values to check yet; build it inside a step", at)
+        return definition_error(message, _NOT_YET, at)
+
+
+def _codec_for(step: Step[..., Any]) -> Codec:
+    own = codec(step.fn)
+    if own.is_http and step.kind != "http":
+        raise definition_error(
+            f"{step.name}() returns a request, which nothing would send", "use @http", source.of_function(step.fn)
+        )
+    if step.kind == "http" and not own.is_http:
+        raise definition_error(
+            f"{step.name}() is an HTTP step but does not return a request",
+            "annotate it -> Request[Answer], with the type of the JSON that the answer is",
+            source.of_function(step.fn),
+        )
+    return own
+
+
+def _formats(shape: Shape, spec: str) -> bool:
+    kinds = shape.kinds()
+    if kinds is None:
+        return True
+    samples: list[object] = [{"string": "", "integer": 0, "number": 0.0}.get(kind) for kind in kinds]
+    return any(sample is not None and _accepts(sample, spec) for sample in samples)
+
+
+def _accepts(sample: object, spec: str) -> bool:
+    try:
+        format(sample, spec)
+    except ValueError:
+        return False
+    return True
+
+
+def _flat(values: tuple[object, ...]) -> Iterator[object]:
+    for value in values:
+        if not is_symbol(value) and isinstance(value, list | tuple):
+            yield from _flat(tuple(value))
+        else:
+            yield value
