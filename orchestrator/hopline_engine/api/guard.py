@@ -1,0 +1,99 @@
+"""Who may call: the door in front of every route.
+
+A request is let in when it was meant for this server, was not sent by a foreign web page, and shows the API's token.
+All routes are closed; ``OPEN`` names the exceptions. Whatever answers, the answer gets the security headers.
+"""
+
+import re
+from hmac import compare_digest
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hopline.errors import HoplineError
+from hopline_engine.api.errors import ForeignOriginError, UnauthorizedError, UnknownHostError, answer_to
+from hopline_engine.settings import Settings
+
+OPEN = re.compile(r"/(healthz|readyz)|/api/v1/callbacks/.+")
+"""Paths without the API's token: signs of life say nothing, and a callback shows the token of its attempt."""
+
+_HOST = re.compile(r"(\[(?P<address>[^\]]*)\]|(?P<name>[^:]*))(:[0-9]*)?")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+class Guard:
+    """Lets requests in, or answers them itself."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._token = settings.api_token.encode() if settings.api_token else None
+        self._is_local = is_loopback(settings.host)
+        public_host = urlsplit(settings.public_url).hostname if settings.public_url else None
+        self._names = {name.lower() for name in (*settings.allowed_hosts, public_host) if name}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *_SECURITY_HEADERS]}
+            await send(message)
+
+        refusal = self._refusal(scope, Headers(scope=scope))
+        await (answer_to(refusal) if refusal else self._app)(scope, receive, send_secured)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> HoplineError | None:
+        host = headers.get("host", "")
+        if not self._is_our_name(host):
+            return UnknownHostError(
+                f'this server is not known as "{host}"', hint="add the name to HOPLINE_ALLOWED_HOSTS if it should be"
+            )
+        if scope["method"] not in _SAFE_METHODS and not _is_same_origin(headers.get("origin"), host):
+            return ForeignOriginError(f"pages of {headers['origin']} may not change anything here")
+        if not OPEN.fullmatch(scope["path"]) and not self._shows_token(headers.get("authorization", "")):
+            return UnauthorizedError("the request needs the API token", hint="set HOPLINE_API_TOKEN")
+        return None
+
+    def _is_our_name(self, host: str) -> bool:
+        """Whether *host* is ours, so that no foreign name that resolves to this machine reaches a local server."""
+        if not self._is_local:
+            return True
+        match = _HOST.fullmatch(host)
+        name = (match["address"] or match["name"]).lower() if match else ""
+        return is_loopback(name) or name in self._names
+
+    def _shows_token(self, authorization: str) -> bool:
+        if self._token is None:
+            return True
+        scheme, _, given = authorization.partition(" ")
+        return scheme.lower() == "bearer" and compare_digest(given.strip().encode("latin-1"), self._token)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address stands for this machine only.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.8.8.8", "::1", "0.0.0.0", "localhost.evil.example")]
+    [True, True, True, False, False]
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_same_origin(origin: str | None, host: str) -> bool:
+    """Whether a request was sent by our own page, or by no page at all. Browsers always say; programs do not."""
+    return origin is None or origin.partition("://")[2] == host

@@ -1,0 +1,267 @@
+"""What the API needs of the engine: the contract of every call that a route makes.
+
+Names of runs are public ids, except in ``resolve_run``. Every method may also raise ``UnavailableError``; after any
+error nothing has changed. What a method returned or did is durable.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from hopline_engine.api.models import (
+    Attempt,
+    Queue,
+    QueueLimits,
+    Run,
+    RunDetail,
+    RunPage,
+    RunQuery,
+    Step,
+    Why,
+    Worker,
+    WorkerRegistration,
+    Workflow,
+    WorkflowDetail,
+)
+
+
+class Started(NamedTuple):
+    """A run that was asked for."""
+
+    run: Run
+    created: bool
+    """False when the idempotency key already had this run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunChange:
+    """What changed in a run, as it is now."""
+
+    steps: tuple[Step, ...] = ()
+    run: Run | None = None
+    """The run, if it changed itself: its state or its counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """A callback says that the step succeeded."""
+
+    body: bytes
+    """JSON of the result as it was sent; checked by ``strict_json``, not against the step's schema."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailure:
+    """A callback says that the step failed."""
+
+    type: str
+    message: str
+
+
+class CallbackOutcome(StrEnum):
+    """What became of a callback."""
+
+    APPLIED = "applied"
+    ALREADY = "already"
+    """The same report was applied before."""
+    STALE = "stale"
+    """The step is past this attempt."""
+    ENDED = "ended"
+    """The run has ended or was cancelled."""
+    UNKNOWN = "unknown"
+    """The token is right, but the attempt is not known, or not known to wait: too early, or a restored backup."""
+    FORGED = "forged"
+    """The token is not that of this attempt."""
+    INVALID = "invalid"
+    """The result does not fit the step's schema or cannot be stored; the step keeps waiting."""
+
+
+class CallbackAnswer(NamedTuple):
+    """What became of a callback, and why."""
+
+    outcome: CallbackOutcome
+    message: str | None = None
+    """For people; what was wrong with the result when it is ``INVALID``."""
+
+
+class EngineService(Protocol):
+    """The engine as the API sees it."""
+
+    async def ready(self) -> None:
+        """Return when the engine takes work and its store answers.
+
+        Raises:
+            UnavailableError: it does not, now.
+        """
+        ...
+
+    async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:
+        """Store all the definitions, or none; those named in *current* become the newest of their name.
+
+        Registering again changes nothing.
+
+        Raises:
+            InvalidDefinitionError: one is not a definition, or calls one that is neither among them nor stored.
+        """
+        ...
+
+    async def workflows(self) -> list[Workflow]:
+        """Return the newest version of every workflow, by name."""
+        ...
+
+    async def workflow(self, name: str) -> WorkflowDetail:
+        """Return the newest version of one workflow.
+
+        Raises:
+            WorkflowNotFoundError
+        """
+        ...
+
+    async def register_worker(self, worker: str, registration: WorkerRegistration) -> Worker:
+        """Let the engine call a worker, in place of what was known under its id."""
+        ...
+
+    async def heartbeat_worker(self, worker: str) -> None:
+        """Note that a worker is alive.
+
+        Raises:
+            WorkerNotFoundError: it has to register again.
+        """
+        ...
+
+    async def remove_worker(self, worker: str) -> None:
+        """Send a worker nothing more; what it still runs may be answered. Not an error when it is not known."""
+        ...
+
+    async def workers(self) -> list[Worker]:
+        """Return the workers that are there now."""
+        ...
+
+    async def start_run(self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None) -> Started:
+        """Start a run of the newest version of a workflow, or return the one that has the idempotency key.
+
+        Raises:
+            WorkflowNotFoundError
+            InvalidInputError: the input does not fit the parameters.
+        """
+        ...
+
+    async def resolve_run(self, ref: str) -> str:
+        """Return the id of the run that *ref* names: an id, a unique prefix of one, ``@last`` or ``@failed``.
+
+        A prefix may leave out the ``r_``.
+
+        Raises:
+            RunNotFoundError
+            AmbiguousRunError: several runs begin so.
+        """
+        ...
+
+    async def run_detail(self, run: str) -> RunDetail:
+        """Return a run with its steps."""
+        ...
+
+    async def list_runs(self, query: RunQuery) -> RunPage:
+        """Return one page of runs, newest first.
+
+        Raises:
+            RunNotFoundError: ``after`` names no run.
+        """
+        ...
+
+    async def run_output(self, run: str) -> bytes:
+        """Return the JSON of what a run returned.
+
+        Raises:
+            RunNotFinishedError
+            RunNotSucceededError: it failed or was cancelled.
+        """
+        ...
+
+    async def run_attempts(self, run: str, step: str | None, attempt: int | None) -> list[Attempt]:
+        """Return the attempts of a run that are over, oldest first; of one step, or of one element of a map.
+
+        Raises:
+            StepNotFoundError
+        """
+        ...
+
+    async def why(self, run: str, step: str | None) -> Why:
+        """Return why each step of a run, or one of them, is not further.
+
+        Raises:
+            StepNotFoundError
+        """
+        ...
+
+    async def cancel_run(self, run: str) -> Run:
+        """End a run as cancelled; when this returns, no further attempt starts and no result changes anything.
+
+        Raises:
+            RunEndedError
+        """
+        ...
+
+    async def retry_run(self, run: str) -> Run:
+        """Start a new run that keeps what succeeded in a failed or cancelled one.
+
+        Raises:
+            RunNotFinishedError
+            RunNotRetryableError: it succeeded.
+        """
+        ...
+
+    async def callback(
+        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure
+    ) -> CallbackAnswer:
+        """Apply what a target reports about an attempt that it accepted; *step* may name an element, ``charge[3]``.
+
+        The token is looked at first: whoever has none learns nothing else.
+        """
+        ...
+
+    async def queues(self) -> list[Queue]:
+        """Return all queues, by name."""
+        ...
+
+    async def queue(self, name: str) -> Queue:
+        """Return one queue.
+
+        Raises:
+            QueueNotFoundError
+        """
+        ...
+
+    async def pause_queue(self, name: str) -> Queue:
+        """Stop sending the tasks of a queue; not an error when it is paused.
+
+        Raises:
+            QueueNotFoundError
+        """
+        ...
+
+    async def resume_queue(self, name: str) -> Queue:
+        """Send the tasks of a queue again; not an error when it is running.
+
+        Raises:
+            QueueNotFoundError
+        """
+        ...
+
+    async def update_queue(self, name: str, limits: QueueLimits) -> Queue:
+        """Change the limits of a queue that are among ``limits.model_fields_set``; ``None`` there means no limit.
+
+        Raises:
+            QueueNotFoundError
+            InvalidQueueLimitsError
+        """
+        ...
+
+    def subscribe(self, run: str) -> AsyncGenerator[RunDetail | RunChange, None]:
+        """Yield the run as it is, then every change of it, and return after the change that ended it.
+
+        Nothing is missed between two items, but changes are gathered while nobody asks for the next item, so a slow
+        reader gets fewer and larger ones and costs no memory. The reader closes the generator, at any time.
+        """
+        ...

@@ -1,0 +1,148 @@
+"""Why a step is where it is, in one sentence."""
+
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple, get_args
+
+from hopline_engine.api.models import Reason
+from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.model import WHOLE, StepState, TaskState
+from hopline_engine.core.names import step_name
+from hopline_engine.core.plan import Node
+from hopline_engine.core.states import FINAL_STEP_STATES
+from hopline_engine.queue.admission import Admission, Hindrance
+
+Why = Literal[
+    "upstream",
+    "retry",
+    "queue_paused",
+    "rate",
+    "concurrency",
+    "no_worker",
+    "worker_busy",
+    "waiting_for_callback",
+    "running",
+    "done",
+]
+_MOST_ITEMS = 20
+assert set(Hindrance) <= set(get_args(Why))
+
+
+class Standing(NamedTuple):
+    """Where an open step run stands."""
+
+    state: StepState
+    why: Why
+    text: str
+    """Without the name of the step: ``is retrying, attempt 3 of 5 at 02:00:46 (in 4 s)``."""
+    next_at: float | None = None
+
+
+class Explainer:
+    """Explains live steps as they are at one moment."""
+
+    def __init__(self, admission: Admission, now: float) -> None:
+        self._admission = admission
+        self._now = now
+
+    def standing(self, task: LiveTask) -> Standing:
+        """Return where a task stands."""
+        match task.state:
+            case TaskState.LEASED:
+                since = self._now - (task.leased_at or self._now)
+                count = f", attempt {_count(task, task.attempt)}" if task.attempt > 1 else ""
+                return Standing(StepState.RUNNING, "running", f"is running for {_seconds(since)}{count}")
+            case TaskState.ACCEPTED:
+                until = task.deadline_time
+                at = f", until {self._at(until)}" if until is not None else ""
+                text = f"was accepted by its target and waits for the callback{at}"
+                return Standing(StepState.WAITING, "waiting_for_callback", text, until)
+            case TaskState.SCHEDULED if task.schedule_time > self._now:
+                after = f"; {_short(task.last_failure.message)}" if task.last_failure else ""
+                text = f"is retrying, attempt {_count(task, task.attempt + 1)} at {self._at(task.schedule_time)}{after}"
+                return Standing(StepState.SCHEDULED, "retry", text, task.schedule_time)
+            case TaskState.SCHEDULED:
+                hindrance = self._admission.hindrance(task)
+                if hindrance is None:
+                    return Standing(StepState.QUEUED, "running", "is about to be sent")
+                return Standing(StepState.QUEUED, hindrance.value, self._hindered(task, hindrance))
+
+    def reasons(self, run: LiveRun, node: Node) -> list[Reason]:
+        """Return why a step of a live run is not done: one reason, or one for each open element of a map."""
+        live = run.nodes[node.index]
+        if live.state in FINAL_STEP_STATES:
+            return [Reason(step=node.id, item=None, reason="done", text=f"{node.id} is {_words(live.state)}")]
+        if live.state is StepState.PENDING:
+            return [Reason(step=node.id, item=None, reason="upstream", text=self._upstream(run, node))]
+        units = {WHOLE: live.unit} if live.map is None else live.map.units
+        shown = [self._unit(run, node, item) for item in sorted(units)[:_MOST_ITEMS]]
+        if not shown:
+            text = f"{node.id} waits for elements of {self._stream_name(run, node)}"
+            return [Reason(step=node.id, item=None, reason="upstream", text=text)]
+        return shown
+
+    def _unit(self, run: LiveRun, node: Node, item: int) -> Reason:
+        name, unit = step_name(node.id, item), run.unit(node, item)
+        if isinstance(unit, LiveTask):
+            standing = self.standing(unit)
+            why, text = standing.why, standing.text
+        else:
+            why, text = "running", f"is run {unit.public_id}" if unit else "is starting"
+        return Reason(step=node.id, item=None if item == WHOLE else item, reason=why, text=f"{name} {text}")
+
+    def _upstream(self, run: LiveRun, node: Node) -> str:
+        waits = [*node.upstream, *([node.stream_from] if node.stream_from is not None else [])]
+        open_ones = [run.plan.nodes[index] for index in waits if run.nodes[index].state not in FINAL_STEP_STATES]
+        reasons = [
+            self.reasons(run, upstream)[0].text
+            for upstream in open_ones
+            if run.nodes[upstream.index].state is not StepState.PENDING
+        ]
+        names = ", ".join(upstream.id for upstream in open_ones)
+        return "; ".join([f"{node.id} waits for {names}", *reasons])
+
+    @staticmethod
+    def _stream_name(run: LiveRun, node: Node) -> str:
+        return run.plan.nodes[node.stream_from].id if node.stream_from is not None else "its list"
+
+    def _hindered(self, task: LiveTask, hindrance: Hindrance) -> str:
+        queue = self._admission.queue_of(task)
+        match hindrance:
+            case Hindrance.QUEUE_PAUSED:
+                return f'waits: queue "{queue.name}" is paused'
+            case Hindrance.NO_WORKER:
+                return f"waits: no worker serves {task.node.step} in the version of this run"
+            case Hindrance.CONCURRENCY:
+                return f'waits: queue "{queue.name}" has {queue.in_flight} of {queue.in_flight} tasks in flight'
+            case Hindrance.RATE:
+                rate = queue.max_dispatches_per_second
+                return f'waits: queue "{queue.name}" sends {rate:g} tasks a second at most'
+            case Hindrance.WORKER_BUSY:
+                serving = self._admission.workers.serving(task.node.route)
+                return f"waits: every worker that serves it is busy ({sum(w.in_flight for w in serving)} steps)"
+
+    def _at(self, time: float) -> str:
+        shown = datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S UTC")
+        return f"{shown} (in {_seconds(time - self._now)})"
+
+
+def _count(task: LiveTask, attempt: int) -> str:
+    """Return ``3 of 5``; lost attempts are not counted against the five."""
+    return f"{attempt - task.lost} of {task.node.retry.attempts}"
+
+
+def _seconds(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _short(message: str) -> str:
+    line = message.strip().splitlines()[0] if message.strip() else ""
+    return line if len(line) <= 120 else f"{line[:119]}…"
+
+
+def _words(state: StepState) -> str:
+    return {"upstream_failed": "not run, since an upstream step failed"}.get(state.value, state.value)

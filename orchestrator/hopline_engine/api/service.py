@@ -1,0 +1,355 @@
+"""The engine as the API sees it: names to numbers on the way in, rows and live state to views on the way out."""
+
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Any
+
+from hopline_engine.api.interface import CallbackAnswer, CallbackOutcome, RunChange, Started, StepFailure, StepResult
+from hopline_engine.api.models import (
+    Attempt,
+    Parent,
+    Queue,
+    QueueLimits,
+    Run,
+    RunDetail,
+    RunPage,
+    RunQuery,
+    ServedStep,
+    Step,
+    Why,
+    Worker,
+    WorkerRegistration,
+    Workflow,
+    WorkflowDetail,
+)
+from hopline_engine.api.reasons import Explainer
+from hopline_engine.api.views import (
+    attempt_view,
+    detail_view,
+    run_view,
+    step_views,
+    summary_view,
+)
+from hopline_engine.clock import Clock
+from hopline_engine.core.live import LiveRun
+from hopline_engine.core.model import WHOLE, RunId, RunState, StepState
+from hopline_engine.core.names import parse_step_name, public_id, run_id
+from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.retry import Failure
+from hopline_engine.errors import (
+    RunEndedError,
+    RunNotFinishedError,
+    RunNotFoundError,
+    RunNotRetryableError,
+    RunNotSucceededError,
+    StepNotFoundError,
+    closest,
+)
+from hopline_engine.queue import admission
+from hopline_engine.queue.workers import Worker as LiveWorker
+from hopline_engine.queue.workers import routes_of
+from hopline_engine.scheduler.engine import Engine
+from hopline_engine.store import runs, steps
+from hopline_engine.store.queues import QueueLimits as StoredLimits
+from hopline_engine.store.runs import RunFilter, RunRecord, RunSummary
+
+_MOST_ATTEMPTS = 10_000
+
+
+class Service:
+    """Implements ``EngineService``."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self._clock = clock
+
+    async def ready(self) -> None:
+        """Return when the engine takes work and its store answers."""
+        self._engine.check_ready()
+
+    # --- workflows and workers --------------------------------------------------------------------------------------
+
+    async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:
+        """Store definitions."""
+        await self._engine.register(definitions, current)
+
+    async def workflows(self) -> list[Workflow]:
+        """Return the newest version of every workflow."""
+        return [Workflow(**self._workflow_fields(plan)) for plan in self._engine.catalogue.all_current()]
+
+    async def workflow(self, name: str) -> WorkflowDetail:
+        """Return the newest version of one workflow."""
+        plan = self._engine.catalogue.current(name)
+        return WorkflowDetail(**self._workflow_fields(plan), definition=self._engine.catalogue.body(plan.digest))
+
+    def _workflow_fields(self, plan: Plan) -> dict[str, Any]:
+        return {
+            "name": plan.name,
+            "digest": plan.digest,
+            "steps": len(plan.nodes),
+            "served": not self._engine.workers.unserved(plan.routes),
+            "parameters": plan.parameters,
+        }
+
+    async def register_worker(self, worker: str, registration: WorkerRegistration) -> Worker:
+        """Send tasks to a worker from now on."""
+        live = LiveWorker(
+            id=worker,
+            url=registration.url,
+            token=registration.token,
+            concurrency=registration.concurrency,
+            routes=routes_of((step.name, step.signature) for step in registration.steps),
+            pid=registration.pid,
+            host=registration.host,
+            seen_at=self._clock.now(),
+        )
+        self._engine.register_worker(live)
+        return _worker_view(live)
+
+    async def heartbeat_worker(self, worker: str) -> None:
+        """Note that a worker is alive."""
+        self._engine.heartbeat_worker(worker)
+
+    async def remove_worker(self, worker: str) -> None:
+        """Send a worker nothing more."""
+        self._engine.workers.remove(worker)
+
+    async def workers(self) -> list[Worker]:
+        """Return the workers that are there now."""
+        return [_worker_view(worker) for worker in self._engine.workers]
+
+    # --- runs -------------------------------------------------------------------------------------------------------
+
+    async def start_run(self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None) -> Started:
+        """Start a run, or return the one that has the idempotency key."""
+        run, created = await self._engine.start_run(workflow, run_input, idempotency_key)
+        return Started(await self._run(await self._stored(run)), created)
+
+    async def resolve_run(self, ref: str) -> str:
+        """Return the id of the run that *ref* names."""
+        found = await self._store.read(lambda connection: runs.resolve(connection, ref))
+        if found is None:
+            raise RunNotFoundError(run=ref)
+        return public_id(found)
+
+    async def run_detail(self, run: str) -> RunDetail:
+        """Return a run with its steps."""
+        stored = await self._find(run)
+        plan = await self._engine.plan_of(stored.digest)
+        return detail_view(await self._run(stored), await self._steps(stored.id, plan))
+
+    async def list_runs(self, query: RunQuery) -> RunPage:
+        """Return one page of runs."""
+        after = (await self._find(await self.resolve_run(query.after))).id if query.after else None
+        wanted = RunFilter(state=query.state, workflow=query.workflow, since=query.since)
+        page = await self._store.read(partial(runs.page, wanted=wanted, limit=query.limit, after=after))
+        views = []
+        for stored in page.runs:
+            plan = await self._engine.plan_of(stored.digest)
+            views.append(summary_view(stored, plan, None, self._done(stored, plan)))
+        return RunPage(runs=views, next=public_id(page.next) if page.next is not None else None)
+
+    async def run_output(self, run: str) -> bytes:
+        """Return what a run returned."""
+        stored = await self._find(run)
+        if stored.state == RunState.RUNNING:
+            raise RunNotFinishedError(run=run)
+        if stored.result is None:
+            raise RunNotSucceededError(run=run, state=stored.state)
+        return stored.result
+
+    async def run_attempts(self, run: str, step: str | None, attempt: int | None) -> list[Attempt]:
+        """Return the attempts of a run that are over."""
+        stored = await self._find(run)
+        plan = await self._engine.plan_of(stored.digest)
+        node, item = None, None
+        if step is not None:
+            name, position = parse_step_name(step)
+            node = _node(run, plan, name).index
+            item = position if position != WHOLE else None
+        rows = await self._store.read(
+            partial(steps.attempts, run_id=stored.id, node=node, item=item, number=attempt, limit=_MOST_ATTEMPTS)
+        )
+        return [attempt_view(row, plan) for row in rows]
+
+    async def why(self, run: str, step: str | None) -> Why:
+        """Return why steps are not further."""
+        stored = await self._find(run)
+        plan = await self._engine.plan_of(stored.digest)
+        nodes = plan.nodes if step is None else [_node(run, plan, parse_step_name(step)[0])]
+        live = self._engine.coordinator.runs.get(stored.id)
+        if live is None:
+            everything = range(len(plan.nodes))
+            rows = await self._store.read(partial(steps.without_results, run_id=stored.id, nodes=everything))
+            live = _as_ended(stored, plan, {row.node: StepState(row.state) for row in rows})
+        explainer = self._explainer()
+        reasons = [
+            reason
+            for node in nodes
+            for reason in explainer.reasons(live, node)
+            if step is not None or reason.reason != "done"
+        ]
+        return Why(run=run, state=RunState(stored.state), reasons=reasons)
+
+    async def cancel_run(self, run: str) -> Run:
+        """End a run as cancelled."""
+        stored = await self._find(run)
+        if not await self._engine.cancel_run(stored.id):
+            raise RunEndedError(run=run, state=(await self._find(run)).state)
+        return await self._run(await self._find(run))
+
+    async def retry_run(self, run: str) -> Run:
+        """Start a new run that keeps what succeeded."""
+        stored = await self._find(run)
+        if stored.state == RunState.RUNNING:
+            raise RunNotFinishedError(run=run)
+        if stored.state == RunState.SUCCEEDED:
+            raise RunNotRetryableError(run=run, state=stored.state)
+        return await self._run(await self._stored(await self._engine.retry_run(stored)))
+
+    async def callback(
+        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure
+    ) -> CallbackAnswer:
+        """Apply what a target reports about an attempt that it accepted."""
+        result, failure = None, None
+        if isinstance(report, StepResult):
+            result = report.body
+        else:
+            failure = Failure(report.type, report.message, (report.type,))
+        outcome, message = await self._engine.call_back(run, step, attempt, token, result, failure)
+        return CallbackAnswer(CallbackOutcome(outcome.value), message)
+
+    async def subscribe(self, run: str) -> AsyncGenerator[RunDetail | RunChange, None]:
+        """Yield a run as it is, then what changes in it, until it ends."""
+        stored = await self._find(run)
+        plan = await self._engine.plan_of(stored.digest)
+        with self._engine.watchers.watch(stored.id) as watch:
+            detail = await self.run_detail(run)
+            yield detail
+            state = detail.state
+            while state is RunState.RUNNING:
+                changed = await watch.changes()
+                if changed is None:
+                    return
+                nodes = [plan.nodes[index] for index in sorted(changed)]
+                view = await self._run(await self._stored(stored.id))
+                yield RunChange(steps=tuple(await self._steps(stored.id, plan, nodes)), run=view)
+                state = view.state
+
+    # --- queues -----------------------------------------------------------------------------------------------------
+
+    async def queues(self) -> list[Queue]:
+        """Return all queues."""
+        scheduled = self._engine.coordinator.scheduled_by_queue()
+        queues = self._engine.admission.queues
+        return [self._queue_view(queues[name], scheduled.get(name, 0)) for name in sorted(queues)]
+
+    async def queue(self, name: str) -> Queue:
+        """Return one queue."""
+        scheduled = self._engine.coordinator.scheduled_by_queue()
+        return self._queue_view(self._engine.queue(name), scheduled.get(name, 0))
+
+    async def pause_queue(self, name: str) -> Queue:
+        """Stop sending the tasks of a queue."""
+        await self._engine.pause_queue(name, paused=True)
+        return await self.queue(name)
+
+    async def resume_queue(self, name: str) -> Queue:
+        """Send the tasks of a queue again."""
+        await self._engine.pause_queue(name, paused=False)
+        return await self.queue(name)
+
+    async def update_queue(self, name: str, limits: QueueLimits) -> Queue:
+        """Change limits of a queue."""
+        queue = self._engine.queue(name)
+        given = limits.model_dump(include=limits.model_fields_set)
+        fields = ("max_dispatches_per_second", "max_burst_size", "max_concurrent_dispatches")
+        await self._engine.limit_queue(
+            StoredLimits(name=name, **{field: given.get(field, getattr(queue, field)) for field in fields})
+        )
+        return await self.queue(name)
+
+    def _queue_view(self, queue: admission.Queue, scheduled: int) -> Queue:
+        oldest = min((task.schedule_time for task in self._engine.admission.waiting(queue)), default=None)
+        return Queue(
+            name=queue.name,
+            state="paused" if queue.is_paused else "running",
+            max_dispatches_per_second=queue.max_dispatches_per_second,
+            max_burst_size=queue.max_burst_size,
+            max_concurrent_dispatches=queue.max_concurrent_dispatches,
+            ready=queue.ready,
+            scheduled=scheduled,
+            in_flight=queue.in_flight,
+            oldest_ready_seconds=max(0.0, self._clock.now() - oldest) if oldest is not None else None,
+        )
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _explainer(self) -> Explainer:
+        return Explainer(self._engine.admission, self._clock.now())
+
+    async def _find(self, public: str) -> RunRecord:
+        number = run_id(public)
+        if number is None:
+            raise RunNotFoundError(run=public)
+        return await self._stored(number)
+
+    async def _stored(self, number: RunId) -> RunRecord:
+        stored = await self._store.read(lambda connection: runs.get(connection, number))
+        if stored is None:
+            raise RunNotFoundError(run=public_id(number))
+        return stored
+
+    async def _run(self, stored: RunRecord) -> Run:
+        plan = await self._engine.plan_of(stored.digest)
+        return run_view(stored, plan, await self._parent(stored), self._done(stored, plan))
+
+    def _done(self, stored: RunSummary, plan: Plan) -> int:
+        """Return how many steps are over: all of them once the run is."""
+        live = self._engine.coordinator.runs.get(stored.id)
+        return len(plan.nodes) - live.open_nodes if live is not None else len(plan.nodes)
+
+    async def _parent(self, stored: RunRecord) -> Parent | None:
+        if stored.parent_id is None or stored.parent_node is None:
+            return None
+        above = await self._stored(stored.parent_id)
+        node = (await self._engine.plan_of(above.digest)).nodes[stored.parent_node]
+        item = stored.parent_item
+        return Parent(run=above.public_id, step=node.id, item=None if item in {None, WHOLE} else item)
+
+    async def _steps(self, run: RunId, plan: Plan, nodes: Sequence[Node] | None = None) -> list[Step]:
+        wanted = plan.nodes if nodes is None else nodes
+        single = [node.index for node in wanted if node.over is None]
+        mapped = [node.index for node in wanted if node.over is not None]
+        rows = await self._store.read(partial(steps.overview, run_id=run, single=single, mapped=mapped))
+        live = self._engine.coordinator.runs.get(run)
+        return step_views(plan, rows, live, self._explainer(), nodes)
+
+
+def _node(run: str, plan: Plan, name: str) -> Node:
+    node = plan.by_id.get(name)
+    if node is None:
+        raise StepNotFoundError(run=run, step=name, did_you_mean=closest(name, plan.by_id))
+    return node
+
+
+def _as_ended(stored: RunRecord, plan: Plan, states: dict[int, StepState]) -> LiveRun:
+    """Return a run that ended as if it were alive, so that its steps can be explained."""
+    run = LiveRun.fresh(stored.id, plan, stored.input, stored.created_at, None)
+    for index, state in states.items():
+        run.nodes[index].state = state
+    return run
+
+
+def _worker_view(worker: LiveWorker) -> Worker:
+    return Worker(
+        id=worker.id,
+        url=worker.url,
+        pid=worker.pid,
+        host=worker.host,
+        concurrency=worker.concurrency,
+        in_flight=worker.in_flight,
+        steps=[ServedStep(name=route.step, signature=route.signature) for route in sorted(worker.routes)],
+        seen_at=worker.seen_at,
+    )

@@ -1,0 +1,198 @@
+"""What people see of a run, made from its rows and, while it is alive, from what its owner knows of it."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from hopline_engine.api.models import Attempt, Bar, Failure, MapProgress, Parent, Run, RunDetail, RunSummary, Step
+from hopline_engine.api.reasons import Explainer
+from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.model import WHOLE, AttemptEnded, AttemptState, RunState, StepEnded, StepState, TaskState
+from hopline_engine.core.names import public_id
+from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.states import FINAL_STEP_STATES
+from hopline_engine.store.runs import RunRecord
+from hopline_engine.store.runs import RunSummary as StoredSummary
+from hopline_engine.store.steps import Overview
+
+MOST_BARS = 20
+
+
+def run_view(stored: RunRecord, plan: Plan, parent: Parent | None, done: int) -> Run:
+    """Return a run without its steps."""
+    return Run(
+        **_summary_fields(stored, plan, parent, done),
+        input=msgspec.json.decode(stored.input),
+        result=None if stored.result is None else msgspec.json.decode(stored.result),
+    )
+
+
+def summary_view(stored: StoredSummary, plan: Plan, parent: Parent | None, done: int) -> RunSummary:
+    """Return a run as it stands in a list."""
+    return RunSummary(**_summary_fields(stored, plan, parent, done))
+
+
+def detail_view(run: Run, steps: list[Step]) -> RunDetail:
+    """Return a run with its steps."""
+    return RunDetail.model_construct(**{name: getattr(run, name) for name in Run.model_fields}, steps=steps)
+
+
+def _summary_fields(stored: StoredSummary, plan: Plan, parent: Parent | None, done: int) -> dict[str, Any]:
+    return {
+        "id": stored.public_id,
+        "workflow": stored.workflow,
+        "digest": stored.digest,
+        "state": RunState(stored.state),
+        "error": failure_view(stored.error),
+        "idempotency_key": stored.idempotency_key,
+        "retry_of": public_id(stored.retry_of) if stored.retry_of is not None else None,
+        "parent": parent,
+        "created_at": stored.created_at,
+        "ended_at": stored.ended_at,
+        "steps_total": len(plan.nodes),
+        "steps_done": done,
+    }
+
+
+def failure_view(error: bytes | None, step: str | None = None) -> Failure | None:
+    """Return a stored failure."""
+    if error is None:
+        return None
+    stored = msgspec.json.decode(error)
+    return Failure(
+        step=stored.get("step", step),
+        type=stored["type"],
+        message=stored["message"],
+        traceback=stored.get("traceback"),
+    )
+
+
+def attempt_view(row: AttemptEnded, plan: Plan) -> Attempt:
+    """Return an attempt that is over."""
+    return Attempt(
+        step=plan.nodes[row.node].id,
+        item=None if row.item == WHOLE else row.item,
+        attempt=row.attempt,
+        state=AttemptState(row.state),
+        status=row.status,
+        error=failure_view(row.error, plan.nodes[row.node].id),
+        logs=row.logs,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def step_views(
+    plan: Plan, rows: Overview, live: LiveRun | None, explainer: Explainer, nodes: Sequence[Node] | None = None
+) -> list[Step]:
+    """Return steps of a run in topological order; all of them when *nodes* is not given."""
+    return [_step_view(plan, node, rows, live, explainer) for node in (plan.nodes if nodes is None else nodes)]
+
+
+class _Progress(NamedTuple):
+    """What is known of a step now, whatever it is known from."""
+
+    state: StepState
+    attempts: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    error: Failure | None = None
+    next_at: float | None = None
+    note: str | None = None
+    bar: Bar | None = None
+
+
+def _step_view(plan: Plan, node: Node, rows: Overview, live: LiveRun | None, explainer: Explainer) -> Step:
+    row = rows.ended.get(node.index)
+    if row is not None:
+        progress = _ended(node, row)
+    elif live is not None and live.nodes[node.index].state not in FINAL_STEP_STATES:
+        progress = _open(live, node, explainer)
+    else:
+        progress = _Progress(StepState.PENDING)
+    bars = [_bar(attempt) for attempt in rows.attempts.get(node.index, ())]
+    if progress.bar is not None:
+        bars.append(progress.bar)
+    upstream = [*node.upstream, *([node.stream_from] if node.stream_from is not None else [])]
+    return Step(
+        id=node.id,
+        kind=node.kind,
+        state=progress.state,
+        attempts=progress.attempts,
+        items=_items(node, rows, live),
+        started_at=progress.started_at,
+        ended_at=progress.ended_at,
+        upstream=[plan.nodes[index].id for index in sorted(upstream)],
+        level=node.level,
+        error=progress.error,
+        next_at=progress.next_at,
+        note=progress.note,
+        bars=bars[-MOST_BARS:],
+    )
+
+
+def _ended(node: Node, row: StepEnded) -> _Progress:
+    error = failure_view(row.error, node.id)
+    note = error.message if error else None
+    return _Progress(StepState(row.state), row.attempts, row.started_at, row.ended_at, error, None, note)
+
+
+def _open(live: LiveRun, node: Node, explainer: Explainer) -> _Progress:
+    state = live.nodes[node.index]
+    unit = state.unit
+    if isinstance(unit, LiveTask):
+        return _open_task(unit, explainer)
+    if isinstance(unit, LiveRun):
+        return _Progress(StepState.RUNNING, 1, state.opened_at, note=f"is run {unit.public_id}")
+    if state.map is not None:
+        return _open_map(live, node, explainer)
+    return _Progress(StepState.PENDING, note=explainer.reasons(live, node)[0].text)
+
+
+def _open_task(task: LiveTask, explainer: Explainer) -> _Progress:
+    standing = explainer.standing(task)
+    doing: Literal["running", "waiting"] | None = (
+        "running" if task.state is TaskState.LEASED else "waiting" if task.state is TaskState.ACCEPTED else None
+    )
+    bar = None
+    if doing is not None and task.leased_at is not None:
+        bar = Bar(attempt=task.attempt, state=doing, started_at=task.leased_at, ended_at=None)
+    return _Progress(
+        standing.state,
+        task.attempt,
+        task.first_attempt_at,
+        next_at=standing.next_at,
+        note=standing.text if standing.state is not StepState.RUNNING or task.attempt > 1 else None,
+        bar=bar,
+    )
+
+
+def _open_map(live: LiveRun, node: Node, explainer: Explainer) -> _Progress:
+    state = live.nodes[node.index]
+    assert state.map is not None
+    note = f"{state.map.done} of {state.map.size} items"
+    reasons = explainer.reasons(live, node)
+    if reasons and all(reason.reason not in {"running", "upstream"} for reason in reasons):
+        note = f"{note}; {reasons[0].text}"
+    return _Progress(StepState.RUNNING, 0, state.opened_at, note=note)
+
+
+def _items(node: Node, rows: Overview, live: LiveRun | None) -> MapProgress | None:
+    if node.over is None:
+        return None
+    open_map = live.nodes[node.index].map if live is not None else None
+    if open_map is not None:
+        running = sum(
+            not isinstance(unit, LiveTask) or unit.state is TaskState.LEASED for unit in open_map.units.values()
+        )
+        return MapProgress(total=open_map.size, succeeded=open_map.done, failed=open_map.failed, running=running)
+    counts = rows.items.get(node.index, {})
+    ended = node.index in rows.ended
+    succeeded, failed = counts.get(StepState.SUCCEEDED, 0), counts.get(StepState.FAILED, 0)
+    is_whole = ended and rows.ended[node.index].state == StepState.SUCCEEDED
+    return MapProgress(total=succeeded if is_whole else None, succeeded=succeeded, failed=failed, running=0)
+
+
+def _bar(row: AttemptEnded) -> Bar:
+    return Bar(attempt=row.attempt, state=AttemptState(row.state), started_at=row.started_at, ended_at=row.ended_at)

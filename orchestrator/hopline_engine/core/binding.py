@@ -1,0 +1,370 @@
+"""Expressions of a definition, compiled once, and bound to the values of one run.
+
+A value is JSON bytes as they were received; binding splices bytes into bytes and decodes only where an expression
+looks inside a value.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+INPUT: Final = "$input"
+ITEM: Final = "$item"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+class BindingError(Exception):
+    """An expression cannot be bound to the values at hand; the message names the value and the path."""
+
+
+class Value:
+    """A JSON value: its bytes, decoded at most once."""
+
+    __slots__ = ("_decoded", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._decoded: Any = _UNDECODED
+
+    @property
+    def decoded(self) -> Any:
+        """The value as Python objects; shared, not to be changed."""
+        if self._decoded is _UNDECODED:
+            self._decoded = _decode(self.raw)
+        return self._decoded
+
+
+_UNDECODED: Final = object()
+
+
+class Scope(Protocol):
+    """The values of one step run that expressions refer to."""
+
+    def value(self, source: str) -> Value:
+        """Return the input of the run, the current item, or the result of a node."""
+        ...
+
+    def secret(self, name: str) -> str:
+        """Return a secret.
+
+        Raises:
+            BindingError: it is not set.
+        """
+        ...
+
+
+class Expression(Protocol):
+    """Something of a definition that has a value in a scope."""
+
+    def render(self, scope: Scope) -> bytes:
+        """Return the value as JSON bytes.
+
+        Raises:
+            BindingError: a path does not exist in the value, or a secret is not set.
+        """
+        ...
+
+    def sources(self) -> Iterator[str]:
+        """Yield the nodes (and ``$input``, ``$item``) whose values are needed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A value that stands in the definition."""
+
+    raw: bytes
+
+    def render(self, scope: Scope) -> bytes:  # noqa: ARG002  # the same in every scope
+        """Return the value."""
+        return self.raw
+
+    def sources(self) -> Iterator[str]:
+        """Yield nothing."""
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The result of a node, or a part of it."""
+
+    source: str
+    path: tuple[str | int, ...] = ()
+    format: str = ""
+
+    def resolve(self, scope: Scope) -> Any:
+        """Return the value as Python objects."""
+        found = scope.value(self.source).decoded
+        for depth, key in enumerate(self.path):
+            try:
+                found = found[key]
+            except (KeyError, IndexError, TypeError):
+                where = "".join(f"[{part!r}]" for part in self.path[: depth + 1])
+                raise BindingError(f"the value of {self.source!r} has no {where}") from None
+        return found
+
+    def render(self, scope: Scope) -> bytes:
+        """Return the bytes of the value as they are, or of the part that the path names."""
+        return _encode(self.resolve(scope)) if self.path else scope.value(self.source).raw
+
+    def sources(self) -> Iterator[str]:
+        """Yield the source."""
+        yield self.source
+
+    def text(self, scope: Scope) -> str:
+        """Return the value as it stands in a text: strings as they are, everything else as JSON."""
+        value = self.resolve(scope)
+        if self.format:
+            try:
+                return format(value, self.format)
+            except (TypeError, ValueError) as error:
+                raise BindingError(f"cannot format the value of {self.source!r}: {error}") from None
+        return value if isinstance(value, str) else _encode(value).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret, known only where the request is made."""
+
+    name: str
+
+    def render(self, scope: Scope) -> bytes:
+        """Return the secret as a JSON string."""
+        return _encode(scope.secret(self.name))
+
+    def sources(self) -> Iterator[str]:
+        """Yield nothing: a secret is not a step."""
+        return iter(())
+
+    def text(self, scope: Scope) -> str:
+        """Return the secret."""
+        return scope.secret(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text with values in it."""
+
+    parts: tuple[str | Ref | Secret, ...]
+
+    def text(self, scope: Scope) -> str:
+        """Return the text with its values."""
+        return "".join(part if isinstance(part, str) else part.text(scope) for part in self.parts)
+
+    def url(self, scope: Scope) -> str:
+        """Return the text as a URL: values are percent-encoded, but for one that begins it (a base URL)."""
+        return "".join(
+            part if isinstance(part, str) else part.text(scope) if index == 0 else quote(part.text(scope), safe="")
+            for index, part in enumerate(self.parts)
+        )
+
+    def render(self, scope: Scope) -> bytes:
+        """Return the text as a JSON string."""
+        return _encode(self.text(scope))
+
+    def sources(self) -> Iterator[str]:
+        """Yield the sources of the values in the text."""
+        for part in self.parts:
+            if isinstance(part, Ref):
+                yield part.source
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A list with expressions in it."""
+
+    items: tuple[Expression, ...]
+
+    def render(self, scope: Scope) -> bytes:
+        """Return the list."""
+        return b"[" + b",".join(item.render(scope) for item in self.items) + b"]"
+
+    def sources(self) -> Iterator[str]:
+        """Yield the sources of the items."""
+        for item in self.items:
+            yield from item.sources()
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A JSON object with expressions as values; also the arguments of a step."""
+
+    members: tuple[tuple[bytes, Expression], ...]
+    """Pairs of the encoded key with its colon, and the value."""
+
+    def render(self, scope: Scope) -> bytes:
+        """Return the object."""
+        return b"{" + b",".join(key + value.render(scope) for key, value in self.members) + b"}"
+
+    def sources(self) -> Iterator[str]:
+        """Yield the sources of the values."""
+        for _, value in self.members:
+            yield from value.sources()
+
+
+def compile_object(members: Mapping[str, Any]) -> Object:
+    """Return the expression for a mapping of names to expressions.
+
+    Raises:
+        ValueError: a marker is malformed.
+    """
+    return Object(tuple((_encode(key) + b":", compile_expression(value)) for key, value in members.items()))
+
+
+def compile_expression(value: Any) -> Expression:
+    """Return the expression that a JSON value of a definition describes.
+
+    Raises:
+        ValueError: a marker (an object with one key that starts with ``$``) is malformed.
+    """
+    if isinstance(value, list):
+        compiled = tuple(compile_expression(item) for item in value)
+        is_constant = all(isinstance(item, Literal) for item in compiled)
+        return Literal(_encode(value)) if is_constant and not _has_marker(value) else Array(compiled)
+    if not isinstance(value, dict):
+        return Literal(_encode(value))
+    marker = next((key for key in value if key.startswith("$")), None)
+    if marker is not None:
+        return _compile_marker(marker, value)
+    whole = compile_object(value)
+    is_constant = all(isinstance(member, Literal) for _, member in whole.members)
+    return Literal(_encode(value)) if is_constant and not _has_marker(value) else whole
+
+
+def _has_marker(value: Any) -> bool:
+    """Return whether a ``$literal`` is somewhere inside: its wrapping is not part of the value."""
+    if isinstance(value, dict):
+        return any(key.startswith("$") or _has_marker(member) for key, member in value.items())
+    return isinstance(value, list) and any(_has_marker(item) for item in value)
+
+
+def _compile_marker(marker: str, value: dict[str, Any]) -> Expression:
+    try:
+        match marker:
+            case "$ref":
+                return _compile_ref(value)
+            case "$text":
+                return Text(tuple(_compile_part(part) for part in value["$text"]))
+            case "$secret":
+                return Secret(str(value["$secret"]))
+            case "$literal":
+                return Literal(_encode(value["$literal"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"malformed {marker}: {error!r}") from None
+    raise ValueError(f"unknown marker {marker!r}")
+
+
+def _compile_ref(value: dict[str, Any]) -> Ref:
+    path = value.get("path", ())
+    if not all(isinstance(key, str | int) for key in path):
+        raise ValueError("a path is made of names and positions")
+    return Ref(str(value["$ref"]), tuple(path), str(value.get("format", "")))
+
+
+def _compile_part(part: Any) -> str | Ref | Secret:
+    if isinstance(part, str):
+        return part
+    compiled = _compile_marker(next(iter(part)), part)
+    if isinstance(compiled, Ref | Secret):
+        return compiled
+    raise ValueError("a text is made of strings, references and secrets")
+
+
+class BoundRequest(NamedTuple):
+    """What an HTTP step sends, before the engine's own headers."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTemplate:
+    """The request of an HTTP step with expressions in it."""
+
+    method: str
+    url: Text
+    params: tuple[tuple[str, Expression], ...]
+    headers: tuple[tuple[str, Text], ...]
+    body: Expression | None
+
+    def bind(self, scope: Scope) -> BoundRequest:
+        """Return the request with its values.
+
+        Raises:
+            BindingError: as of ``Expression.render``, or a header value would break out of its line.
+        """
+        url = self.url.url(scope)
+        query = [pair for name, value in self.params for pair in _query(name, _decode(value.render(scope)))]
+        if query:
+            url += ("&" if "?" in url else "?") + urlencode(query)
+        headers = tuple((name, _header(name, value.text(scope))) for name, value in self.headers)
+        return BoundRequest(self.method, url, headers, self.body.render(scope) if self.body else None)
+
+    def sources(self) -> Iterator[str]:
+        """Yield the sources of everything in the request."""
+        yield from self.url.sources()
+        for _, value in (*self.params, *self.headers):
+            yield from value.sources()
+        if self.body:
+            yield from self.body.sources()
+
+
+def compile_request(value: Mapping[str, Any]) -> RequestTemplate:
+    """Return the request that a definition describes.
+
+    Raises:
+        ValueError, KeyError: it is malformed.
+    """
+    return RequestTemplate(
+        method=str(value["method"]),
+        url=_as_text(compile_expression(value["url"])),
+        params=tuple((name, compile_expression(param)) for name, param in value.get("params", {}).items()),
+        headers=tuple((name, _as_text(compile_expression(v))) for name, v in value.get("headers", {}).items()),
+        body=compile_expression(value["json"]) if value.get("has_json") else None,
+    )
+
+
+def _as_text(expression: Expression) -> Text:
+    match expression:
+        case Text():
+            return expression
+        case Ref() | Secret():
+            return Text((expression,))
+        case Literal(raw=raw) if raw.startswith(b'"'):
+            return Text((_decode(raw),))
+    raise ValueError("a URL or header must be a text")
+
+
+def _query(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of one parameter: none for null, one for each item of a list."""
+    for item in value if isinstance(value, list) else [value]:
+        if item is not None:
+            yield name, item if isinstance(item, str) else _encode(item).decode()
+
+
+def _header(name: str, value: str) -> str:
+    if any(ord(character) < 32 and character != "\t" for character in value):
+        raise BindingError(f"the value of header {name!r} has control characters")
+    return value
+
+
+def decode_items(raw: bytes) -> list[bytes]:
+    """Return the bytes of each item of a JSON list.
+
+    Raises:
+        BindingError: it is not a list.
+    """
+    try:
+        return [bytes(item) for item in _decode_list(raw)]
+    except msgspec.ValidationError:
+        raise BindingError("the value to map over is not a list") from None
+
+
+_decode_list: Callable[[bytes], list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw]).decode

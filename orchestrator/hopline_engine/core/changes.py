@@ -1,0 +1,42 @@
+"""The rows of one decision: what must become durable together, or not at all."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hopline_engine.core.model import (
+    AttemptEnded,
+    RunAdded,
+    RunEnded,
+    StepEnded,
+    TaskAdded,
+    TaskMoved,
+    TaskRemoved,
+)
+
+
+class QueueMoved(NamedTuple):
+    """A queue is paused or resumed, or its token bucket moved on. The last one of a queue in a commit counts."""
+
+    state: str
+    """``running`` or ``paused``."""
+    tokens: float
+    tokens_at: float
+    """When ``tokens`` was right, in Unix seconds."""
+    name: str
+
+
+@dataclass(slots=True)
+class Changes:
+    """Rows to be written, by kind, in the order in which a commit writes them.
+
+    The order lets a commit take many decisions at once: rows are added before anything may move, remove or end them.
+    """
+
+    runs_added: list[RunAdded] = field(default_factory=list)
+    steps_ended: list[StepEnded] = field(default_factory=list)
+    attempts_ended: list[AttemptEnded] = field(default_factory=list)
+    tasks_added: list[TaskAdded] = field(default_factory=list)
+    tasks_moved: list[TaskMoved] = field(default_factory=list)
+    tasks_removed: list[TaskRemoved] = field(default_factory=list)
+    queues_moved: list[QueueMoved] = field(default_factory=list)
+    runs_ended: list[RunEnded] = field(default_factory=list)

@@ -1,0 +1,257 @@
+"""What the owner of a run keeps in memory of it: enough to decide on any event without reading the store.
+
+Everything here can be rebuilt from rows (``advance.begin`` with a ``Past``); memory is a cache of them.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgspec
+
+from hopline_engine.core.binding import INPUT, ITEM, BindingError, Value
+from hopline_engine.core.model import (
+    WHOLE,
+    RunId,
+    RunState,
+    StepEnded,
+    StepState,
+    TaskId,
+    TaskState,
+)
+from hopline_engine.core.names import public_id, step_name
+from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.retry import Failure
+
+NOTHING: Final = Value(b"null")
+
+
+@dataclass(slots=True, eq=False)
+class LiveTask:
+    """The queued task of an open step run."""
+
+    id: TaskId
+    run: "LiveRun"
+    node: Node
+    item: int
+    deadline_time: float | None
+    state: TaskState = TaskState.SCHEDULED
+    attempt: int = 0
+    lost: int = 0
+    schedule_time: float = 0.0
+    first_attempt_at: float | None = None
+    leased_at: float | None = None
+    epoch: int = 0
+    stored: bool = False
+    """Whether it has a row."""
+    has_alarm: bool = False
+    """Whether a timer watches its deadline."""
+    last_failure: Failure | None = None
+    """Of the attempt before; memory only, shown to people."""
+
+    @property
+    def made(self) -> int:
+        """How many attempts count against the retry policy."""
+        return self.attempt - self.lost
+
+    @property
+    def name(self) -> str:
+        """What people call the step run."""
+        return step_name(self.node.id, self.item)
+
+
+class Parent(NamedTuple):
+    """The step run that a sub-workflow's run is the execution of."""
+
+    run: "LiveRun"
+    node: Node
+    item: int
+
+
+@dataclass(slots=True, eq=False)
+class LiveMap:
+    """A mapped step that is open."""
+
+    size: int
+    items: list[bytes] | None
+    """What is mapped over; ``None`` when the elements come from another map one by one."""
+    results: list[bytes | None]
+    units: "dict[int, LiveTask | LiveRun]" = field(default_factory=dict)
+    """The open elements."""
+    done: int = 0
+    """Elements that succeeded."""
+    failed: int = 0
+    cursor: int = 0
+    """First element that was never looked at, where all are there from the start."""
+    ready: deque[int] = field(default_factory=deque)
+    """Elements whose own upstream element is done, where they come one by one."""
+    failure: Failure | None = None
+    """Of the first element that failed; no element is opened after it."""
+    blocked: bool = False
+    """Whether the map it follows ended without success."""
+
+    def is_taken(self, item: int) -> bool:
+        """Return whether an element is done or open."""
+        return self.results[item] is not None or item in self.units
+
+    def take_ready(self) -> int | None:
+        """Return the next element that may be opened, or ``None``."""
+        if self.items is None:
+            return self.ready.popleft() if self.ready else None
+        while self.cursor < self.size:
+            self.cursor += 1
+            if not self.is_taken(self.cursor - 1):
+                return self.cursor - 1
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class LiveNode:
+    """One step of a live run."""
+
+    state: StepState
+    waits: int
+    value: Value | None = None
+    unit: "LiveTask | LiveRun | None" = None
+    map: LiveMap | None = None
+    opened_at: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class LiveRun:
+    """One run that has not ended."""
+
+    id: RunId
+    plan: Plan
+    input: Value
+    created_at: float
+    nodes: list[LiveNode]
+    open_nodes: int
+    parent: Parent | None = None
+    state: RunState = RunState.RUNNING
+    failure: tuple[str, Failure] | None = None
+    """The first step that failed, and why."""
+
+    @classmethod
+    def fresh(cls, run: RunId, plan: Plan, input_: bytes, created_at: float, parent: Parent | None) -> "LiveRun":
+        """Return a run in which nothing has happened."""
+        nodes = [LiveNode(StepState.PENDING, node.waits) for node in plan.nodes]
+        return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent)
+
+    @property
+    def public_id(self) -> str:
+        """The id that people see."""
+        return public_id(self.id)
+
+    def result_of(self, node: Node) -> Value:
+        """Return the result of a step that succeeded; of a map, the list of its elements' results."""
+        live = self.nodes[node.index]
+        if live.value is None:
+            assert live.map is not None
+            live.value = Value(b"[" + b",".join(result or b"null" for result in live.map.results) + b"]")
+        return live.value
+
+    def units(self) -> "Iterator[LiveTask | LiveRun]":
+        """Yield the open tasks and sub-runs."""
+        for live in self.nodes:
+            if live.unit is not None:
+                yield live.unit
+            if live.map is not None:
+                yield from live.map.units.values()
+
+    def unit(self, node: Node, item: int) -> "LiveTask | LiveRun | None":
+        """Return what executes a step run, if it is open."""
+        live = self.nodes[node.index]
+        return live.unit if item == WHOLE else live.map.units.get(item) if live.map else None
+
+
+class RunScope:
+    """The values that one step run may refer to."""
+
+    __slots__ = ("_item", "_run", "_secrets")
+
+    def __init__(self, run: LiveRun, item: bytes | None, secrets: Mapping[str, str] | None = None) -> None:
+        self._run = run
+        self._item = item
+        self._secrets = secrets
+
+    def value(self, source: str) -> Value:
+        """Return the input of the run, the current item or a step's result."""
+        if source == INPUT:
+            return self._run.input
+        if source == ITEM:
+            assert self._item is not None
+            return Value(self._item)
+        return self._run.result_of(self._run.plan.by_id[source])
+
+    def secret(self, name: str) -> str:
+        """Return a secret of the engine's environment."""
+        found = self._secrets.get(name) if self._secrets is not None else None
+        if found is None:
+            raise BindingError(f"secret {name!r} is not set; start the server with HOPLINE_SECRET_{name} set")
+        return found
+
+
+def item_of(run: LiveRun, node: Node, item: int) -> bytes | None:
+    """Return the element that a mapped step run works on."""
+    if item == WHOLE:
+        return None
+    live_map = run.nodes[node.index].map
+    assert live_map is not None
+    if live_map.items is not None:
+        return live_map.items[item]
+    assert node.stream_from is not None
+    upstream = run.nodes[node.stream_from].map
+    assert upstream is not None
+    return upstream.results[item]
+
+
+class StoredTask(NamedTuple):
+    """A task's row as it is read back; fields as of ``TaskAdded``."""
+
+    id: TaskId
+    run_id: RunId
+    node: int
+    item: int
+    queue: str
+    state: int
+    attempt: int
+    lost: int
+    schedule_time: float
+    deadline_time: float | None
+    first_attempt_at: float | None
+    leased_at: float | None
+    epoch: int
+
+
+@dataclass(slots=True)
+class Past:
+    """What is already stored of a run that is begun again."""
+
+    steps: list[StepEnded]
+    tasks: dict[tuple[int, int], StoredTask] = field(default_factory=dict)
+    """By node and item."""
+    runs: "dict[tuple[int, int], LiveRun]" = field(default_factory=dict)
+    """Live sub-runs, by the node and item they execute."""
+
+
+def failure_json(failure: Failure, step: str | None = None) -> bytes:
+    """Return a failure as it is stored and shown."""
+    shown: dict[str, object] = {"type": failure.type, "message": failure.message, "status": failure.status}
+    if failure.traceback:
+        shown["traceback"] = failure.traceback
+    if step:
+        shown["step"] = step
+    return msgspec.json.encode(shown)
+
+
+def failure_from_json(error: bytes | None) -> Failure:
+    """Return a failure as it was stored."""
+    stored = msgspec.json.decode(error) if error else {}
+    return Failure(
+        stored.get("type", "Failed"),
+        stored.get("message", "see the step"),
+        status=stored.get("status"),
+        traceback=stored.get("traceback"),
+    )

@@ -1,0 +1,171 @@
+"""The vocabulary of the engine: states, identities and the rows that decisions produce.
+
+A row is a ``NamedTuple`` whose fields are the bind parameters, in order, of exactly one hot statement of the
+store, so that a decision can be handed to the database as it is. Times are Unix seconds, durations are seconds,
+values of users (inputs, results) are UTF-8 JSON bytes that were checked once at the edge.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Literal, NamedTuple, NewType
+
+RunId = NewType("RunId", int)
+TaskId = NewType("TaskId", int)
+Digest = NewType("Digest", str)
+"""Hex SHA-256 of a definition's canonical JSON: the version of a workflow."""
+
+WHOLE: Literal[-1] = -1
+"""The ``item`` of a step that is not one element of a map, and of a map's own record."""
+
+
+class RunState(StrEnum):
+    """State of a run; the last three are final."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepState(StrEnum):
+    """State of a step run (or of one element of a mapped step); the last five are final."""
+
+    PENDING = "pending"
+    """An upstream step is not done."""
+    QUEUED = "queued"
+    """Its task is due and waits for the queue's limits or for a worker."""
+    SCHEDULED = "scheduled"
+    """Its task waits for a time: the next retry."""
+    RUNNING = "running"
+    """An attempt was sent and is not answered."""
+    WAITING = "waiting"
+    """The target answered 202 and will call back."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UPSTREAM_FAILED = "upstream_failed"
+    CANCELLED = "cancelled"
+
+
+class AttemptState(StrEnum):
+    """How one attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    """The engine or the worker died while the attempt was running: it may or may not have had effects."""
+    CANCELLED = "cancelled"
+
+
+class TaskState(IntEnum):
+    """State of the queued task of an open step; a finished task has no row."""
+
+    SCHEDULED = 0
+    """Not sent; due at ``schedule_time``."""
+    LEASED = 1
+    """May have been sent under ``attempt`` by the engine that holds ``epoch``."""
+    ACCEPTED = 2
+    """Answered 202; waits for its callback until ``deadline_time``."""
+
+
+class RunAdded(NamedTuple):
+    """A run begins."""
+
+    id: RunId
+    public_id: str
+    workflow: str
+    digest: Digest
+    state: str
+    input: bytes
+    idempotency_key: str | None
+    parent_id: RunId | None
+    parent_node: int | None
+    parent_item: int | None
+    retry_of: RunId | None
+    created_at: float
+
+
+class RunEnded(NamedTuple):
+    """A run reaches a final state."""
+
+    state: str
+    result: bytes | None
+    error: bytes | None
+    """JSON of ``Failure``: the step that decided it and why."""
+    ended_at: float
+    id: RunId
+
+
+class StepEnded(NamedTuple):
+    """A step run, or one element of a map, reaches a final state. Written once."""
+
+    run_id: RunId
+    node: int
+    """Position of the step in the plan of the run."""
+    item: int
+    """Position in the map, or ``WHOLE``."""
+    state: str
+    result: bytes | None
+    """``None`` for a map's own record: its result is the list of its items' results."""
+    error: bytes | None
+    attempts: int
+    started_at: float | None
+    ended_at: float
+
+
+class AttemptEnded(NamedTuple):
+    """One attempt is over. Written once."""
+
+    run_id: RunId
+    node: int
+    item: int
+    attempt: int
+    state: str
+    status: int | None
+    """HTTP status of the answer, if there was one."""
+    error: bytes | None
+    logs: str | None
+    """What the step printed and logged, oldest first, capped."""
+    started_at: float
+    ended_at: float
+
+
+class TaskAdded(NamedTuple):
+    """An open step gets its task."""
+
+    id: TaskId
+    run_id: RunId
+    node: int
+    item: int
+    queue: str
+    state: int
+    attempt: int
+    """Number of the last attempt that was started; 0 before the first."""
+    lost: int
+    """How many attempts in all ended as lost."""
+    schedule_time: float
+    deadline_time: float | None
+    """When the step fails whatever it is doing; ``None`` for never."""
+    first_attempt_at: float | None
+    leased_at: float | None
+    epoch: int
+
+
+class TaskMoved(NamedTuple):
+    """A task changes: it is leased, rescheduled or accepted."""
+
+    state: int
+    attempt: int
+    lost: int
+    schedule_time: float
+    deadline_time: float | None
+    first_attempt_at: float | None
+    leased_at: float | None
+    epoch: int
+    id: TaskId
+
+
+class TaskRemoved(NamedTuple):
+    """The step of a task reached a final state."""
+
+    id: TaskId

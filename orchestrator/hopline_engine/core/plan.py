@@ -1,0 +1,287 @@
+"""The plan of a workflow: its definition checked, numbered and ready to be decided on.
+
+A plan is built once per definition and shared by all its runs. Everything a decision needs per event is an index or
+a tuple here, so that work per event is proportional to a step's out-degree and never to the size of the graph.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+import networkx as nx
+
+from hopline_engine.core.binding import (
+    INPUT,
+    ITEM,
+    Expression,
+    Object,
+    Ref,
+    RequestTemplate,
+    compile_expression,
+    compile_object,
+    compile_request,
+)
+from hopline_engine.core.model import Digest
+from hopline_engine.core.retry import RetryPolicy
+
+FORMAT: Final = 1
+DEFAULT_QUEUE: Final = "default"
+Kind = Literal["python", "http", "workflow"]
+
+
+class PlanError(ValueError):
+    """A definition cannot be run; the message says where and why."""
+
+
+class Route(NamedTuple):
+    """Where the task of a step can be executed: by workers that serve this step, or by any dispatcher (HTTP)."""
+
+    step: str
+    signature: str
+
+
+HTTP_ROUTE: Final = Route("", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One step of a plan."""
+
+    index: int
+    """Position in topological order."""
+    id: str
+    kind: Kind
+    step: str
+    route: Route
+    inputs: Object
+    items: Expression | None
+    """The list that a mapped step maps over."""
+    over: str | None
+    request: RequestTemplate | None
+    child: "Plan | None"
+    retry: RetryPolicy
+    timeout: float | None
+    deadline: float | None
+    queue: str
+    max_parallel: int | None
+    result: Mapping[str, Any]
+    """JSON schema of one result."""
+    upstream: tuple[int, ...]
+    downstream: tuple[int, ...]
+    """Steps that wait for this one to succeed as a whole."""
+    stream_from: int | None
+    """The mapped step whose elements this one follows one by one."""
+    streams: tuple[int, ...]
+    """Mapped steps that follow this one element by element."""
+    waits: int
+    """How many signals this step needs before it opens: upstreams done, and its stream opened."""
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A workflow that can be run."""
+
+    name: str
+    digest: Digest
+    nodes: tuple[Node, ...]
+    by_id: Mapping[str, Node]
+    result: Expression
+    parameters: Mapping[str, Any]
+    """JSON schema of the input."""
+    queues: tuple[Mapping[str, Any], ...]
+    routes: frozenset[Route]
+    """What workers must serve so that every step can run, those of sub-workflows included."""
+
+
+def build_plan(definition: Mapping[str, Any], digest: Digest, children: Mapping[str, "Plan"]) -> Plan:
+    """Return the plan of a definition.
+
+    Args:
+        definition: the definition as decoded JSON.
+        digest: its version.
+        children: plans of the workflows it calls, by digest.
+
+    Raises:
+        PlanError: it is malformed, names a step or workflow that does not exist, or has a cycle.
+    """
+    try:
+        if definition["format"] != FORMAT:
+            raise PlanError(f"definition format {definition['format']!r} is not {FORMAT}; upgrade the server")
+        specs = {spec["id"]: spec for spec in definition["nodes"]}
+        if len(specs) != len(definition["nodes"]):
+            raise PlanError("two steps have the same id")
+        drafts = {name: _Draft.of(spec, specs) for name, spec in specs.items()}
+        order = _topological_order(drafts)
+        nodes = _number(order, drafts, children)
+        result = compile_expression(definition["result"])
+        by_id = {node.id: node for node in nodes}
+        _check_sources("the result", result.sources(), by_id)
+        return Plan(
+            name=definition["name"],
+            digest=digest,
+            nodes=nodes,
+            by_id=by_id,
+            result=result,
+            parameters=definition["parameters"],
+            queues=tuple(definition["queues"]),
+            routes=frozenset(_routes(nodes)),
+        )
+    except PlanError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PlanError(f"malformed definition: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A node before it has a number."""
+
+    spec: Mapping[str, Any]
+    inputs: Object
+    items: Expression | None
+    request: RequestTemplate | None
+    upstream: frozenset[str]
+    """Nodes that must succeed as a whole first."""
+    stream_from: str | None
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]) -> "_Draft":
+        over = spec["over"]
+        arguments = {name: value for name, value in spec["inputs"].items() if name != over}
+        if over is not None and spec["kind"] != "http":
+            arguments[over] = {"$ref": ITEM, "path": []}
+        inputs = compile_object(arguments)
+        items = compile_expression(spec["inputs"][over]) if over is not None else None
+        request = compile_request(spec["request"]) if spec["kind"] == "http" else None
+        stream = _stream(items, specs)
+        sources = {*inputs.sources(), *(request.sources() if request else ()), *spec["after"]}
+        if items is not None and stream is None:
+            sources.update(items.sources())
+        if ITEM in sources and over is None:
+            raise PlanError(f"step {spec['id']!r} refers to an item but is not mapped")
+        upstream = frozenset(sources) - {INPUT, ITEM}
+        _check_sources(f"step {spec['id']!r}", upstream, specs)
+        return cls(spec, inputs, items, request, upstream, stream)
+
+
+def _stream(items: Expression | None, specs: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the mapped step that a map over *items* can follow element by element."""
+    if isinstance(items, Ref) and not items.path and items.source in specs and specs[items.source]["over"] is not None:
+        return items.source
+    return None
+
+
+def _check_sources(who: str, sources: Iterator[str] | frozenset[str], known: Mapping[str, object]) -> None:
+    for source in sources:
+        if source not in known and source != INPUT:
+            raise PlanError(f"{who} needs {source!r}, which does not exist")
+
+
+def _topological_order(drafts: Mapping[str, _Draft]) -> list[str]:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(sorted(drafts))
+    for name, draft in drafts.items():
+        graph.add_edges_from((upstream, name) for upstream in draft.upstream)
+        if draft.stream_from:
+            graph.add_edge(draft.stream_from, name)
+    try:
+        return list(nx.lexicographical_topological_sort(graph))
+    except nx.NetworkXUnfeasible:
+        cycle = [source for source, _ in nx.find_cycle(graph)]
+        raise PlanError(f"cycle: {' -> '.join([*cycle, cycle[0]])}") from None
+
+
+def _number(order: list[str], drafts: Mapping[str, _Draft], children: Mapping[str, Plan]) -> tuple[Node, ...]:
+    index = {name: position for position, name in enumerate(order)}
+    downstream: dict[str, list[int]] = {name: [] for name in order}
+    streams: dict[str, list[int]] = {name: [] for name in order}
+    levels: dict[str, int] = {}
+    for name in order:
+        draft = drafts[name]
+        for upstream in draft.upstream:
+            downstream[upstream].append(index[name])
+        if draft.stream_from:
+            streams[draft.stream_from].append(index[name])
+        before = draft.upstream | ({draft.stream_from} if draft.stream_from else set())
+        levels[name] = 1 + max((levels[upstream] for upstream in before), default=-1)
+    return tuple(
+        _node(
+            drafts[name],
+            children,
+            index=index[name],
+            level=levels[name],
+            upstream=tuple(sorted(index[upstream] for upstream in drafts[name].upstream)),
+            downstream=tuple(downstream[name]),
+            stream_from=index[stream] if (stream := drafts[name].stream_from) else None,
+            streams=tuple(streams[name]),
+        )
+        for name in order
+    )
+
+
+def _node(
+    draft: _Draft,
+    children: Mapping[str, Plan],
+    *,
+    index: int,
+    level: int,
+    upstream: tuple[int, ...],
+    downstream: tuple[int, ...],
+    stream_from: int | None,
+    streams: tuple[int, ...],
+) -> Node:
+    spec, policy = draft.spec, draft.spec["policy"]
+    kind: Kind = spec["kind"]
+    if kind not in {"python", "http", "workflow"}:
+        raise PlanError(f"step {spec['id']!r} is of unknown kind {kind!r}")
+    child = None
+    if kind == "workflow":
+        child = children.get(spec["workflow"]["digest"])
+        if child is None:
+            raise PlanError(f"step {spec['id']!r} calls workflow {spec['workflow']['name']!r}, which is not registered")
+    return Node(
+        index=index,
+        id=spec["id"],
+        kind=kind,
+        step=spec["step"],
+        route=Route(spec["step"], spec["signature"]) if kind == "python" else HTTP_ROUTE,
+        inputs=draft.inputs,
+        items=draft.items,
+        over=spec["over"],
+        request=draft.request,
+        child=child,
+        retry=RetryPolicy.from_json(policy["retry"]),
+        timeout=_seconds(policy["timeout"]),
+        deadline=_seconds(policy["deadline"]),
+        queue=policy["queue"],
+        max_parallel=policy["max_parallel"],
+        result=spec["result"],
+        upstream=upstream,
+        downstream=downstream,
+        stream_from=stream_from,
+        streams=streams,
+        waits=len(upstream) + (stream_from is not None),
+        level=level,
+    )
+
+
+def _seconds(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise PlanError(f"a duration of {value!r} seconds")
+    return value
+
+
+def _routes(nodes: tuple[Node, ...]) -> Iterator[Route]:
+    for node in nodes:
+        if node.kind == "python":
+            yield node.route
+        if node.child:
+            yield from node.child.routes
+
+
+def child_digests(definition: bytes) -> list[str]:
+    """Return the digests of the workflows that a definition calls directly."""
+    decoded = msgspec.json.decode(definition)
+    return [spec["workflow"]["digest"] for spec in decoded["nodes"] if spec["kind"] == "workflow"]

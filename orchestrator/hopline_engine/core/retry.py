@@ -1,0 +1,133 @@
+"""Whether a failed attempt is tried again, and when.
+
+Pure: no clock, no randomness, no I/O.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+Jitter = Literal["none", "full", "equal"]
+TRANSIENT_STATUSES = frozenset({408, 429})
+NETWORK_ERRORS = frozenset({"ConnectionError", "TimeoutError"})
+
+
+class Failure(NamedTuple):
+    """Why an attempt, and then perhaps its step and its run, failed."""
+
+    type: str
+    message: str
+    types: tuple[str, ...] = ()
+    """Names that ``Retry(on=...)`` may match: the class of the error and its bases."""
+    status: int | None = None
+    """HTTP status of the answer, if there was one that the step's own target gave."""
+    traceback: str | None = None
+    retry_after: float | None = None
+    """Seconds that the target asked to be left alone."""
+    final: bool = False
+    """Whether trying again can not help, whatever the policy says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often, how far apart and after which failures a step is attempted."""
+
+    attempts: int = 1
+    """Attempts in all, the first included; lost attempts are not counted."""
+    first: float = 1.0
+    """Seconds before the first retry."""
+    factor: float = 2.0
+    max: float = 3600.0
+    """The longest wait in seconds."""
+    jitter: Jitter = "full"
+    statuses: tuple[tuple[int, int], ...] = ()
+    """Half-open ranges of HTTP statuses that are tried again."""
+    errors: frozenset[str] = frozenset()
+    """Names of error classes that are tried again."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> "RetryPolicy":
+        """Return the policy that a definition describes; ``None`` is a single attempt.
+
+        Raises:
+            KeyError, TypeError, ValueError: the description is malformed.
+        """
+        if value is None:
+            return cls()
+        statuses = [(m["status"], m["status"] + 1) for m in value["on"] if "status" in m]
+        statuses += [(m["range"][0], m["range"][1]) for m in value["on"] if "range" in m]
+        policy = cls(
+            attempts=int(value["attempts"]),
+            first=float(value["first"]),
+            factor=float(value["factor"]),
+            max=float(value["max"]),
+            jitter=value["jitter"],
+            statuses=tuple(statuses),
+            errors=frozenset(m["error"] for m in value["on"] if "error" in m),
+        )
+        if policy.attempts < 1 or policy.first < 0 or policy.max < 0 or policy.factor < 1:
+            raise ValueError("a retry policy needs attempts >= 1, waits >= 0 and factor >= 1")
+        return policy
+
+
+def is_retryable(policy: RetryPolicy, kind: str, failure: Failure) -> bool:
+    """Return whether *failure* of a step of *kind* is of a sort that the policy tries again.
+
+    A policy that names failures is taken at its word. One that does not tries every error of a Python step, and of
+    an HTTP step what may pass by itself: 408, 429, 5xx, no connection, no answer in time.
+    """
+    if failure.final:
+        return False
+    if policy.statuses or policy.errors:
+        named = failure.status is not None and any(low <= failure.status < high for low, high in policy.statuses)
+        return named or not policy.errors.isdisjoint(failure.types)
+    if kind != "http":
+        return True
+    if failure.status is not None:
+        return failure.status in TRANSIENT_STATUSES or 500 <= failure.status < 600
+    return not NETWORK_ERRORS.isdisjoint(failure.types)
+
+
+def backoff(policy: RetryPolicy, retry: int, random: float) -> float:
+    """Return the seconds to wait before the *retry*-th retry (the first is 1); *random* is in ``[0, 1)``.
+
+    The wait grows by ``factor`` up to ``max``. Full jitter spreads it over ``[0, wait)``, equal jitter over the
+    upper half, so that clients that failed together do not come back together.
+
+    >>> policy = RetryPolicy(first=2.0, factor=2.0, max=10.0, jitter="none")
+    >>> [backoff(policy, n, 0.5) for n in range(1, 5)]
+    [2.0, 4.0, 8.0, 10.0]
+    """
+    try:
+        wait = min(policy.first * policy.factor ** (retry - 1), policy.max)
+    except OverflowError:
+        wait = policy.max
+    match policy.jitter:
+        case "none":
+            return wait
+        case "full":
+            return wait * random
+        case "equal":
+            return wait / 2 + wait / 2 * random
+
+
+def retry_delay(
+    policy: RetryPolicy, kind: str, failure: Failure, *, made: int, random: float, retry_after_cap: float
+) -> float | None:
+    """Return the seconds until the next attempt after *made* counted ones, or ``None`` to give up.
+
+    ``Retry-After`` of the target replaces the policy's own wait, up to the cap.
+    """
+    if made >= policy.attempts or not is_retryable(policy, kind, failure):
+        return None
+    if failure.retry_after is not None:
+        return min(max(failure.retry_after, 0.0), retry_after_cap)
+    return backoff(policy, made, random)
+
+
+def lost_delay(lost: int, random: float) -> float:
+    """Return the seconds to wait after the *lost*-th lost attempt: none at first, then growing to a minute.
+
+    A step that kills its worker each time must not take one worker after the other without pause.
+    """
+    return 0.0 if lost <= 1 else min(60.0, 0.5 * 2.0 ** min(lost - 1, 10)) * (0.5 + random / 2)

@@ -1,0 +1,258 @@
+"""Everything the engine refuses or cannot do, as one tree.
+
+HoplineError                  hopline.errors
+├── NotFoundError             what was named does not exist
+│   ├── RunNotFoundError
+│   ├── StepNotFoundError
+│   ├── WorkflowNotFoundError
+│   ├── QueueNotFoundError
+│   └── WorkerNotFoundError
+├── ConflictError             it exists, but not in a state that allows this
+│   ├── AmbiguousRunError
+│   ├── RunEndedError
+│   ├── RunNotFinishedError
+│   ├── RunNotSucceededError
+│   └── RunNotRetryableError
+├── InvalidError              what was given cannot be used as it is
+│   ├── InvalidInputError
+│   ├── InvalidDefinitionError
+│   └── InvalidQueueLimitsError
+├── UnavailableError          the same call may succeed later
+│   ├── StoreUnavailableError
+│   └── EngineStoppingError
+├── KeyFileError              the signing key cannot be used
+└── InsecureAddressError      the API would be open to others
+
+An error says in ``code`` what programs may rely on, in its message what happened to what, and in ``hint`` what to do
+next. It knows nothing of HTTP; ``hopline_engine.api.errors`` has the only table of status codes.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from hopline.errors import HoplineError
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant.
+
+    >>> closest("dayly_sales", ["daily_sales", "folder_report"])
+    'daily_sales'
+    """
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
+
+
+def _meant(did_you_mean: str | None, otherwise: str) -> str:
+    return f'did you mean "{did_you_mean}"?' if did_you_mean else otherwise
+
+
+class NotFoundError(HoplineError):
+    """What was named does not exist."""
+
+    code = "not-found"
+
+
+class RunNotFoundError(NotFoundError):
+    """No run has this id, prefix or alias."""
+
+    code = "run-not-found"
+
+    def __init__(self, *, run: str) -> None:
+        super().__init__(f'there is no run "{run}"', hint="hopline runs list")
+        self.run = run
+
+
+class StepNotFoundError(NotFoundError):
+    """The run has no such step."""
+
+    code = "step-not-found"
+
+    def __init__(self, *, run: str, step: str, did_you_mean: str | None = None) -> None:
+        super().__init__(f'run {run} has no step "{step}"', hint=_meant(did_you_mean, f"hopline runs show {run}"))
+        self.run = run
+        self.step = step
+
+
+class WorkflowNotFoundError(NotFoundError):
+    """No workflow of this name is registered."""
+
+    code = "workflow-not-found"
+
+    def __init__(self, *, workflow: str, did_you_mean: str | None = None) -> None:
+        super().__init__(
+            f'there is no workflow "{workflow}"',
+            hint=_meant(did_you_mean, "hopline workflows list; a worker registers the workflows of its files"),
+        )
+        self.workflow = workflow
+
+
+_QUEUES = "queues are named by the steps of registered workflows"
+
+
+class QueueNotFoundError(NotFoundError):
+    """No registered workflow names this queue."""
+
+    code = "queue-not-found"
+
+    def __init__(self, *, queue: str, did_you_mean: str | None = None) -> None:
+        super().__init__(f'there is no queue "{queue}"', hint=_meant(did_you_mean, _QUEUES))
+        self.queue = queue
+
+
+class WorkerNotFoundError(NotFoundError):
+    """The engine does not know this worker, or has forgotten it."""
+
+    code = "worker-not-found"
+
+    def __init__(self, *, worker: str) -> None:
+        super().__init__(f'there is no worker "{worker}"', hint="a worker that was silent has to register again")
+        self.worker = worker
+
+
+class ConflictError(HoplineError):
+    """It exists, but not in a state that allows this."""
+
+    code = "conflict"
+
+
+class AmbiguousRunError(ConflictError):
+    """Several runs begin with this prefix."""
+
+    code = "run-ambiguous"
+
+    def __init__(self, *, ref: str, candidates: Sequence[str]) -> None:
+        super().__init__(f'several runs begin with "{ref}": {", ".join(candidates)}', hint="give one more character")
+        self.ref = ref
+        self.candidates = tuple(candidates)
+
+
+class RunEndedError(ConflictError):
+    """The run is over, so it cannot be cancelled."""
+
+    code = "run-ended"
+
+    def __init__(self, *, run: str, state: str) -> None:
+        super().__init__(f"run {run} has ended: it {_WAS[state]}")
+        self.run = run
+        self.state = state
+
+
+class RunNotFinishedError(ConflictError):
+    """The run is not over yet, so it has no output and cannot be retried."""
+
+    code = "run-not-finished"
+
+    def __init__(self, *, run: str) -> None:
+        super().__init__(f"run {run} has not finished", hint=f"hopline runs watch {run}")
+        self.run = run
+
+
+class RunNotSucceededError(ConflictError):
+    """The run is over and has no output."""
+
+    code = "run-not-succeeded"
+
+    def __init__(self, *, run: str, state: str) -> None:
+        super().__init__(f"run {run} has no output: it {_WAS[state]}", hint=f"hopline runs show {run}")
+        self.run = run
+        self.state = state
+
+
+class RunNotRetryableError(ConflictError):
+    """The run did what it should, so there is nothing to retry."""
+
+    code = "run-not-retryable"
+
+    def __init__(self, *, run: str, state: str) -> None:
+        super().__init__(
+            f"run {run} {_WAS[state]}; only a failed or cancelled run can be retried",
+            hint="hopline run starts a new one",
+        )
+        self.run = run
+        self.state = state
+
+
+_WAS = {"succeeded": "succeeded", "failed": "failed", "cancelled": "was cancelled"}
+
+
+class InvalidError(HoplineError):
+    """What was given cannot be used as it is; nothing has changed."""
+
+    code = "invalid"
+
+
+class InvalidInputError(InvalidError):
+    """The input of a run does not fit the parameters of its workflow."""
+
+    code = "invalid-input"
+
+    def __init__(self, *, workflow: str, problems: Sequence[str], hint: str | None = None) -> None:
+        super().__init__(f"input of {workflow}: {'; '.join(problems)}", hint=hint)
+        self.workflow = workflow
+        self.problems = tuple(problems)
+        """One for each parameter that is missing, of the wrong type or unknown."""
+
+
+class InvalidDefinitionError(InvalidError):
+    """A definition that was registered is not one."""
+
+    code = "invalid-definition"
+
+    def __init__(self, *, workflow: str | None, problems: Sequence[str]) -> None:
+        super().__init__(f"definition of {workflow or 'a workflow without a name'}: {'; '.join(problems)}")
+        self.workflow = workflow
+        self.problems = tuple(problems)
+
+
+class InvalidQueueLimitsError(InvalidError):
+    """These limits do not make sense together."""
+
+    code = "invalid-queue-limits"
+
+    def __init__(self, *, queue: str, problem: str) -> None:
+        super().__init__(f"limits of queue {queue}: {problem}")
+        self.queue = queue
+
+
+class UnavailableError(HoplineError):
+    """The engine cannot do this now; the same call may succeed later. Nothing has changed."""
+
+    code = "unavailable"
+
+
+class StoreUnavailableError(UnavailableError):
+    """The database does not answer."""
+
+    code = "store-unavailable"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(f"the store does not answer: {reason}")
+        self.reason = reason
+
+
+class EngineStoppingError(UnavailableError):
+    """The engine is shutting down, or has not started yet."""
+
+    code = "engine-stopping"
+
+    def __init__(self) -> None:
+        super().__init__("the engine is not running")
+
+
+class KeyFileError(HoplineError):
+    """The file of the signing key cannot be used."""
+
+    code = "key-file"
+
+
+class InsecureAddressError(HoplineError):
+    """The API would be reachable from other machines without asking for a token."""
+
+    code = "insecure-address"
+
+    def __init__(self, *, host: str) -> None:
+        super().__init__(
+            f"listening on {host} would let anyone who reaches this machine run workflows",
+            hint="set HOPLINE_API_TOKEN, or listen on 127.0.0.1",
+        )
+        self.host = host

@@ -1,0 +1,1 @@
+"""Queues and the dispatch of their tasks over HTTP."""

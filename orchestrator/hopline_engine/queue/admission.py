@@ -1,0 +1,198 @@
+"""Which due tasks may be sent now: queues, their limits, and the slots of workers.
+
+Holds no clock and does no I/O. A task that may not go waits in the lane of its queue and route, first in first out;
+lanes of one queue take turns, so that a step whose worker is away does not hold up the others.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hopline_engine.core.changes import QueueMoved
+from hopline_engine.core.live import LiveTask
+from hopline_engine.core.model import TaskId
+from hopline_engine.core.plan import HTTP_ROUTE, Route
+from hopline_engine.core.rate import Bucket, default_burst
+from hopline_engine.queue.workers import Worker, Workers
+
+
+class Hindrance(StrEnum):
+    """Why a due task is not sent."""
+
+    QUEUE_PAUSED = "queue_paused"
+    NO_WORKER = "no_worker"
+    WORKER_BUSY = "worker_busy"
+    CONCURRENCY = "concurrency"
+    RATE = "rate"
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """A queue with its limits, named as in Cloud Tasks, and the due tasks that wait in it."""
+
+    name: str
+    max_dispatches_per_second: float | None = None
+    max_burst_size: int | None = None
+    max_concurrent_dispatches: int | None = None
+    is_paused: bool = False
+    in_flight: int = 0
+    ready: int = 0
+    bucket: Bucket | None = None
+    lanes: dict[Route, deque[LiveTask]] = field(default_factory=dict)
+
+    def limit(self, rate: float | None, burst: int | None, concurrent: int | None, now: float) -> None:
+        """Set the limits. Tokens that are there stay, up to the new burst."""
+        self.max_dispatches_per_second, self.max_burst_size, self.max_concurrent_dispatches = rate, burst, concurrent
+        if rate is None:
+            self.bucket = None
+            return
+        size = float(burst) if burst is not None else default_burst(rate)
+        tokens = size if self.bucket is None else min(size, self.bucket.tokens)
+        self.bucket = Bucket(rate, size, tokens, now)
+
+    def row(self) -> QueueMoved:
+        """Return what is stored of the queue as it moves."""
+        bucket = self.bucket
+        state = "paused" if self.is_paused else "running"
+        return QueueMoved(state, bucket.tokens if bucket else 0.0, bucket.at if bucket else 0.0, self.name)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many tasks are in flight as may be."""
+        return self.max_concurrent_dispatches is not None and self.in_flight >= self.max_concurrent_dispatches
+
+
+class Admission:
+    """Decides which task goes next."""
+
+    def __init__(self, workers: Workers, default: Queue) -> None:
+        self.workers = workers
+        self.queues: dict[str, Queue] = {default.name: default}
+        self._default = default
+        self._backlogged: dict[str, Queue] = {}
+        self._waiting: set[TaskId] = set()
+        self._reserved: dict[TaskId, tuple[Queue, Worker | None]] = {}
+
+    def queue_of(self, task: LiveTask) -> Queue:
+        """Return the queue of a task; one that was never described is as the default but its own."""
+        name = task.node.queue
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = Queue(name, max_concurrent_dispatches=self._default.max_concurrent_dispatches)
+        return queue
+
+    def offer(self, task: LiveTask) -> None:
+        """Add a task that is due."""
+        queue = self.queue_of(task)
+        lane = queue.lanes.get(task.node.route)
+        if lane is None:
+            lane = queue.lanes[task.node.route] = deque()
+        lane.append(task)
+        queue.ready += 1
+        self._waiting.add(task.id)
+        self._backlogged[queue.name] = queue
+
+    def withdraw(self, task: LiveTask) -> None:
+        """Forget a task that waits, if it does. Its place in the lane is passed over later."""
+        if task.id in self._waiting:
+            self._waiting.discard(task.id)
+            self.queue_of(task).ready -= 1
+
+    def is_waiting(self, task: LiveTask) -> bool:
+        """Return whether a task is due and not sent."""
+        return task.id in self._waiting
+
+    def admit(self, now: float) -> list[LiveTask]:
+        """Take out every task that may be sent now, and reserve its place in the queue's limits and at a worker."""
+        admitted: list[LiveTask] = []
+        for queue in list(self._backlogged.values()):
+            while (task := self._take(queue, now)) is not None:
+                admitted.append(task)
+            if queue.ready == 0:
+                queue.lanes.clear()
+                del self._backlogged[queue.name]
+        return admitted
+
+    def release(self, task: LiveTask) -> Worker | None:
+        """Give back the place of a task whose request is over; return the worker it was reserved at."""
+        queue, worker = self._reserved.pop(task.id)
+        queue.in_flight -= 1
+        if worker is not None:
+            worker.in_flight -= 1
+        return worker
+
+    def worker_of(self, task: LiveTask) -> Worker | None:
+        """Return the worker at which a leased task has its slot; ``None`` for HTTP steps."""
+        return self._reserved[task.id][1]
+
+    def moved_queues(self, admitted: list[LiveTask]) -> list[QueueMoved]:
+        """Return the rows of the queues whose tokens the admitted tasks took."""
+        limited = {queue.name: queue for task in admitted if (queue := self.queue_of(task)).bucket is not None}
+        return [queue.row() for queue in limited.values()]
+
+    def next_token_at(self) -> float | None:
+        """Return when the next task that only waits for a token may go."""
+        waits = [
+            queue.bucket.next_at()
+            for queue in self._backlogged.values()
+            if queue.bucket is not None and not queue.is_paused and not queue.is_full and queue.bucket.tokens < 1.0
+        ]
+        return min(waits, default=None)
+
+    def hindrance(self, task: LiveTask) -> Hindrance | None:
+        """Return what keeps a due task from being sent; ``None`` when nothing does."""
+        queue = self.queue_of(task)
+        route = task.node.route
+        if queue.is_paused:
+            return Hindrance.QUEUE_PAUSED
+        if route != HTTP_ROUTE and not self.workers.serving(route):
+            return Hindrance.NO_WORKER
+        if queue.is_full:
+            return Hindrance.CONCURRENCY
+        if queue.bucket is not None and queue.bucket.tokens < 1.0:
+            return Hindrance.RATE
+        if route != HTTP_ROUTE and not any(worker.is_free for worker in self.workers.serving(route)):
+            return Hindrance.WORKER_BUSY
+        return None
+
+    def waiting(self, queue: Queue) -> Iterator[LiveTask]:
+        """Yield the due tasks of a queue."""
+        for lane in queue.lanes.values():
+            yield from (task for task in lane if task.id in self._waiting)
+
+    def _take(self, queue: Queue, now: float) -> LiveTask | None:
+        if queue.is_paused or queue.is_full or queue.ready == 0:
+            return None
+        if queue.bucket is not None:
+            queue.bucket.refill(now)
+            if queue.bucket.tokens < 1.0:
+                return None
+        for route in list(queue.lanes):
+            task = self._take_from(queue, route)
+            if task is not None:
+                if queue.bucket is not None:
+                    queue.bucket.take(now)
+                return task
+        return None
+
+    def _take_from(self, queue: Queue, route: Route) -> LiveTask | None:
+        lane = queue.lanes[route]
+        while lane and lane[0].id not in self._waiting:
+            lane.popleft()
+        if not lane:
+            del queue.lanes[route]
+            return None
+        worker = None
+        if route != HTTP_ROUTE:
+            worker = self.workers.reserve(route)
+            if worker is None:
+                return None
+        task = lane.popleft()
+        if len(queue.lanes) > 1:  # its turn is over: the other lanes come first now
+            queue.lanes[route] = queue.lanes.pop(route)
+        self._waiting.discard(task.id)
+        queue.ready -= 1
+        queue.in_flight += 1
+        self._reserved[task.id] = (queue, worker)
+        return task

@@ -1,0 +1,296 @@
+"""One leased task, one HTTP exchange, one outcome.
+
+Builds the request of a task (to a worker for Python steps, to the step's own target for HTTP steps), sends it, and
+reads the answer. Decides nothing about the run: what an outcome means is ``core.advance``'s.
+"""
+
+import email.utils
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+import msgspec
+
+from hopline_engine.clock import Clock
+from hopline_engine.core.binding import BindingError, BoundRequest
+from hopline_engine.core.live import LiveTask, RunScope, item_of
+from hopline_engine.core.names import idempotency_key
+from hopline_engine.core.retry import Failure
+from hopline_engine.queue.results import InvalidResultError, ResultType
+from hopline_engine.queue.signing import Signer
+from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
+from hopline_engine.queue.workers import Worker
+
+USER_AGENT: Final = b"Hopline"
+_OURS: Final = frozenset({"idempotency-key", "traceparent"})
+"""Headers that a step cannot set, with all that begin with ``hopline-``; the transport refuses those of its own."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The step has a result."""
+
+    result: bytes
+    status: int
+    logs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The target will call back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt failed."""
+
+    failure: Failure
+    timed_out: bool = False
+    logs: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The worker died, or was cut off, while it had the step."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """The worker did not take the step: it is gone, is stopping, or does not serve it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """The request could not be made: a value or a secret is missing."""
+
+    failure: Failure
+
+
+Outcome = Succeeded | Accepted | Failed | Lost | Unserved | Unsendable
+
+
+class _WorkerError(msgspec.Struct):
+    type: str
+    message: str
+    types: list[str] = []
+    traceback: str | None = None
+    retry_after: float | None = None
+    final: bool = False
+
+
+class _WorkerAnswer(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: _WorkerError | None = None
+    logs: str | None = None
+
+
+_decode_worker_answer: Final = msgspec.json.Decoder(_WorkerAnswer).decode
+
+
+class Dispatcher:
+    """Executes leased tasks over HTTP."""
+
+    def __init__(
+        self,
+        *,
+        target: Target,
+        workers: Target,
+        signer: Signer,
+        secrets: Mapping[str, str],
+        clock: Clock,
+        attempt_timeout: float,
+        result_max_bytes: int,
+    ) -> None:
+        """Make a dispatcher.
+
+        Args:
+            target: how HTTP steps reach the world, behind the egress guard.
+            workers: how workers are reached.
+            signer: makes callback tokens and trace ids.
+            secrets: values by name.
+            clock: the time that deadlines are told in.
+            attempt_timeout: seconds of an attempt of a step that names none.
+            result_max_bytes: the largest result that is stored.
+        """
+        self._target = target
+        self._workers = workers
+        self._signer = signer
+        self._secrets = secrets
+        self._clock = clock
+        self._attempt_timeout = attempt_timeout
+        self._result_max_bytes = result_max_bytes
+        self._result_types: dict[tuple[str, int], ResultType] = {}
+        self.callback_base = ""
+        """Base URL of the API for callbacks, known once the server listens."""
+
+    async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
+        """Send one attempt and return its outcome; never raises for what targets and workers do."""
+        now = self._clock.now()
+        timeout = task.node.timeout or self._attempt_timeout
+        if task.deadline_time is not None:
+            timeout = min(timeout, max(0.001, task.deadline_time - now))
+        headers = self._headers(task, now + timeout)
+        try:
+            if worker is not None:
+                return await self._ask_worker(task, worker, headers, timeout)
+            return await self._ask_target(task, headers, timeout)
+        except BindingError as error:
+            return Unsendable(Failure("BindingError", str(error), ("BindingError",), final=True))
+
+    def result_type(self, task: LiveTask) -> ResultType:
+        """Return the declared type of a step's result."""
+        key = (task.run.plan.digest, task.node.index)
+        found = self._result_types.get(key)
+        if found is None:
+            found = self._result_types[key] = ResultType(task.node.result, self._result_max_bytes)
+        return found
+
+    def _headers(self, task: LiveTask, attempt_end: float) -> Headers:
+        run, step, attempt = task.run.public_id, task.name, task.attempt
+        return [
+            (b"User-Agent", USER_AGENT),
+            (b"Hopline-Run", run.encode()),
+            (b"Hopline-Step", step.encode()),
+            (b"Hopline-Attempt", b"%d" % attempt),
+            (b"Hopline-Deadline", b"%.3f" % attempt_end),
+            (b"Idempotency-Key", idempotency_key(run, task.node.id, task.item).encode()),
+            (b"traceparent", self._signer.traceparent(run, step, attempt).encode()),
+            (b"Hopline-Callback-Url", f"{self.callback_base}/callbacks/{run}/{attempt}/{step}".encode()),
+            (b"Hopline-Callback-Token", self._signer.sign(run, step, attempt).encode()),
+        ]
+
+    def _scope(self, task: LiveTask) -> RunScope:
+        return RunScope(task.run, item_of(task.run, task.node, task.item), self._secrets)
+
+    async def _ask_worker(self, task: LiveTask, worker: Worker, headers: Headers, seconds: float) -> Outcome:
+        headers += [
+            (b"Authorization", worker.authorization),
+            (b"Hopline-Signature", task.node.route.signature.encode()),
+            (b"Content-Type", b"application/json"),
+        ]
+        arguments = task.node.inputs.render(self._scope(task))
+        try:
+            answer = await self._workers.exchange_raw(worker.endpoint_of(task.node.step), headers, arguments, seconds)
+        except ExchangeFailed as error:
+            if error.kind == "refused":
+                return Unserved(error.message)
+            if error.kind == "timeout":
+                return Failed(Failure("TimeoutError", error.message, error.types), timed_out=True)
+            return Lost(f"the worker was lost: {error.message}")
+        return self._read_worker(answer)
+
+    def _read_worker(self, answer: Answer) -> Outcome:
+        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}:
+            return Unserved(f"the worker answered {answer.status}")
+        if answer.status == HTTPStatus.ACCEPTED:
+            return Accepted()
+        try:
+            read = _decode_worker_answer(answer.body)
+        except msgspec.MsgspecError as error:
+            return Lost(f"the worker answered {answer.status} with something that is not its protocol: {error}")
+        if read.error is not None:
+            return Failed(_worker_failure(read.error), logs=read.logs)
+        result = bytes(read.result)
+        if len(result) > self._result_max_bytes:
+            message = f"the result has {len(result)} bytes, more than the {self._result_max_bytes} of result_max_bytes"
+            return Failed(Failure("InvalidResult", message, ("InvalidResult",), final=True), logs=read.logs)
+        return Succeeded(result, answer.status, read.logs)
+
+    async def _ask_target(self, task: LiveTask, headers: Headers, seconds: float) -> Outcome:
+        assert task.node.request is not None
+        bound = task.node.request.bind(self._scope(task))
+        try:
+            headers = _with_own_headers(headers, bound)
+            endpoint = _endpoint(bound.method, bound.url)
+            answer = await self._target.exchange_raw(endpoint, headers, bound.body or b"", seconds)
+        except ExchangeFailed as error:
+            final = error.kind in {"blocked", "too_large"}
+            failure = Failure(_exchange_type(error), error.message, error.types, final=final)
+            return Failed(failure, timed_out=error.kind == "timeout")
+        except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
+            message = f"the request cannot be made: {error}"
+            return Unsendable(Failure("InvalidRequest", message, ("InvalidRequest",), final=True))
+        if answer.status == HTTPStatus.ACCEPTED:
+            return Accepted()
+        if 200 <= answer.status < 300:
+            return self._read_result(answer, task)
+        return Failed(_status_failure(answer, self._clock.now()))
+
+    def _read_result(self, answer: Answer, task: LiveTask) -> Outcome:
+        is_text = answer.headers.get("content-type", "").startswith("text/")
+        try:
+            result = self.result_type(task).read(answer.body, is_text=is_text)
+        except InvalidResultError as error:
+            message = f"HTTP {answer.status}, but {error}"
+            return Failed(Failure("InvalidResult", message, ("InvalidResult",), status=answer.status, final=True))
+        return Succeeded(result, answer.status)
+
+
+def _with_own_headers(headers: Headers, bound: BoundRequest) -> Headers:
+    """Return the engine's headers with those of the step, which cannot replace ours but for the user agent."""
+    names = {name.lower() for name, _ in bound.headers}
+    own = [
+        (name.encode("ascii"), value.encode())
+        for name, value in bound.headers
+        if name.lower() not in _OURS and not name.lower().startswith("hopline-")
+    ]
+    if bound.body is not None and "content-type" not in names:
+        own.append((b"Content-Type", b"application/json"))
+    return [*(headers[1:] if "user-agent" in names else headers), *own]
+
+
+@lru_cache(maxsize=4096)
+def _endpoint(method: str, url: str) -> Endpoint:
+    return Endpoint.of(method, httpx.URL(url))
+
+
+def _worker_failure(error: _WorkerError) -> Failure:
+    return Failure(
+        error.type,
+        error.message,
+        tuple(error.types),
+        traceback=error.traceback,
+        retry_after=error.retry_after,
+        final=error.final,
+    )
+
+
+def _exchange_type(error: ExchangeFailed) -> str:
+    return {"timeout": "TimeoutError", "blocked": "TargetBlocked", "too_large": "AnswerTooLarge"}.get(
+        error.kind, error.types[0] if error.types else "ConnectionError"
+    )
+
+
+def _status_failure(answer: Answer, now: float) -> Failure:
+    excerpt = answer.body[:500].decode("utf-8", "replace").strip()
+    try:
+        phrase = f" {HTTPStatus(answer.status).phrase}"
+    except ValueError:
+        phrase = ""
+    retry_after = None
+    if answer.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        retry_after = parse_retry_after(answer.headers.get("retry-after"), now)
+    message = f"HTTP {answer.status}{phrase}" + (f": {excerpt}" if excerpt else "")
+    return Failure(f"HTTP{answer.status}", message, ("HTTPError",), status=answer.status, retry_after=retry_after)
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks to wait: seconds, or a date (RFC 9110 §10.2.3)."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None

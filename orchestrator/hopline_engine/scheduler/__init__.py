@@ -1,0 +1,1 @@
+"""What makes runs move: events in, decisions committed, effects released."""

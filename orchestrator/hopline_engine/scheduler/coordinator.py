@@ -1,0 +1,341 @@
+"""The one place where a run changes.
+
+Events come in (a run is started, a request is answered, a timer fires, someone cancels), ``core.advance`` decides,
+and one commit makes the decision durable together with the leases of what is sent next. Effects — requests,
+answers to callers, news for watchers — are released only after that commit.
+
+Everything here runs on one asyncio loop, and no decision awaits anything, so decisions never interleave.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol, assert_never
+
+from hopline_engine.clock import Clock
+from hopline_engine.core import advance
+from hopline_engine.core.advance import Decision, Ids, Limits
+from hopline_engine.core.changes import Changes
+from hopline_engine.core.live import LiveRun, LiveTask, Past
+from hopline_engine.core.model import AttemptState, RunId, RunState, TaskId, TaskState
+from hopline_engine.queue.admission import Admission, Queue
+from hopline_engine.queue.dispatcher import (
+    Accepted,
+    Dispatcher,
+    Failed,
+    Lost,
+    Outcome,
+    Succeeded,
+    Unsendable,
+    Unserved,
+)
+from hopline_engine.queue.workers import Worker
+from hopline_engine.scheduler.timers import Timers
+
+log = logging.getLogger(__name__)
+
+
+class Commits(Protocol):
+    """Makes changes durable; see ``store.interface``."""
+
+    def submit(self, changes: Changes, done: Callable[[BaseException | None], None]) -> None:
+        """Write *changes* in one transaction and call *done* on the loop afterwards."""
+        ...
+
+
+class Coordinator:
+    """Owns the live runs and moves them."""
+
+    def __init__(
+        self,
+        *,
+        commits: Commits,
+        admission: Admission,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        ids: Ids,
+        limits: Limits,
+        epoch: int,
+        on_change: Callable[[LiveRun, set[int]], None],
+    ) -> None:
+        """Make a coordinator.
+
+        Args:
+            commits: where decisions become durable.
+            admission: says which due tasks may be sent.
+            dispatcher: sends them.
+            clock: time and randomness for decisions.
+            ids: numbers for new runs and tasks.
+            limits: the engine's own bounds.
+            epoch: of this engine's ownership of its runs; written into each lease.
+            on_change: told of each run, and its steps, that a commit changed.
+        """
+        self.runs: dict[RunId, LiveRun] = {}
+        self.admission = admission
+        self.is_dispatching = True
+        self._commits = commits
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self.ids = ids
+        self._limits = limits
+        self._epoch = epoch
+        self._on_change = on_change
+        self._timers = Timers(clock, self._on_due)
+        self._sending: dict[TaskId, asyncio.Task[None]] = {}
+        self._token_timer: asyncio.TimerHandle | None = None
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        run: LiveRun,
+        *,
+        idempotency_key: str | None = None,
+        retry_of: RunId | None = None,
+        past: Past | None = None,
+    ) -> "asyncio.Future[None]":
+        """Begin a new run; the future is done when the run is durable."""
+        decision = self._decision()
+        advance.add_run(run, decision, idempotency_key=idempotency_key, retry_of=retry_of)
+        if past is not None:
+            decision.rows.steps_ended += past.steps
+        advance.begin(run, decision, past)
+        return self._commit(decision)
+
+    def resume(self, runs: Iterable[tuple[LiveRun, Past]]) -> "asyncio.Future[None]":
+        """Take up stored runs, parents before their sub-runs; what an earlier engine had sent is lost."""
+        decision = self._decision()
+        pasts = list(runs)
+        for run, past in pasts:
+            decision.past[run.id] = past
+        for run, past in pasts:
+            advance.begin(run, decision, past)
+        tasks = [unit for run, _ in pasts for unit in run.units() if isinstance(unit, LiveTask) and unit.stored]
+        for task in tasks:
+            if task.state is TaskState.LEASED and task.epoch != self._epoch:
+                advance.lose(task, decision, "the engine stopped while it was running")
+            elif task.state is TaskState.ACCEPTED:
+                decision.accepted.append(task)
+            else:
+                decision.rescheduled.append(task)
+        return self._commit(decision)
+
+    def cancel(self, run: LiveRun) -> "asyncio.Future[None]":
+        """End a run now; requests in flight are cut off."""
+        decision = self._decision()
+        advance.cancel(run, decision)
+        return self._commit(decision)
+
+    def call_back(self, task: LiveTask, outcome: Succeeded | Failed) -> "asyncio.Future[None]":
+        """Apply the callback of a step that answered 202."""
+        decision = self._decision()
+        self._decide(task, outcome, decision)
+        return self._commit(decision)
+
+    def move_queue(self, queue: Queue) -> "asyncio.Future[None]":
+        """Make the state of a queue durable, and admit what it now lets through."""
+        decision = self._decision()
+        decision.rows.queues_moved.append(queue.row())
+        return self._commit(decision)
+
+    def look_again(self) -> None:
+        """Admit what may be sent after something outside the runs changed: workers, queues, limits."""
+        self._commit(self._decision())
+
+    def find(self, run: RunId, node: str, item: int) -> LiveTask | None:
+        """Return the open task of a step run, if it has one."""
+        live = self.runs.get(run)
+        found = live.plan.by_id.get(node) if live else None
+        unit = live.unit(found, item) if live and found else None
+        return unit if isinstance(unit, LiveTask) else None
+
+    def scheduled_by_queue(self) -> Counter[str]:
+        """Return how many tasks of each queue wait for a time."""
+        now = self._clock.now()
+        return Counter(
+            unit.node.queue
+            for run in self.runs.values()
+            for unit in run.units()
+            if isinstance(unit, LiveTask) and unit.state is TaskState.SCHEDULED and unit.schedule_time > now
+        )
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Send nothing more, and wait a while for the answers to what is in flight.
+
+        What is not answered by then is cut off: it is lost, and tried again by the next engine.
+        """
+        self.is_dispatching = False
+        if self._sending:
+            await asyncio.wait(list(self._sending.values()), timeout=grace_seconds)
+        self._timers.stop()
+        if self._token_timer is not None:
+            self._token_timer.cancel()
+        cut_off = list(self._sending.values())
+        for exchange in cut_off:
+            exchange.cancel()
+        await asyncio.gather(*cut_off, return_exceptions=True)
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    def _decision(self) -> Decision:
+        return Decision(self._clock.now(), self._clock.random, self.ids, self._limits)
+
+    def _decide(self, task: LiveTask, outcome: Outcome, decision: Decision) -> None:
+        match outcome:
+            case Succeeded(result=result, status=status, logs=logs):
+                advance.succeed(task, result, decision, status, logs)
+            case Accepted():
+                advance.accept(task, decision)
+            case Failed(failure=failure, timed_out=timed_out, logs=logs):
+                state = AttemptState.TIMED_OUT if timed_out else AttemptState.FAILED
+                advance.fail(task, failure, decision, state=state, logs=logs)
+            case Lost(reason=reason):
+                advance.lose(task, decision, reason)
+            case Unserved():
+                advance.unlease(task, decision)
+            case Unsendable(failure=failure):
+                advance.reject(task, failure, decision)
+            case _:
+                assert_never(outcome)
+
+    def _on_answer(self, task: LiveTask, outcome: Outcome) -> None:
+        worker = self.admission.release(task)
+        if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:
+            self.look_again()  # the run ended while the request was out: only its place is free again
+            return
+        decision = self._decision()
+        self._decide(task, outcome, decision)
+        if isinstance(outcome, Unserved) and worker is not None:
+            self._drop(worker, outcome.reason)
+        self._commit(decision)
+
+    def _drop(self, worker: Worker, reason: str) -> None:
+        """Send a worker nothing more until it registers again, as it does when its next heartbeat is refused."""
+        if self.admission.workers.get(worker.id) is worker:
+            log.info("worker %s dropped: %s", worker.id, reason)
+            self.admission.workers.remove(worker.id)
+
+    def _on_due(self, due: list[LiveTask]) -> None:
+        decision = self._decision()
+        for task in due:
+            if task.run.state is not RunState.RUNNING or task.id in decision.closed:
+                continue
+            if task.run.unit(task.node, task.item) is not task:
+                continue
+            expired = task.deadline_time is not None and task.deadline_time <= decision.now
+            if expired and task.state is not TaskState.LEASED:
+                advance.expire(task, decision)
+            elif task.state is TaskState.SCHEDULED and not self.admission.is_waiting(task):
+                decision.rescheduled.append(task)
+            if expired:
+                task.has_alarm = False
+        self._commit(decision)
+
+    # --- committing -------------------------------------------------------------------------------------------------
+
+    def _commit(self, decision: Decision) -> "asyncio.Future[None]":
+        """Queue what is due, lease what may be sent, and hand all of it to the store as one transaction."""
+        self._queue(decision)
+        leased = self.admission.admit(decision.now) if self.is_dispatching else []
+        for task in leased:
+            advance.lease(task, decision, self._epoch)
+        for task in (*decision.opened, *decision.rescheduled):
+            self._watch_deadline(task)
+        self._watch_tokens(decision.now)
+        decision.rows.queues_moved += self.admission.moved_queues(leased)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        changes = decision.seal()
+        if decision.touched or leased or changes.queues_moved:
+            self._commits.submit(changes, lambda error: self._release(decision, leased, durable, error))
+        else:
+            durable.set_result(None)
+        return durable
+
+    def _queue(self, decision: Decision) -> None:
+        for run in decision.began:
+            self.runs[run.id] = run
+        for task in decision.closed.values():
+            self.admission.withdraw(task)
+        for task in (*decision.opened, *decision.rescheduled):
+            if task.id in decision.closed:
+                continue
+            if task.schedule_time <= decision.now:
+                self.admission.offer(task)
+            else:
+                self._timers.add(task.schedule_time, task)
+        for task in decision.accepted:
+            self._watch_deadline(task)
+
+    def _watch_deadline(self, task: LiveTask) -> None:
+        """Set a timer for the deadline of a task that waits; a leased one is watched by its request's timeout."""
+        if task.deadline_time is not None and task.state is not TaskState.LEASED and not task.has_alarm:
+            task.has_alarm = True
+            self._timers.add(task.deadline_time, task)
+
+    def _watch_tokens(self, now: float) -> None:
+        at = self.admission.next_token_at()
+        if self._token_timer is not None:
+            self._token_timer.cancel()
+            self._token_timer = None
+        if at is not None and self.is_dispatching:
+            self._token_timer = asyncio.get_running_loop().call_later(max(0.001, at - now), self.look_again)
+
+    def _release(
+        self,
+        decision: Decision,
+        leased: list[LiveTask],
+        durable: "asyncio.Future[None]",
+        error: BaseException | None,
+    ) -> None:
+        """Let the effects of a decision happen, now that it is durable; none of them if it was refused."""
+        if error is not None:
+            self._give_up(decision, leased, error)
+            if not durable.cancelled():
+                durable.set_exception(error)
+            return
+        for task in leased:
+            self._send(task)
+        for run in decision.ended:
+            self.runs.pop(run.id, None)
+        for task in decision.closed.values():
+            exchange = self._sending.get(task.id)
+            if exchange is not None:
+                exchange.cancel()
+        for run, nodes in decision.touched.items():
+            self._on_change(run, nodes)
+        if not durable.cancelled():
+            durable.set_result(None)
+
+    def _give_up(self, decision: Decision, leased: list[LiveTask], error: BaseException) -> None:
+        """Forget the runs of a decision that the store refused: memory is ahead of it, and the rows are right."""
+        log.error("the store refused a decision; its runs wait for a restart", exc_info=error)
+        for task in leased:
+            self.admission.release(task)
+        for run in decision.touched:
+            self.runs.pop(run.id, None)
+            run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def _send(self, task: LiveTask) -> None:
+        if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:
+            self.admission.release(task)
+            return
+        exchange = asyncio.get_running_loop().create_task(self._exchange(task))
+        self._sending[task.id] = exchange
+
+    async def _exchange(self, task: LiveTask) -> None:
+        worker = self.admission.worker_of(task)
+        try:
+            outcome = await self._dispatcher.execute(task, worker)
+        except asyncio.CancelledError:
+            self.admission.release(task)
+            asyncio.get_running_loop().call_soon(self.look_again)
+            raise
+        except Exception as error:
+            log.exception("dispatching task %s failed", task.id)
+            outcome = Lost(f"the dispatcher failed: {error!r}")
+        finally:
+            self._sending.pop(task.id, None)
+        self._on_answer(task, outcome)

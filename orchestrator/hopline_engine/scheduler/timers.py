@@ -1,0 +1,58 @@
+"""One timer for all tasks that wait for a time.
+
+Memory only: each entry stands for a time in a task's row, and is made again from the row after a restart. Entries
+are not taken out when a task moves on; what fires is checked against the task by whoever asked for it.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+from hopline_engine.clock import Clock
+from hopline_engine.core.live import LiveTask
+
+
+class Timers:
+    """Calls back for each task when its time has come."""
+
+    def __init__(self, clock: Clock, fire: Callable[[list[LiveTask]], None]) -> None:
+        """Make timers that hand the tasks that are due to *fire*, on the loop."""
+        self._clock = clock
+        self._fire = fire
+        self._heap: list[tuple[float, int, LiveTask]] = []
+        self._order = count()
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_for = float("inf")
+
+    def add(self, at: float, task: LiveTask) -> None:
+        """Have *task* fired at a time in Unix seconds."""
+        heapq.heappush(self._heap, (at, next(self._order), task))
+        if at < self._armed_for:
+            self._arm(at)
+
+    def stop(self) -> None:
+        """Fire nothing more."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._heap.clear()
+
+    def _arm(self, at: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed_for = at
+        # At most a minute at a time: the wall clock may be set while the loop's clock runs on.
+        delay = min(max(0.0, at - self._clock.now()), 60.0)
+        self._handle = asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _wake(self) -> None:
+        now = self._clock.now()
+        due: list[LiveTask] = []
+        while self._heap and self._heap[0][0] <= now:
+            due.append(heapq.heappop(self._heap)[2])
+        self._armed_for = float("inf")
+        self._handle = None
+        if self._heap:
+            self._arm(self._heap[0][0])
+        if due:
+            self._fire(due)

@@ -1,0 +1,107 @@
+"""Settings of one installation, read once at the edge: arguments, then environment, then file, then defaults."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hopline.errors import HoplineError
+
+PREFIX = "HOPLINE_"
+
+
+class SettingsError(HoplineError):
+    """A setting has a value it cannot have."""
+
+
+class Settings(BaseModel):
+    """Everything an operator may set. Each field is also ``HOPLINE_<NAME>`` and a key of ``hopline.toml``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state_dir: Path = Path(".hopline")
+    """Folder of the store, the signing key and the address of the running server."""
+    store: str = ""
+    """Path of the SQLite file, or ``sqlite:///PATH``; empty for ``hopline.db`` in ``state_dir``."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8484, ge=0, le=65535)
+    server_url: str | None = None
+    """Server that the command line talks to; without it, the one that runs on ``state_dir``."""
+    public_url: str | None = None
+    """Base URL under which targets reach this server for callbacks; without it, the address it listens on."""
+    api_token: str | None = Field(default=None, repr=False)
+    """Bearer token of the API; needed to listen on more than this machine."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names accepted in the ``Host`` header besides those of this machine."""
+    key: str | None = Field(default=None, repr=False)
+    """Secret that signs callback tokens; without it, one is made in ``state_dir``."""
+    attempt_timeout_seconds: float = Field(default=600.0, gt=0)
+    """For steps without ``timeout=``."""
+    accepted_timeout_seconds: float = Field(default=86_400.0, gt=0)
+    """How long a step without ``deadline=`` waits for its callback after a 202."""
+    retry_after_cap_seconds: float = Field(default=3600.0, gt=0)
+    """The longest ``Retry-After`` of a target that is believed."""
+    result_max_bytes: int = Field(default=1_048_576, gt=0)
+    lost_limit: int = Field(default=10, ge=1)
+    """How many attempts of a step may be lost to dying processes before it fails."""
+    map_window: int = Field(default=1000, ge=1)
+    """How many items of one map are open at a time when the step sets no ``max_parallel``."""
+    default_max_concurrent_dispatches: int = Field(default=1000, ge=1)
+    """Limit of the queue ``default``."""
+    worker_silence_seconds: float = Field(default=15.0, gt=0)
+    """A worker that was silent for so long is taken for dead."""
+    drain_seconds: float = Field(default=5.0, ge=0)
+    """How long a stopping server waits for answers; what comes later is called again by the next one."""
+    egress: Literal["open", "public"] = "open"
+    """``public`` keeps HTTP steps away from private, loopback and metadata addresses."""
+    allowed_targets: tuple[str, ...] = ()
+    """``host``, ``host:port`` or networks that HTTP steps may call although ``egress`` is ``public``."""
+
+    @property
+    def store_path(self) -> Path:
+        """Path of the SQLite file."""
+        return Path(self.store.removeprefix("sqlite:///")) if self.store else self.state_dir / "hopline.db"
+
+    @classmethod
+    def load(cls, **flags: object) -> "Settings":
+        """Return the settings in force; a flag that is ``None`` was not given.
+
+        Raises:
+            SettingsError: a value is unknown or not possible; the message names where it came from.
+        """
+        values: dict[str, Any] = {**_from_file(), **_from_environment()}
+        values.update({name: value for name, value in flags.items() if value is not None})
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise SettingsError(
+                f"setting {name!r}: {first['msg']}", hint=f"look at {PREFIX}{name.upper()} and hopline.toml"
+            ) from None
+
+
+def _from_environment() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        text = os.environ.get(PREFIX + name.upper())
+        if text is not None:
+            is_list = field.annotation == tuple[str, ...]
+            values[name] = tuple(part.strip() for part in text.split(",") if part.strip()) if is_list else text
+    return values
+
+
+def _from_file() -> dict[str, Any]:
+    for path, table in ((Path("hopline.toml"), ()), (Path("pyproject.toml"), ("tool", "hopline"))):
+        if path.is_file():
+            try:
+                values: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{path} is not valid TOML: {error}") from None
+            for key in table:
+                values = values.get(key, {})
+            if values:
+                return dict(values)
+    return {}

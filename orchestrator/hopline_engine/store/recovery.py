@@ -1,0 +1,60 @@
+"""What an engine reads when it takes over: the runs that have not ended, and the last ids that were given out."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, func, literal, select
+
+from hopline_engine.core.live import StoredTask
+from hopline_engine.core.model import RunAdded, RunId, RunState, StepEnded, TaskId
+from hopline_engine.store import steps, tasks
+from hopline_engine.store.tables import run, step_run, task
+
+_RUN: Final = [run.c[name] for name in RunAdded._fields]
+
+# Written into the statement: SQLite takes a partial index only if it sees the value.
+_IS_LIVE: Final = run.c.state == literal(RunState.RUNNING.value, literal_execute=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRun:
+    """A run that has not ended, with all that is stored of it."""
+
+    run: RunAdded
+    steps: list[StepEnded]
+    tasks: list[StoredTask]
+
+
+class LastIds(NamedTuple):
+    """The highest ids in the store; 0 where there is none."""
+
+    run: RunId
+    task: TaskId
+
+
+def live_runs(connection: Connection, *, after: RunId | None = None, limit: int) -> list[StoredRun]:
+    """Return up to *limit* runs that have not ended, by id, from the one after *after*."""
+    following = run.c.id > (after or 0)
+    rows = connection.execute(select(*_RUN).where(_IS_LIVE, following).order_by(run.c.id).limit(limit))
+    runs = [RunAdded._make(row) for row in rows]
+    if not runs:
+        return []
+    among = select(run.c.id).where(_IS_LIVE, following, run.c.id <= runs[-1].id)
+    steps_of: dict[RunId, list[StepEnded]] = defaultdict(list)
+    for ended in map(StepEnded._make, connection.execute(select(*steps.COLUMNS).where(step_run.c.run_id.in_(among)))):
+        steps_of[ended.run_id].append(ended)
+    tasks_of: dict[RunId, list[StoredTask]] = defaultdict(list)
+    for open_task in map(StoredTask._make, connection.execute(select(*tasks.COLUMNS).where(task.c.run_id.in_(among)))):
+        tasks_of[open_task.run_id].append(open_task)
+    return [StoredRun(run=each, steps=steps_of[each.id], tasks=tasks_of[each.id]) for each in runs]
+
+
+def last_ids(connection: Connection) -> LastIds:
+    """Return the ids after which new ones may be given out.
+
+    Ids of rows that are gone (tasks of ended steps, the newest runs after retention) may lie above them.
+    """
+    run_id = connection.execute(select(func.max(run.c.id))).scalar() or 0
+    task_id = connection.execute(select(func.max(task.c.id))).scalar() or 0
+    return LastIds(RunId(run_id), TaskId(task_id))

@@ -1,0 +1,56 @@
+"""Which schema a store has, and bringing it up to the one this version works with.
+
+Alembic takes 0.3 s to import, so a store that is current is recognised by one plain SELECT.
+"""
+
+from typing import Final
+
+from sqlalchemy import Connection, Engine, Select, Text, column, inspect, select, table
+
+from hopline_engine.store.errors import NotAStoreError, UnknownSchemaError
+
+REVISIONS: Final = ("0001",)
+"""Every revision of the history in ``migrations``, oldest first; a test compares."""
+
+HEAD: Final = REVISIONS[-1]
+
+_VERSION: Final[Select[str]] = select(column("version_num", Text)).select_from(table("alembic_version"))
+
+
+def is_current(connection: Connection, name: str) -> bool:
+    """Return whether the schema is the newest one; false for an empty database or an older revision.
+
+    Args:
+        connection: of the database to look at; nothing is written.
+        name: what to call the database in errors.
+
+    Raises:
+        NotAStoreError: there are tables, and none of them says a revision.
+        UnknownSchemaError: the revision is not part of this version's history.
+    """
+    tables = inspect(connection).get_table_names()
+    if "alembic_version" not in tables:
+        if tables:
+            raise NotAStoreError(name)
+        return False
+    revision = connection.execute(_VERSION).scalar()
+    if revision is not None and revision not in REVISIONS:
+        raise UnknownSchemaError(name, revision, HEAD)
+    return bool(revision == HEAD)
+
+
+def upgrade(engine: Engine) -> None:
+    """Apply the revisions that are missing, each in a transaction of its own.
+
+    Connections of *engine* must begin transactions that cover DDL. Killed in between, it leaves a whole revision or
+    none, and can be run again.
+    """
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "hopline_engine.store:migrations")
+    config.set_main_option("path_separator", "os")
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, HEAD)

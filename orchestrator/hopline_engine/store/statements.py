@@ -1,0 +1,114 @@
+"""The hot statements: one for each kind of row in ``Changes``, compiled once from the tables to SQL text.
+
+A row of the core is handed to the driver as it is, so the order of a statement's parameters must be the order of the
+row's fields. It is so by construction, and checked when the statements are compiled.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Dialect, Table, Text, Update, bindparam, column, delete, insert, literal_column, table, update
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.selectable import TableClause
+
+from hopline_engine.core.changes import Changes, QueueMoved
+from hopline_engine.core.model import (
+    AttemptEnded,
+    RunAdded,
+    RunEnded,
+    StepEnded,
+    TaskAdded,
+    TaskMoved,
+    TaskRemoved,
+)
+from hopline_engine.store import tables
+
+_PREFIX: Final = "row_"
+"""Parameters called like columns would be taken for values that SQLAlchemy adds by itself."""
+
+
+class RowType(NamedTuple):
+    """What is known of a kind of row besides its statement."""
+
+    kind: str
+    """Its field in ``Changes``."""
+    fields: tuple[str, ...]
+    table: Table
+    build: "Callable[[TableClause], UpdateBase]"
+    counted: bool
+    """Whether each row must find exactly one row to change; an insert fails by itself."""
+
+
+class Write(NamedTuple):
+    """One hot statement, ready to be run with the rows of any number of decisions."""
+
+    kind: str
+    rows: Callable[[Changes], Sequence[tuple[Any, ...]]]
+    sql: str
+    counted: bool
+
+
+class StatementError(TypeError):
+    """A statement and its row type do not fit each other; the tables and the core disagree."""
+
+
+def _parameter(name: str) -> Any:
+    return bindparam(_PREFIX + name)
+
+
+def _insert(target: TableClause) -> UpdateBase:
+    return insert(target).values({column.name: _parameter(column.name) for column in target.c})
+
+
+def _update(target: TableClause) -> Update:
+    """Set every field but the last, which is the key."""
+    *others, key = target.c
+    values = {column.name: _parameter(column.name) for column in others}
+    return update(target).where(key == _parameter(key.name)).values(values)
+
+
+def _end_run(target: TableClause) -> UpdateBase:
+    return _update(target).where(target.c.state == literal_column("'running'", Text))
+
+
+def _delete(target: TableClause) -> UpdateBase:
+    (key,) = target.c
+    return delete(target).where(key == _parameter(key.name))
+
+
+ROW_TYPES: Final = (
+    RowType("runs_added", RunAdded._fields, tables.run, _insert, counted=False),
+    RowType("steps_ended", StepEnded._fields, tables.step_run, _insert, counted=False),
+    RowType("attempts_ended", AttemptEnded._fields, tables.attempt, _insert, counted=False),
+    RowType("tasks_added", TaskAdded._fields, tables.task, _insert, counted=False),
+    RowType("tasks_moved", TaskMoved._fields, tables.task, _update, counted=True),
+    RowType("tasks_removed", TaskRemoved._fields, tables.task, _delete, counted=True),
+    RowType("queues_moved", QueueMoved._fields, tables.queue, _update, counted=True),
+    RowType("runs_ended", RunEnded._fields, tables.run, _end_run, counted=True),
+)
+"""In the order in which a transaction writes them: that of the fields of ``Changes``."""
+
+
+def compile_writes(dialect: Dialect) -> tuple[Write, ...]:
+    """Return the hot statements for a dialect with positional parameters.
+
+    Raises:
+        StatementError: a row has a field that its table lacks, or a statement takes its parameters in another order.
+    """
+    return tuple(Write(row.kind, attrgetter(row.kind), _compile(row, dialect), row.counted) for row in ROW_TYPES)
+
+
+def _compile(row: RowType, dialect: Dialect) -> str:
+    missing = [name for name in row.fields if name not in row.table.c]
+    if missing:
+        raise StatementError(f"{row.kind}: table {row.table.name} has no {', '.join(missing)}")
+    # The columns of the row in the row's order, which is the order SQLAlchemy then writes them in.
+    target = table(row.table.name, *[column(name, row.table.c[name].type) for name in row.fields])
+    compiled = row.build(target).compile(dialect=dialect)
+    assert isinstance(compiled, SQLCompiler)
+    order = tuple(name.removeprefix(_PREFIX) for name in compiled.positiontup or ())
+    if order != row.fields:
+        raise StatementError(f"{row.kind}: parameters are {order}, the row is {row.fields}")
+    return str(compiled)

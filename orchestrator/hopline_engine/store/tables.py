@@ -1,0 +1,240 @@
+"""The tables, and the only description of them: migrations, hot statements and queries follow from here.
+
+Times are Unix seconds. What users wrote (inputs, results, errors) is kept as the UTF-8 JSON bytes that were checked at
+the edge, and stands last in its row, so that reading the columns before it never touches the pages it spills to.
+Ids are given out by the engine, never by the database.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, Integer, MetaData, Text, column, text
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from hopline_engine.core.model import AttemptState, RunState, TaskState
+from hopline_engine.core.states import FINAL_STEP_STATES
+
+_NAMES: Final = {
+    "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+}
+
+_BIG: Final = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite makes a primary key the row id only if its type is exactly INTEGER, which has 64 bits there."""
+
+_KEY_TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that is looked up by prefix: compared byte by byte on both databases."""
+
+
+def _big(**options: Any) -> Any:
+    return Field(sa_type=_BIG, **options)
+
+
+def _big_key() -> Any:
+    return _big(primary_key=True, sa_column_kwargs={"autoincrement": False})
+
+
+def _int_key() -> Any:
+    return Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+
+
+def _text(**options: Any) -> Any:
+    return Field(sa_type=Text, **options)
+
+
+def _time(**options: Any) -> Any:
+    return Field(sa_type=Double, **options)
+
+
+def _state_in(states: Iterable[str | int], kind: type[Text | Integer] = Text) -> CheckConstraint:
+    return CheckConstraint(column("state", kind).in_(list(states)), name="state")
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+class Row(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NAMES))):
+    """Base of the tables; its metadata is the schema and holds nothing of anybody else's."""
+
+    __tablename__: ClassVar[str]  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel takes a plain name
+
+
+class DefinitionRow(Row, table=True):
+    """A version of a workflow, kept as long as a run refers to it. Never changed."""
+
+    __tablename__ = "definition"
+
+    digest: str = _text(primary_key=True)
+    name: str = _text()
+    created_at: float = _time()
+    body: bytes
+    """Canonical JSON."""
+
+
+class Workflow(Row, table=True):
+    """The version of a workflow that new runs use."""
+
+    __tablename__ = "workflow"
+
+    name: str = _text(primary_key=True)
+    digest: str = Field(sa_type=Text, sa_column_args=[ForeignKey("definition.digest")])
+    updated_at: float = _time()
+
+
+class RunRow(Row, table=True):
+    """A run, of a workflow or of a sub-workflow. Once its state is final, nothing in it changes (trigger)."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        _state_in(state.value for state in RunState),
+        CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended"),
+        _partial("run_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
+        _partial("run_children", "parent_id", where="parent_id IS NOT NULL"),
+        _partial("run_live", "id", where="state = 'running'"),
+        # What people list and page through: only runs that were started by somebody, newest first.
+        _partial("run_listed", "created_at", "id", where="parent_id IS NULL"),
+        _partial("run_listed_by_workflow", "workflow", "created_at", "id", where="parent_id IS NULL"),
+        _partial("run_failed", "created_at", "id", where="parent_id IS NULL AND state = 'failed'"),
+    )
+
+    id: int = _big_key()
+    public_id: str = Field(sa_type=_KEY_TEXT, unique=True)
+    workflow: str = _text()
+    digest: str = Field(sa_type=Text, sa_column_args=[ForeignKey("definition.digest")])
+    state: str = _text()
+    idempotency_key: str | None = _text()
+    parent_id: int | None = _big()
+    parent_node: int | None
+    parent_item: int | None
+    retry_of: int | None = _big()
+    created_at: float = _time()
+    ended_at: float | None = _time()
+    input: bytes
+    result: bytes | None
+    error: bytes | None
+
+
+class StepRunRow(Row, table=True):
+    """How a step, or one element of a map, ended. Written once, at that moment; never changed (trigger)."""
+
+    __tablename__ = "step_run"
+    __table_args__ = (
+        _state_in(sorted(state.value for state in FINAL_STEP_STATES)),
+        {"sqlite_with_rowid": False},
+    )
+
+    run_id: int = _big_key()
+    node: int = _int_key()
+    item: int = _int_key()
+    state: str = _text()
+    attempts: int
+    started_at: float | None = _time()
+    ended_at: float = _time()
+    error: bytes | None
+    result: bytes | None
+
+
+class AttemptRow(Row, table=True):
+    """One attempt that is over. Never changed (trigger)."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        _state_in(state.value for state in AttemptState),
+        CheckConstraint("attempt >= 1", name="attempt"),
+        {"sqlite_with_rowid": False},
+    )
+
+    run_id: int = _big_key()
+    node: int = _int_key()
+    item: int = _int_key()
+    attempt: int = _int_key()
+    state: str = _text()
+    status: int | None
+    started_at: float = _time()
+    ended_at: float = _time()
+    error: bytes | None
+    logs: str | None = _text()
+
+
+class TaskRow(Row, table=True):
+    """The queued task of an open step: narrow, and gone as soon as its step ends."""
+
+    __tablename__ = "task"
+    __table_args__ = (
+        _state_in((state.value for state in TaskState), Integer),
+        Index("task_step", "run_id", "node", "item", unique=True),
+        _partial("task_due", "queue", "schedule_time", where="state = 0"),
+    )
+
+    id: int = _big_key()
+    run_id: int = _big()
+    node: int
+    item: int
+    queue: str = _text()
+    state: int
+    attempt: int
+    lost: int
+    schedule_time: float = _time()
+    deadline_time: float | None = _time()
+    first_attempt_at: float | None = _time()
+    leased_at: float | None = _time()
+    epoch: int = _big()
+
+
+class QueueRow(Row, table=True):
+    """A queue: its limits, named as in Cloud Tasks, and its token bucket. A limit of null is no limit."""
+
+    __tablename__ = "queue"
+    __table_args__ = (
+        _state_in(["running", "paused"]),
+        CheckConstraint("max_dispatches_per_second > 0", name="rate"),
+        CheckConstraint("max_burst_size >= 1", name="burst"),
+        CheckConstraint("max_concurrent_dispatches >= 1", name="concurrency"),
+    )
+
+    name: str = _text(primary_key=True)
+    state: str = _text()
+    max_dispatches_per_second: float | None = Field(sa_type=Double)
+    max_burst_size: int | None
+    max_concurrent_dispatches: int | None
+    tokens: float = Field(sa_type=Double)
+    tokens_at: float = _time()
+
+
+class NodeRow(Row, table=True):
+    """A process of the engine that owns runs: on SQLite the one that has the store open."""
+
+    __tablename__ = "node"
+
+    id: str = _text(primary_key=True)
+    """Random for each start of a process, so that a restarted one is never taken for its predecessor."""
+    epoch: int = _big()
+    url: str | None = _text()
+    started_at: float = _time()
+    heartbeat_at: float = _time()
+
+
+class Meta(Row, table=True):
+    """Facts about the store itself: ``store_id`` and the counter ``epoch``."""
+
+    __tablename__ = "meta"
+
+    key: str = _text(primary_key=True)
+    value: str = _text()
+
+
+METADATA: Final = Row.metadata
+definition: Final = METADATA.tables["definition"]
+workflow: Final = METADATA.tables["workflow"]
+run: Final = METADATA.tables["run"]
+step_run: Final = METADATA.tables["step_run"]
+attempt: Final = METADATA.tables["attempt"]
+task: Final = METADATA.tables["task"]
+queue: Final = METADATA.tables["queue"]
+node: Final = METADATA.tables["node"]
+meta: Final = METADATA.tables["meta"]

@@ -1,0 +1,60 @@
+"""When the write-ahead log is copied back into the database, and doing it.
+
+One connection does all writing and all checkpointing: SQLite before 3.51.3 can corrupt a file when two connections
+reset the log at the same moment. Automatic checkpoints are off, because they make some commit wait; here the log is
+copied when nobody waits, or when it has become long.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+_HEADER_BYTES: Final = 32
+_FRAME_HEADER_BYTES: Final = 24
+
+IDLE_BYTES: Final = 4 * 2**20
+FORCED_BYTES: Final = 64 * 2**20
+
+
+class WriteAheadLog:
+    """The log of one database, looked at from the process that writes it.
+
+    The log's file says nothing of how much of it is in use, since SQLite writes over it from the start after a
+    checkpoint. But every frame carries the salt of the generation it was written in, so whether the log has reached
+    some length is seen by looking at one frame (https://www.sqlite.org/walformat.html).
+    """
+
+    def __init__(
+        self, raw: sqlite3.Connection, path: Path, idle_bytes: int = IDLE_BYTES, forced_bytes: int = FORCED_BYTES
+    ) -> None:
+        self._raw = raw
+        (page_bytes,) = raw.execute("PRAGMA page_size").fetchone()
+        self._frame_bytes = page_bytes + _FRAME_HEADER_BYTES
+        self._idle_frames = idle_bytes // self._frame_bytes
+        self._forced_frames = forced_bytes // self._frame_bytes
+        self._left_frames = 0
+        # SQLite takes no lock on this file, so closing our descriptor of it drops none.
+        self._file = os.open(path.with_name(path.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+
+    def is_worth_copying(self) -> bool:
+        """Return whether to copy the log as soon as nobody waits for a commit."""
+        return self._reaches(self._idle_frames)
+
+    def must_be_copied(self) -> bool:
+        """Return whether to copy the log although somebody may wait."""
+        return self._reaches(self._forced_frames)
+
+    def copy(self) -> None:
+        """Copy into the database what no reader holds back."""
+        _, length, copied = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        # While a reader still looks at the log, SQLite goes on at its end; then only its growth counts.
+        self._left_frames = length if copied < length else 0
+
+    def close(self) -> None:
+        """Release the file; the log itself goes with the last connection."""
+        os.close(self._file)
+
+    def _reaches(self, frames: int) -> bool:
+        frame = os.pread(self._file, 16, _HEADER_BYTES + (self._left_frames + frames) * self._frame_bytes)
+        return len(frame) == 16 and frame[8:] == os.pread(self._file, 8, 16)

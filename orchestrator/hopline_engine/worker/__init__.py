@@ -1,0 +1,1 @@
+"""Hosts users' code: loads files, registers definitions, executes steps. Knows no database."""

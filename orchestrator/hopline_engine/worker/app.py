@@ -1,0 +1,164 @@
+"""The worker's HTTP side: ``POST /steps/{name}`` runs a step, ``GET /healthz`` says how the worker is.
+
+Plain ASGI: at thousands of steps a second a framework would cost more than the steps.
+"""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import UTC, datetime
+from typing import Any
+
+from hopline import Context
+from hopline_engine.worker.execute import Answer, Attempt, Served, encode
+from hopline_engine.worker.threads import Threads
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_MAX_BYTES = 67_108_864
+"""Of a step's arguments: a join receives the results of all its items at once."""
+
+_STEPS = "/steps/"
+
+
+class WorkerApp:
+    """ASGI application that serves *steps* to whoever knows *token*."""
+
+    def __init__(self, steps: Iterable[Served], *, token: str, concurrency: int) -> None:
+        self._steps = {step.name: step for step in steps}
+        self._authorization = f"Bearer {token}".encode()
+        self._concurrency = concurrency
+        self._threads: Threads[Answer] | None = None
+        self._running = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        if path.startswith(_STEPS):
+            self._began()
+            try:
+                await _send(await self._serve(path[len(_STEPS) :], scope, receive), send)
+            finally:
+                self._ended()
+        elif path == "/healthz":
+            await _send(self._health(), send)
+        else:
+            await _send(_refusal(404, "NotFound", f"there is nothing at {path}"), send)
+
+    async def drain(self, grace_seconds: float) -> bool:
+        """Take no more work and wait for what runs; return whether all of it was answered within the grace."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _serve(self, name: str, scope: Scope, receive: Receive) -> Answer | None:
+        headers = dict(scope["headers"])
+        step = self._steps.get(name)
+        if (refusal := self._refused(scope["method"], headers, name, step)) is not None or step is None:
+            return refusal
+        try:
+            context, deadline = _context(headers)
+        except (KeyError, ValueError) as error:
+            return _refusal(400, "BadRequest", f"headers of the attempt: {error!r}")
+        body = await _body(receive)
+        if not isinstance(body, bytes):
+            return body
+        return await Attempt(step, body, context, deadline).run(self._threads_of_loop())
+
+    def _refused(self, method: str, headers: dict[bytes, bytes], name: str, step: Served | None) -> Answer | None:
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
+            return _refusal(401, "Unauthorized", "this worker takes requests from its engine only")
+        if self._draining:
+            return _refusal(503, "WorkerDraining", "this worker is stopping")
+        if step is None or headers.get(b"hopline-signature") != step.signature:
+            return _refusal(404, "StepNotServed", f"this worker does not serve {name!r} with the signature asked for")
+        if method != "POST":
+            return _refusal(405, "MethodNotAllowed", "steps are run with POST")
+        return None
+
+    def _health(self) -> Answer:
+        status = "draining" if self._draining else "ok"
+        return Answer(200, encode({"status": status, "running": self._running}))
+
+    def _threads_of_loop(self) -> Threads[Answer]:
+        if self._threads is None:
+            self._threads = Threads(asyncio.get_running_loop(), self._concurrency)
+        return self._threads
+
+    def _began(self) -> None:
+        self._running += 1
+        self._idle.clear()
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+
+def _context(headers: dict[bytes, bytes]) -> tuple[Context, float | None]:
+    step, item = _step_and_item(headers[b"hopline-step"].decode())
+    deadline = float(headers[b"hopline-deadline"]) if b"hopline-deadline" in headers else None
+    context = Context(
+        run_id=headers[b"hopline-run"].decode(),
+        step=step,
+        item=item,
+        attempt=int(headers[b"hopline-attempt"]),
+        deadline=None if deadline is None else datetime.fromtimestamp(deadline, UTC),
+        idempotency_key=headers[b"idempotency-key"].decode(),
+        callback_url=headers.get(b"hopline-callback-url", b"").decode(),
+        callback_token=headers.get(b"hopline-callback-token", b"").decode(),
+        traceparent=headers.get(b"traceparent", b"").decode(),
+    )
+    return context, deadline
+
+
+def _step_and_item(text: str) -> tuple[str, int | None]:
+    if not text.endswith("]"):
+        return text, None
+    step, _, item = text[:-1].rpartition("[")
+    return step, int(item)
+
+
+async def _body(receive: Receive) -> bytes | Answer | None:
+    """Return the whole body, or the refusal of one too large; ``None`` when the client went away."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message["body"]
+        return body
+    parts, size = [], 0
+    while message["type"] == "http.request":
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > BODY_MAX_BYTES:
+            return _refusal(413, "ArgumentsTooLarge", f"the arguments are over {BODY_MAX_BYTES} bytes of JSON")
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+    return None
+
+
+async def _send(answer: Answer | None, send: Send) -> None:
+    if answer is None:
+        return
+    length = str(len(answer.body)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _refusal(status: int, kind: str, message: str) -> Answer:
+    error = {
+        "type": kind, "types": [kind], "message": message, "traceback": "", "retry_after": None, "final": status == 413,
+    }  # fmt: skip
+    return Answer(status, encode({"error": error, "logs": None}))

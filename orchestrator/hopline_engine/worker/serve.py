@@ -1,0 +1,180 @@
+"""One worker process from start to end: load, listen, register, serve, drain."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import uvicorn
+
+from hopline_engine import clock
+from hopline_engine.worker import capture
+from hopline_engine.worker.app import WorkerApp
+from hopline_engine.worker.client import Announcement, EngineClient, Registration, RegistrationRefusedError
+from hopline_engine.worker.execute import Served
+from hopline_engine.worker.loader import Loaded, load
+from hopline_engine.worker.options import Options
+from hopline_engine.worker.parent import Report, Stop, say, take_stdin
+from hopline_engine.worker.problems import LoadError
+
+KEEP_ALIVE_SECONDS = 300
+"""Longer than the engine keeps idle connections, so that the engine closes them, and never under a request."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread that computes may keep the loop from answering: a tenth of Python's default."""
+FAREWELL_SECONDS = 1.0
+EXIT_SECONDS = 3.0
+"""How long threads that users started may keep the process from ending."""
+
+
+def serve(options: Options) -> int:
+    """Run a worker until it is told to stop; return the exit status: 0, or 1 when it could not start."""
+    report = Report(options.report_fd)
+    pipe = take_stdin() if options.exit_with_parent else None
+    os.dup2(2, 1)  # stdout may be the data of the command that started this worker
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with capture.routed(echo=options.verbose):
+        loaded = load(options.paths)
+        with capture.logged(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            errors = loaded.errors or runner.run(_Worker(options, loaded, report).run(pipe))
+    report.failed(errors)
+    _end_within(EXIT_SECONDS, status := 1 if errors else 0)
+    return status
+
+
+class _Worker:
+    """What one process serves, and as whom."""
+
+    def __init__(self, options: Options, loaded: Loaded, report: Report) -> None:
+        self._options = options
+        self._loaded = loaded
+        self._report = report
+        self._id = f"w_{clock.token(6)}"
+        self._token = clock.token(24)
+
+    async def run(self, pipe: int | None) -> list[LoadError]:
+        """Serve until told to stop; return what kept it from starting."""
+        stop = Stop()
+        stop.listen(asyncio.get_running_loop(), pipe)
+        try:
+            listener = _listen(self._options.host, self._options.port)
+        except OSError as error:
+            return [LoadError(code="cannot-listen", message=f"cannot listen on {self._options.host}: {error}")]
+        steps = map(Served.of, self._loaded.steps.values())
+        app = WorkerApp(steps, token=self._token, concurrency=self._options.concurrency)
+        server = _Server(_config(app))
+        serving = asyncio.create_task(server.serve([listener]))
+        client = EngineClient(self._options.server, os.environ.get("HOPLINE_API_TOKEN"), self._announcement(listener))
+        try:
+            return await self._stay(client, app, stop)
+        finally:
+            await client.aclose()
+            server.should_exit = server.force_exit = True
+            await serving
+
+    async def _stay(self, client: EngineClient, app: WorkerApp, stop: Stop) -> list[LoadError]:
+        registration = Registration(client, self._options.server, clock.SystemClock(), self._report_success)
+        keeping = asyncio.create_task(registration.keep())
+        await _first_of(keeping, asyncio.create_task(stop.asked.wait()))
+        if not stop.asked.is_set() and isinstance(refusal := keeping.exception(), RegistrationRefusedError):
+            return [LoadError(code=refusal.code, message=refusal.message, hint=refusal.hint)]
+        keeping.cancel()
+        draining = asyncio.create_task(app.drain(self._options.grace_seconds))
+        if registration.happened:
+            with contextlib.suppress(httpx.TransportError, RegistrationRefusedError, TimeoutError):
+                await asyncio.wait_for(client.unregister(), FAREWELL_SECONDS)
+        await _first_of(draining, asyncio.create_task(stop.insisted.wait()))
+        if not draining.done() or not draining.result():
+            say("stopped with steps still running; the server tries them again")
+        return []
+
+    def _announcement(self, listener: socket.socket) -> Announcement:
+        steps = [{"name": step.name, "signature": step.signature} for step in self._loaded.steps.values()]
+        description = {
+            "url": _url(listener, self._options.server),
+            "token": self._token,
+            "concurrency": self._options.concurrency,
+            "steps": steps,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
+        return Announcement.of(self._id, self._loaded.definitions(), list(self._loaded.workflows), description)
+
+    def _report_success(self) -> None:
+        workflows = [
+            {"name": name, "digest": one.definition.digest, "file": one.file, "steps": len(one.definition.nodes)}
+            for name, one in self._loaded.workflows.items()
+        ]
+        self._report.send({"ok": True, "workflows": workflows, "worker": self._id})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the worker drains first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: WorkerApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _url(listener: socket.socket, server: str) -> str:
+    """Return the URL under which the engine at *server* reaches *listener*."""
+    host, port = listener.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        host = _address_towards(server, listener.family)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _address_towards(server: str, family: int) -> str:
+    target = urlsplit(server)
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:  # connecting a datagram socket sends nothing
+        probe.connect((target.hostname, target.port or 80))
+        address: str = probe.getsockname()[0]
+        return address
+
+
+async def _first_of(*tasks: asyncio.Task[Any]) -> None:
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    tasks[-1].cancel()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # an extra
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _end_within(seconds: float, status: int) -> None:
+    timer = threading.Timer(seconds, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
