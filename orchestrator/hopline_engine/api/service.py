@@ -124,7 +124,7 @@ class Service:
     async def start_run(self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None) -> Started:
         """Start a run, or return the one that has the idempotency key."""
         run, created = await self._engine.start_run(workflow, run_input, idempotency_key)
-        return Started(await self._run(await self._stored(run)), created)
+        return Started(await self._run(run), created)
 
     async def resolve_run(self, ref: str) -> str:
         """Return the id of the run that *ref* names."""
@@ -206,7 +206,7 @@ class Service:
             raise RunNotFinishedError(run=run)
         if stored.state == RunState.SUCCEEDED:
             raise RunNotRetryableError(run=run, state=stored.state)
-        return await self._run(await self._stored(await self._engine.retry_run(stored)))
+        return await self._run(await self._engine.retry_run(stored))
 
     async def callback(
         self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure

@@ -779,8 +779,17 @@ def _restore_maps(run: LiveRun, past: Past) -> None:
         if live.state is StepState.SUCCEEDED and node.over is not None:
             live.map = LiveMap(len(rows), None, [None] * len(rows), done=len(rows))
         elif live.state in FINAL_STEP_STATES and rows:  # a map that follows it may still have open elements
-            live.map = _new_map(run, node)
+            size = _size_of_pipeline(run, node)
+            live.map = LiveMap(size, None, [None] * size)
         else:
             continue
         for row in rows:
             live.map.results[row.item] = row.result
+
+
+def _size_of_pipeline(run: LiveRun, node: Node) -> int:
+    """Return how many elements a map has that was opened; maps that follow each other have equally many."""
+    while node.stream_from is not None:
+        node = run.plan.nodes[node.stream_from]
+    assert node.items is not None
+    return len(decode_items(node.items.render(RunScope(run, None))))

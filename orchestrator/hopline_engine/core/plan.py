@@ -44,7 +44,7 @@ class Route(NamedTuple):
 HTTP_ROUTE: Final = Route("", "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Node:
     """One step of a plan."""
 
@@ -79,7 +79,7 @@ class Node:
     level: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
     """A workflow that can be run."""
 

@@ -205,10 +205,13 @@ def _failure(error: httpx.HTTPError | OSError) -> ExchangeFailed:
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """Return the system's own error behind httpx's."""
-    while error is not None and not isinstance(error, OSError):
+    """Return the system's own error behind httpx's, the first that says more than ``OSError``."""
+    found: OSError | None = None
+    while error is not None and (found is None or type(found) is OSError):
+        if isinstance(error, OSError):
+            found = error
         error = error.__cause__ or error.__context__
-    return error
+    return found
 
 
 def _types(cause: OSError | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from hopline_engine.clock import Clock
 from hopline_engine.core.advance import Limits
 from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past
-from hopline_engine.core.model import Digest, RunId, RunState, StepState, TaskState
+from hopline_engine.core.model import Digest, RunId, RunState, StepEnded, StepState, TaskState
 from hopline_engine.core.names import parse_step_name, run_id
 from hopline_engine.core.plan import DEFAULT_QUEUE, Plan, child_digests
 from hopline_engine.core.retry import Failure
@@ -62,7 +62,8 @@ class CallbackOutcome(StrEnum):
 class Started(NamedTuple):
     """A run that was asked for."""
 
-    run: RunId
+    run: RunRecord
+    """As it was when it was stored."""
     created: bool
 
 
@@ -83,7 +84,7 @@ class Engine:
         self._settings = settings
         self.trouble: Exception | None = None
         """What keeps the store from committing now; set by whoever opened it."""
-        self._starting: dict[str, asyncio.Future[RunId]] = {}
+        self._starting: dict[str, asyncio.Future[RunRecord]] = {}
         self._watch: asyncio.Task[None] | None = None
         default = Queue(DEFAULT_QUEUE, max_concurrent_dispatches=settings.default_max_concurrent_dispatches)
         self.admission = Admission(self.workers, default)
@@ -207,7 +208,7 @@ class Engine:
         self._starting[idempotency_key] = promise = asyncio.get_running_loop().create_future()
         try:
             stored = await self.store.read(lambda connection: runs.by_idempotency_key(connection, idempotency_key))
-            run = stored.id if stored is not None else await self._start(plan, run_input, idempotency_key)
+            run = stored or await self._start(plan, run_input, idempotency_key)
         except BaseException as error:
             promise.set_exception(error)
             promise.exception()  # whoever else waits is told; if nobody does, that is no mistake
@@ -217,11 +218,38 @@ class Engine:
         promise.set_result(run)
         return Started(run, created=stored is None)
 
-    async def _start(self, plan: Plan, run_input: bytes, idempotency_key: str | None) -> RunId:
+    async def _start(
+        self,
+        plan: Plan,
+        run_input: bytes,
+        idempotency_key: str | None,
+        retry_of: RunRecord | None = None,
+        kept: Iterable[StepEnded] = (),
+    ) -> RunRecord:
         coordinator = self.coordinator
         run = LiveRun.fresh(coordinator.ids.next_run(), plan, run_input, self._clock.now(), None)
-        await coordinator.start(run, idempotency_key=idempotency_key)
-        return run.id
+        record = RunRecord(
+            id=run.id,
+            public_id=run.public_id,
+            workflow=plan.name,
+            digest=plan.digest,
+            state=RunState.RUNNING,
+            idempotency_key=idempotency_key,
+            parent_id=None,
+            parent_public_id=None,
+            parent_node=None,
+            parent_item=None,
+            retry_of=retry_of.id if retry_of else None,
+            retry_of_public_id=retry_of.public_id if retry_of else None,
+            created_at=run.created_at,
+            ended_at=None,
+            error=None,
+            input=run_input,
+            result=None,
+        )
+        past = Past([row._replace(run_id=run.id) for row in kept]) if retry_of else None
+        await coordinator.start(run, idempotency_key=idempotency_key, retry_of=record.retry_of, past=past)
+        return record
 
     async def cancel_run(self, run: RunId) -> bool:
         """End a run now; return whether it was alive. When this returns, no further attempt starts."""
@@ -231,15 +259,12 @@ class Engine:
         await self.coordinator.cancel(live)
         return True
 
-    async def retry_run(self, stored: RunRecord) -> RunId:
+    async def retry_run(self, stored: RunRecord) -> RunRecord:
         """Start a new run that keeps the results of the steps that succeeded in an ended one."""
         plan = await self.plan_of(stored.digest)
-        coordinator = self.coordinator
-        run = LiveRun.fresh(coordinator.ids.next_run(), plan, stored.input, self._clock.now(), None)
         ended = await self.store.read(lambda connection: steps.of_run(connection, stored.id))
-        kept = [row._replace(run_id=run.id) for row in ended if row.state == StepState.SUCCEEDED]
-        await coordinator.start(run, retry_of=stored.id, past=Past(kept))
-        return run.id
+        kept = [row for row in ended if row.state == StepState.SUCCEEDED]
+        return await self._start(plan, stored.input, None, retry_of=stored, kept=kept)
 
     async def call_back(
         self, public: str, step: str, attempt: int, token: str, result: bytes | None, failure: Failure | None

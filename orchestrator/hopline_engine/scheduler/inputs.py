@@ -1,6 +1,7 @@
 """The input of a run, checked against the parameters of its workflow."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -39,10 +40,9 @@ def _unknown(name: str, properties: Mapping[str, Any]) -> str:
 
 
 def _mismatches(plan: Plan, value: Mapping[str, Any]) -> list[str]:
-    errors = Draft202012Validator(plan.parameters).iter_errors(value)
     return [
         f'parameter "{error.absolute_path[0]}": {describe(error)}'
-        for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path)))
+        for error in sorted(_validator(plan).iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
         if error.absolute_path
     ]
 
@@ -55,3 +55,8 @@ def _signature(plan: Plan) -> str:
         default = f" = {msgspec.json.encode(schema['default']).decode()}" if "default" in schema else ""
         shown.append(f"{name}: {kind}{default}")
     return ", ".join(shown) or "none"
+
+
+@lru_cache(maxsize=256)
+def _validator(plan: Plan) -> Draft202012Validator:
+    return Draft202012Validator(plan.parameters)

@@ -27,7 +27,7 @@ class Watch:
         self._changed.set()
 
     async def changes(self) -> set[int] | None:
-        """Wait until something changed, and return the steps (by position in the plan) that did; at the end, ``None``."""
+        """Wait for a change, and return the steps (by position in the plan) that changed; ``None`` at the end."""
         await self._changed.wait()
         if self._is_over:
             return None

@@ -33,7 +33,8 @@ class WriteAheadLog:
         self._frame_bytes = page_bytes + _FRAME_HEADER_BYTES
         self._idle_frames = idle_bytes // self._frame_bytes
         self._forced_frames = forced_bytes // self._frame_bytes
-        self._left_frames = 0
+        self._copied_salt = b""
+        self._copied_frames = 0
         # SQLite takes no lock on this file, so closing our descriptor of it drops none.
         self._file = os.open(path.with_name(path.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
 
@@ -47,14 +48,18 @@ class WriteAheadLog:
 
     def copy(self) -> None:
         """Copy into the database what no reader holds back."""
-        _, length, copied = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        # While a reader still looks at the log, SQLite goes on at its end; then only its growth counts.
-        self._left_frames = length if copied < length else 0
+        self._copied_salt = self._salt()
+        _, self._copied_frames, _ = self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
         """Release the file; the log itself goes with the last connection."""
         os.close(self._file)
 
     def _reaches(self, frames: int) -> bool:
-        frame = os.pread(self._file, 16, _HEADER_BYTES + (self._left_frames + frames) * self._frame_bytes)
-        return len(frame) == 16 and frame[8:] == os.pread(self._file, 8, 16)
+        salt = self._salt()
+        # While nothing was written since, or a reader still looks at the log, it is the one that was copied.
+        start = self._copied_frames if salt == self._copied_salt else 0
+        return salt == os.pread(self._file, 8, _HEADER_BYTES + (start + frames) * self._frame_bytes + 8)
+
+    def _salt(self) -> bytes:
+        return os.pread(self._file, 8, 16)

@@ -7,9 +7,9 @@ steps do all of it in one thread, async steps on the loop. Whatever users' code 
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -77,17 +77,19 @@ class Attempt:
         An async step is cancelled at the deadline. A sync one cannot be: it runs to its end in its thread, which is
         free for another attempt only then.
         """
-        if self._step.is_async:
+        if not self._step.is_async:
+            # A copy for each attempt: context variables that a step sets do not reach the thread's next attempt.
+            return await threads.submit(partial(contextvars.copy_context().run, self._run_in_thread))
+        token = current.set(self._capture)
+        try:
             return await self._run_on_loop()
-        return await threads.submit(self._in_own_context)
-
-    def _in_own_context(self) -> Answer:
-        # A copy for each attempt: context variables that a step sets do not reach the thread's next attempt.
-        return contextvars.copy_context().run(self._run_in_thread)
+        finally:
+            current.reset(token)
 
     def _run_in_thread(self) -> Answer:
+        current.set(self._capture)
         try:
-            with self._entered():
+            with entered(self._context):
                 if (left := self._seconds_left()) is not None and left <= 0:
                     raise TimeoutError("the deadline passed while the attempt waited for a free thread of the worker")
                 return self._succeeded(self._step.fn(**self._step.arguments(self._body)))
@@ -96,7 +98,7 @@ class Attempt:
 
     async def _run_on_loop(self) -> Answer:
         try:
-            with self._entered():
+            with entered(self._context):
                 async with asyncio.timeout(self._seconds_left()):
                     return self._succeeded(await self._step.fn(**self._step.arguments(self._body)))
         except BaseException as error:
@@ -104,15 +106,6 @@ class Attempt:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # the server gives up on this request; the step itself did not ask for it
             return self._failed(error)
-
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        token = current.set(self._capture)
-        try:
-            with entered(self._context):
-                yield
-        finally:
-            current.reset(token)
 
     def _seconds_left(self) -> float | None:
         return None if self._deadline is None else self._deadline - clock.now()
