@@ -4,6 +4,7 @@ Docstrings, titles, examples and the place of a class can change without any run
 change the version of a workflow.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from hopline.definition import Json
 from hopline.shape import NAMES
 
 _DEFINITIONS = "#/$defs/"
+_NUMBER = re.compile(r"__\d+$")  # of classes that even their modules do not tell apart
 _DOCUMENTATION = frozenset({"title", "description", "examples", "discriminator"})
 _MAPS_OF_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
 _LISTS_OF_SCHEMAS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -70,7 +72,7 @@ def _short_names(schema: Json) -> dict[str, str]:
     while waiting:
         for old in _referred(waiting.pop(0)):
             if old in definitions and old not in names:
-                names[old] = _free(old.rpartition("__")[2] or old, names.values())
+                names[old] = _free(_NUMBER.sub("", old).rpartition("__")[2] or old, names.values())
                 waiting.append(definitions[old])
     return names
 

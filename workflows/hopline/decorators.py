@@ -47,7 +47,7 @@ class Step(Generic[P, R]):
         self.__doc__ = fn.__doc__
         self.__wrapped__ = fn
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """In a workflow body, add a node and return the symbol of its result; elsewhere, run the function."""
         wiring = trace.current.get()
         if wiring is not None:

@@ -65,6 +65,11 @@ def references(expr: Expr) -> Iterator[str]:
             yield from references(value)
 
 
+def request_expressions(request: Mapping[str, Any]) -> list[Expr]:
+    """Return the expressions of a request template; names of params and headers are none, whatever they look like."""
+    return [request["url"], *request["params"].values(), *request["headers"].values(), request.get("json")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One call of a step in a workflow."""
@@ -85,8 +90,8 @@ class Node:
 
     def upstream(self) -> list[str]:
         """Return the ids of the nodes that must have ended before this one, sorted."""
-        named = {*references(dict(self.inputs)), *references(dict(self.request or {})), *self.after}
-        return sorted(name for name in named if not name.startswith("$"))
+        expressions = [*self.inputs.values(), *(request_expressions(self.request) if self.request else ())]
+        return sorted({*self.after, *(name for name in references(expressions) if not name.startswith("$"))})
 
     def to_json(self) -> dict[str, Any]:
         """Return the node as it stands in a definition."""

@@ -7,7 +7,7 @@ be taken for a reference.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, cast
 
 from pydantic_core import PydanticSerializationError
@@ -100,7 +100,7 @@ class Encoder:
                 f"{self.what} is an object with a result in it and a key that starts with '$'",
                 "beside such a key only plain data can stand; make the object inside a step",
             )
-        return {"$literal": literal_value(members)}
+        return {"$literal": {key: literal_value(member) for key, member in members.items()}}
 
     def _typed(self, value: object) -> Expr:
         name = type(value).__name__
@@ -123,12 +123,15 @@ class Encoder:
             self.refuse(f"{self.what} holds a lone surrogate: {text!r}", "decode the bytes with their real encoding")
 
 
+def is_open(expr: Mapping[str, Expr]) -> bool:
+    """Return whether *expr* itself stands for a value of the run: a reference, a text with such, a secret."""
+    return any(marker in expr for marker in _OPEN_MARKERS)
+
+
 def is_literal(expr: Expr) -> bool:
     """Return whether *expr* has its value already, without any run."""
     if isinstance(expr, dict):
-        if "$literal" in expr:
-            return True
-        return not any(marker in expr for marker in _OPEN_MARKERS) and all(map(is_literal, expr.values()))
+        return "$literal" in expr or (not is_open(expr) and all(map(is_literal, expr.values())))
     return not isinstance(expr, list) or all(map(is_literal, expr))
 
 

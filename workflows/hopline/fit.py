@@ -12,7 +12,7 @@ _Seen = frozenset[tuple[int, int]]
 
 
 def misfit(value: object, want: Shape) -> str | None:
-    """Return why *value*, a symbol or a text, list or dict with symbols, is not what *want* says; None when it may be."""
+    """Return why *value*, a symbol or something with symbols in it, is not what *want* says; None when it may be."""
     if is_symbol(value):
         return disagreement(reference_of(value).shape, want)
     if isinstance(value, str):

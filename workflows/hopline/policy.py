@@ -1,6 +1,5 @@
 """How a step is attempted: Retry, Queue and the two clocks (timeout of one attempt, deadline of all), as values."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,6 +15,8 @@ DEFAULT_QUEUE = "default"
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_MOST = 1_000_000_000
+"""Of anything that is counted; beyond it lie slips of the keyboard and what 32 bits cannot hold."""
 _LOWEST_STATUS, _HIGHEST_STATUS = 100, 599
 
 
@@ -42,7 +43,7 @@ class Retry:
         first, longest = _seconds("Retry(first=)", self.first), _seconds("Retry(max=)", self.max)
         if longest < first:
             raise definition_error(f"Retry: max={self.max!r} is shorter than first={self.first!r}", "raise max")
-        if not _is_number(self.factor) or not 1 <= self.factor < math.inf:
+        if not _is_number(self.factor) or not 1 <= self.factor <= _MOST:
             raise definition_error(
                 f"Retry: factor is {self.factor!r}", "give a number of at least 1; 1 keeps waits equal"
             )
@@ -182,7 +183,7 @@ def _seconds(what: str, text: object) -> float:
 def _per_second(rate: object) -> float:
     match = _RATE.fullmatch(rate) if isinstance(rate, str) else None
     value = float(match[1]) / _SECONDS[match[2]] if match else 0.0
-    if not 0 < value < math.inf:
+    if not 0 < value <= _MOST:
         raise definition_error(
             f"Queue: rate is {rate!r}", 'write a number above 0 per s, m or h: "10/s", "90/m", "0.5/h"'
         )
@@ -190,7 +191,7 @@ def _per_second(rate: object) -> float:
 
 
 def _whole_number(what: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST:
         raise definition_error(f"{what} is {value!r}", "give a whole number of at least 1")
 
 

@@ -28,7 +28,8 @@ _NO_BODY: Any = object()
 class Verbs:
     """``http.get`` and its like: each returns a request and sends nothing.
 
-    Values of ``params`` are text, numbers or booleans; ``json`` is anything that JSON can say, models included.
+    Values of ``params`` are text, numbers, booleans, lists of these (the name is repeated) or None (left out); ``json``
+    is anything that JSON can say, models included.
     """
 
     def get(

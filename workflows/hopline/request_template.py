@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hopline.definition import Expr
-from hopline.expressions import Encoder, Refuse
+from hopline.expressions import Encoder, Refuse, is_open
+from hopline.markers import readable
 from hopline.request import Request
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -23,45 +24,54 @@ def request_template(request: Request[Any], encoder: Callable[[str], Encoder], r
     template: dict[str, Any] = {
         "method": request.method,
         "url": _url(encoder("the URL").encode(request.url), refuse),
-        "params": _texts("params", request.params, encoder, refuse),
-        "headers": _headers(_texts("headers", request.headers, encoder, refuse), refuse),
+        "params": _named("params", request.params, encoder, refuse),
+        "headers": _named("headers", request.headers, encoder, refuse),
         "has_json": request.has_json,
     }
+    for name, value in template["params"].items():
+        if not all(map(_is_plain, value if isinstance(value, list) else [value])):
+            refuse(f"{name!r} in params is {value!r}", "give a text, number, boolean, result or list of them, or None")
+    for name, value in template["headers"].items():
+        _check_header(name, value, refuse)
     if request.has_json:
         template["json"] = encoder("the JSON body").encode(request.json)
     return template
 
 
 def _url(url: Expr, refuse: Refuse) -> Expr:
-    start = url["$text"][0] if isinstance(url, dict) and "$text" in url else url
+    if not _is_text(url):
+        refuse(f"the URL of the request is {url!r}", "give a text")
+    start = _parts(url)[0]
     if isinstance(start, str) and not start.lower().startswith(_SCHEMES):
         refuse(f"the URL of the request is {start!r}", "begin with http:// or https:// and the host")
-    if not isinstance(start, str | dict):
-        refuse(f"the URL of the request is {start!r}", "give a text")
     return url
 
 
-def _texts(part: str, values: object, encoder: Callable[[str], Encoder], refuse: Refuse) -> dict[str, Expr]:
+def _named(part: str, values: object, encoder: Callable[[str], Encoder], refuse: Refuse) -> dict[str, Expr]:
     if not isinstance(values, Mapping):
         refuse(f"{part} is {type(values).__name__}, not a dict", f'write {part}={{"name": value}}')
-    texts: dict[str, Expr] = {}
-    for name, value in encoder(f"{part} of the request").encode(dict(values)).items():
-        # A list or null has more than one common spelling in a query; which is meant is for the user to say.
-        if (
-            value is None
-            or isinstance(value, list)
-            or (isinstance(value, dict) and len(value) != 1 and "$ref" not in value)
-        ):
-            refuse(f"{name!r} in {part} is {value!r}", "give a text, a number, a boolean or a result")
-        texts[name] = value
-    return texts
+    for name in values:
+        if type(encoder(f"a name in {part}").encode(name)) is not str:
+            refuse(f"{part} has the name {readable(str(name))!r}", "names are fixed texts")
+    return {name: encoder(f"{name!r} in {part}").encode(value) for name, value in values.items()}
 
 
-def _headers(headers: dict[str, Expr], refuse: Refuse) -> dict[str, Expr]:
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED_HEADERS:
-            refuse(f"{name!r} cannot be set as a header", "choose another header name")
-        parts = value["$text"] if isinstance(value, dict) and "$text" in value else [value]
-        if any(isinstance(part, str) and _LINE_BREAK.search(part) for part in parts):
-            refuse(f"the header {name!r} holds a line break", "headers are one line each")
-    return headers
+def _check_header(name: str, value: Expr, refuse: Refuse) -> None:
+    if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED_HEADERS:
+        refuse(f"{name!r} cannot be set as a header", "choose another header name")
+    if not _is_text(value):
+        refuse(f"{name!r} in headers is {value!r}", "give a text or a result")
+    if any(isinstance(part, str) and _LINE_BREAK.search(part) for part in _parts(value)):
+        refuse(f"the header {name!r} holds a line break", "headers are one line each")
+
+
+def _parts(text: Expr) -> list[Expr]:
+    return text["$text"] if isinstance(text, dict) and "$text" in text else [text]
+
+
+def _is_text(value: Expr) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and is_open(value))
+
+
+def _is_plain(value: Expr) -> bool:
+    return _is_text(value) or value is None or isinstance(value, int | float)

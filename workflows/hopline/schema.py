@@ -5,6 +5,7 @@ Imported by the compiler and the worker only: importing pydantic costs more than
 
 import inspect
 import json
+import math
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -20,13 +21,16 @@ from hopline import source
 from hopline.canonical_schema import note_names, tidied
 from hopline.definition import Json, canonical, holds_nul
 from hopline.errors import ArgumentError, ResultError, definition_error
+from hopline.markers import Secret
 from hopline.request import Request
+from hopline.trace import is_symbol
 
 Function = Callable[..., Any]
 Mode = Literal["validation", "serialization"]
 
-# NameError: pydantic's for names in annotations of fields. TypeError: what is no type at all.
-_NO_SCHEMA = (PydanticUserError, NameError, TypeError)
+# NameError: pydantic's for names in annotations of fields. TypeError: what is no type at all. KeyError: pydantic's for
+# data with the key $ref where a schema stands.
+_NO_SCHEMA = (PydanticUserError, NameError, TypeError, KeyError)
 
 
 def parameters_schema(fn: Function) -> Json:
@@ -139,7 +143,7 @@ class Codec:
             raise ResultError(f"{self._name}() returned text with a NUL character, which databases cannot hold")
         # pydantic writes NaN and infinities as null or as bare words; only then is a second look needed.
         if any(word in data for word in (b"null", b"NaN", b"Infinity")):
-            self._refuse_non_finite(adapter.dump_python(checked, mode="json", by_alias=True))
+            self._refuse_lost_numbers(adapter.dump_python(checked, by_alias=True), json.loads(data))
         return data
 
     def mismatch(self, name: str, value: Json) -> str | None:
@@ -217,6 +221,8 @@ class Codec:
         return tidy
 
     def _default(self, name: str, value: object) -> Json:
+        if is_symbol(value) or type(value) is Secret:
+            self._refuse(f"the default of {name!r} is {value!r}, known only in the run", "pass it as an argument")
         try:
             default = jsonable(value)
             canonical(default)
@@ -243,11 +249,9 @@ class Codec:
         reason = str(error).partition("\n")[0]
         self._refuse(f"{what}, {words}, has no JSON schema: {reason}", hint, error)
 
-    def _refuse_non_finite(self, value: Json) -> None:
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError:
-            raise ResultError(f"{self._name}() returned NaN or an infinity, which JSON cannot say") from None
+    def _refuse_lost_numbers(self, python: object, dumped: Json) -> None:
+        if _loses_numbers(python, dumped):
+            raise ResultError(f"{self._name}() returned NaN or an infinity, which JSON cannot say")
 
     def _refuse(self, message: str, hint: str, cause: Exception | None = None) -> NoReturn:
         raise definition_error(f"{self._name}(): {message}", hint, self._at) from cause
@@ -281,6 +285,17 @@ def jsonable(value: object) -> Json:
 
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _loses_numbers(python: object, dumped: Json) -> bool:
+    """Return whether a NaN or an infinity in *python* is anything but a text in *dumped*, the same value as JSON."""
+    if isinstance(python, float):
+        return not math.isfinite(python) and not isinstance(dumped, str)
+    if isinstance(python, Mapping) and isinstance(dumped, dict):
+        return any(map(_loses_numbers, python.values(), dumped.values()))
+    if isinstance(python, list | tuple | set | frozenset) and isinstance(dumped, list):
+        return any(map(_loses_numbers, python, dumped))
+    return False
 
 
 def _with_sorted_sets(python: object, dumped: Json) -> Json:

@@ -61,7 +61,7 @@ class Reference:
 
     def at(self, key: object) -> "Reference":
         """Return the value behind *key*; refuse one that the declared type does not have."""
-        if not isinstance(key, str | int) or isinstance(key, bool):
+        if is_symbol(key) or not isinstance(key, str | int) or isinstance(key, bool):
             self.wiring.refuse(
                 f"{self}[...] is looked up by {_words(key)}",
                 "only names and whole numbers are paths; look it up inside a step",
@@ -118,7 +118,7 @@ class Symbol:
         if current.get() is reference.wiring:
             reference.wiring.refuse(
                 f"isinstance() needs the value of {reference}, which no workflow body has",
-                "decide, and build typed values from results, inside a step",
+                "decide, convert and build typed values from results inside a step",
             )
         return Symbol
 

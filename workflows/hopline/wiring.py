@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hopline import source
 from hopline.decorators import Step, Workflow
-from hopline.definition import Definition, Expr, Node
+from hopline.definition import Definition, Expr, Node, references, request_expressions
 from hopline.errors import DefinitionError, definition_error
 from hopline.expressions import Encoder, is_literal, literal_value
 from hopline.fit import misfit
@@ -49,14 +49,14 @@ class BodyTrace:
     def run(self) -> Expr:
         """Trace the body and return the expression of its result."""
         own = codec(self.workflow.fn)
-        shapes = Shape.of(own.parameters_shape)
+        declared, shapes = Shape.of(own.passed_result_shape), Shape.of(own.parameters_shape)
         symbols: dict[str, Any] = {}
         for name in self.workflow.parameters:
             place = shapes.at(name)
             symbols[name] = Symbol(Reference(self, INPUT, (name,), place[1] if place else Shape(True)))
         with self._entered():
             value = self._called(self.workflow, symbols)
-        return self._result(value, own)
+        return self._result(value, own, declared)
 
     # ------------------------------------------------------------------ what the body may do
 
@@ -107,10 +107,13 @@ class BodyTrace:
     def _add(self, step: Step[..., Any], arguments: dict[str, Any], over: str | None) -> Symbol:
         child = self._admitted(step)
         own = _codec_for(step)
-        inputs = {name: self._argument(step, own, name, value, name == over) for name, value in arguments.items()}
-        request = self._request(step, arguments, over) if step.kind == "http" else None
+        given = {name: self._argument(step, own, name, value, name == over) for name, value in arguments.items()}
+        inputs, request, after = given, None, self._after(step)
         if step.kind == "http":
-            inputs = {over: inputs[over]} if over else {}
+            request = self._request(step, arguments, over)
+            inputs = {over: given[over]} if over else {}
+            # What is passed but not part of the request is waited for all the same, as with every step.
+            after |= _nodes_in([*given.values()]) - _nodes_in([*inputs.values(), *request_expressions(request)])
         node = Node(
             id=self._new_id(step.name),
             kind=step.kind,
@@ -120,7 +123,7 @@ class BodyTrace:
             request=request,
             workflow=None if child is None else {"name": child.name, "digest": child.digest},
             over=over,
-            after=self._after(step),
+            after=tuple(sorted(after)),
             result=own.passed_result_schema if child else own.result_schema,
             policy=step.policy.to_json(),
         )
@@ -180,7 +183,7 @@ class BodyTrace:
         except TypeError:
             self.refuse(f"{step.name}.map() goes over a {type(items).__name__}", "give a list, or a result that is one")
 
-    def _after(self, step: Step[..., Any]) -> tuple[str, ...]:
+    def _after(self, step: Step[..., Any]) -> set[str]:
         names: set[str] = set()
         for dep in _flat(step.upstream):
             reference = self._own(dep, f"{step.name}.after()") if is_symbol(dep) else None
@@ -190,7 +193,7 @@ class BodyTrace:
                     "give what calls of steps returned",
                 )
             names.add(reference.node)
-        return tuple(sorted(names))
+        return names
 
     def _request(self, step: Step[..., Any], arguments: dict[str, Any], over: str | None) -> dict[str, Any]:
         given = dict(arguments)
@@ -243,12 +246,9 @@ class BodyTrace:
             refuse=self.refuse,
         )
 
-    def _result(self, value: object, own: Codec) -> Expr:
+    def _result(self, value: object, own: Codec, declared: Shape) -> Expr:
         expr = self._encoder(f"the result of {self.workflow.name}").encode(value)
-        if is_literal(expr):
-            problem = own.result_mismatch(literal_value(expr))
-        else:
-            problem = misfit(value, Shape.of(own.passed_result_shape))
+        problem = own.result_mismatch(literal_value(expr)) if is_literal(expr) else misfit(value, declared)
         if problem:
             self.refuse(
                 f"{self.workflow.name} does not return what it declares: {problem}",
@@ -310,6 +310,10 @@ def _codec_for(step: Step[..., Any]) -> Codec:
             source.of_function(step.fn),
         )
     return own
+
+
+def _nodes_in(exprs: list[Expr]) -> set[str]:
+    return {name for name in references(exprs) if name not in (INPUT, ITEM)}
 
 
 def _formats(shape: Shape, spec: str) -> bool:

@@ -1,0 +1,110 @@
+"""Correct workflows: type checkers have nothing to say about this file. ``wrong_wirings.py`` is its opposite."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import assert_type
+
+from pydantic import BaseModel
+
+from hopline import Definition, Queue, Request, Retry, Workflow, context, http, secret, step, workflow
+from hopline.testing import stub
+
+gentle = Retry(5, first="2s", factor=2, max="5m", on=(429, range(500, 600), TimeoutError))
+erp = Queue("erp", rate="10/s", max_concurrent=20)
+
+
+class Shop(BaseModel):
+    id: str
+    tags: list[str]
+
+
+@dataclass
+class Totals:
+    shop: str
+    eur: float
+
+
+@http(retry=gentle, timeout="30s", queue=erp)
+def list_shops(day: date, limit: int = 100) -> Request[list[Shop]]:
+    return http.get(
+        "https://erp.example.com/shops",
+        params={"day": f"{day}", "limit": limit},
+        headers={"Authorization": f"Bearer {secret('ERP')}"},
+    )
+
+
+@http
+def publish(report: float) -> Request[None]:
+    return http.post("https://erp.example.com/report", json={"total": report})
+
+
+@step
+def totals(shop: Shop, day: date) -> Totals:
+    return Totals(shop.id, float(context().attempt))
+
+
+@step(retry=Retry(3, on=(ConnectionError,)), timeout="2m", deadline="1h", max_parallel=4)
+async def slow_totals(shop: Shop, day: date, *, scale: float = 1.0) -> Totals:
+    await asyncio.sleep(0)
+    return Totals(shop.id, scale)
+
+
+@step(queue="bulk")
+def join(parts: Sequence[Totals]) -> float:
+    return sum(part.eur for part in parts)
+
+
+@step
+def length(text: str) -> int:
+    return len(text)
+
+
+@step
+async def log(text: str) -> None: ...
+
+
+@workflow
+def one_shop(shop: Shop, day: date) -> float:
+    return join([totals(shop, day), slow_totals(shop, day, scale=2.0)])
+
+
+@workflow
+def daily(day: date = date(2026, 1, 1)) -> dict[str, float]:
+    shops = list_shops(day)
+    parts = totals.using(max_parallel=50).map(shops, day)
+    slow = slow_totals.map(shops, day, scale=1.5)
+    sums = one_shop.map(shops, day=day)
+    lengths = length.map(shops[0].tags)
+    chained = log.map(log_lines(parts))
+    noted = log.after(chained, slow)(f"{shops[0].id}: {lengths[0]:>5}")
+    total = join.after(noted)(parts)
+    publish(total)
+    return {"total": total, "first": sums[0]}
+
+
+@step
+def log_lines(parts: list[Totals]) -> list[str]:
+    return [part.shop for part in parts]
+
+
+assert_type(totals(Shop(id="a", tags=[]), date(2026, 1, 1)), Totals)
+assert_type(slow_totals(Shop(id="a", tags=[]), date(2026, 1, 1)), Totals)
+assert_type(totals.map([Shop(id="a", tags=[])], date(2026, 1, 1)), list[Totals])
+assert_type(slow_totals.map([Shop(id="a", tags=[])], date(2026, 1, 1), scale=1.0), list[Totals])
+assert_type(one_shop.map([Shop(id="a", tags=[])], date(2026, 1, 1)), list[float])
+assert_type(daily.compile(), Definition)
+
+
+def uses_the_same_type_after_using(given: Workflow[[int], str]) -> str:
+    assert_type(given.using(deadline="1h"), Workflow[[int], str])
+    assert_type(given.after(1), Workflow[[int], str])
+    return given.after(1).using(timeout="1s")(5)
+
+
+def test_with_stubs() -> None:
+    shops = [Shop(id="a", tags=["x"])]
+    with stub(list_shops, shops), stub(publish, None) as sent, stub(join, calls=lambda parts: 1.5):
+        assert_type(daily(date(2026, 1, 2)), dict[str, float])
+    assert sent.calls == [{"report": 1.5}]
