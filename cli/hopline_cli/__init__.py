@@ -1,0 +1,1 @@
+"""Hopline's command line: tables for people, JSON for programs, everything through the HTTP API."""

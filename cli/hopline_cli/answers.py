@@ -1,0 +1,132 @@
+"""The shapes of the API's JSON answers, as the engine documents them. Times are ISO 8601 UTC."""
+
+from typing import Any, Literal, TypedDict
+
+FINAL_RUN_STATES = frozenset({"succeeded", "failed", "cancelled"})
+FINAL_STEP_STATES = FINAL_RUN_STATES | {"skipped", "upstream_failed"}
+
+
+class Failure(TypedDict, total=False):
+    """Why a run, step or attempt failed; ``traceback`` has the user's frames first."""
+
+    step: str
+    type: str | None
+    message: str
+    traceback: str | None
+
+
+class Run(TypedDict):
+    """One execution of a workflow. Lists leave ``input`` and ``result`` out."""
+
+    id: str
+    workflow: str
+    digest: str
+    state: str
+    input: dict[str, Any]
+    result: Any
+    error: Failure | None
+    idempotency_key: str | None
+    retry_of: str | None
+    created_at: str
+    ended_at: str | None
+    steps_total: int
+    steps_done: int
+
+
+class Bar(TypedDict):
+    """One attempt on the time axis."""
+
+    attempt: int
+    state: str
+    started_at: str
+    ended_at: str | None
+
+
+class Items(TypedDict):
+    """How far a mapped step is; ``total`` is unknown until its list is."""
+
+    total: int | None
+    succeeded: int
+    failed: int
+    running: int
+
+
+class Step(TypedDict):
+    """One step of a run."""
+
+    id: str
+    kind: str
+    state: str
+    attempts: int
+    items: Items | None
+    started_at: str | None
+    ended_at: str | None
+    upstream: list[str]
+    level: int
+    error: Failure | None
+    next_at: str | None
+    note: str | None
+    bars: list[Bar]
+
+
+class RunDetail(Run):
+    """A run with its steps in topological order."""
+
+    steps: list[Step]
+
+
+class Attempt(TypedDict):
+    """One try at a step, with what it printed."""
+
+    step: str
+    item: int | None
+    attempt: int
+    state: str
+    status: int | None
+    error: Failure | None
+    logs: str | None
+    started_at: str
+    ended_at: str | None
+
+
+class Queue(TypedDict):
+    """A queue, its limits and how full it is."""
+
+    name: str
+    state: Literal["running", "paused"]
+    max_dispatches_per_second: float | None
+    max_burst_size: int | None
+    max_concurrent_dispatches: int | None
+    ready: int
+    scheduled: int
+    in_flight: int
+    oldest_ready_seconds: float | None
+
+
+class Reason(TypedDict):
+    """Why one step is not running."""
+
+    step: str
+    item: int | None
+    reason: str
+    text: str
+
+
+class ServedWorkflow(TypedDict):
+    """A registered workflow; ``served`` says whether a worker serves its steps now."""
+
+    name: str
+    digest: str
+    steps: int
+    served: bool
+    parameters: dict[str, Any]
+
+
+class LoadError(TypedDict):
+    """Something wrong in a workflow file, as the worker found it."""
+
+    code: str
+    message: str
+    file: str | None
+    line: int | None
+    hint: str | None

@@ -1,0 +1,167 @@
+"""The API as the command line uses it: JSON in, JSON out, every failure a ``CliError`` with its exit code."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from hopline_cli.answers import Run
+from hopline_cli.errors import CliError, ExitCode, ServerGone
+
+PREFIX = "/api/v1"
+EXIT_CODES = {
+    401: ExitCode.NOT_ALLOWED,
+    403: ExitCode.NOT_ALLOWED,
+    404: ExitCode.NOT_FOUND,
+    421: ExitCode.NOT_ALLOWED,
+    422: ExitCode.USAGE,
+}
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+"""Also the longest silence of an event stream: the server sends something at least every 15 s."""
+
+
+class Api:
+    """One server, or one store that was opened for this command."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    @property
+    def url(self) -> str:
+        """Return the address it talks to."""
+        return str(self._http.base_url).rstrip("/")
+
+    async def get(self, path: str, **query: str | int | None) -> Any:
+        """Return the JSON at *path*; queries that are ``None`` are left out."""
+        return await self._json("GET", path, params={name: value for name, value in query.items() if value is not None})
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        """Post JSON to *path* and return the JSON it answers."""
+        return await self._json("POST", path, json=body)
+
+    async def start(self, workflow: str, given: dict[str, Any], key: str | None) -> tuple[Run, bool]:
+        """Start a run; return it and whether it is new: with a *key* that has a run already, it is not."""
+        body = {"workflow": workflow, "input": given, "idempotency_key": key}
+        response = await self._send("POST", "/runs", json=body)
+        return _content(response, self.url), response.status_code == 201
+
+    async def _json(self, method: str, path: str, **request: Any) -> Any:
+        return _content(await self._send(method, path, **request), self.url)
+
+    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            response = await self._http.request(method, PREFIX + path, **request)
+        except httpx.HTTPError as error:
+            raise ServerGone(self.url, _reason(error)) from error
+        if response.is_error:
+            raise _refusal(response, self.url)
+        return response
+
+    async def events(self, ref: str) -> AsyncGenerator[tuple[str, Any], None]:
+        """Yield the events of a run as (name, data) until the server ends the stream."""
+        path = f"{PREFIX}/runs/{quoted(ref)}/events"
+        try:
+            async with self._http.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise _refusal(response, self.url)
+                async for event in _server_sent(response.aiter_lines()):
+                    yield event
+        except httpx.HTTPError as error:
+            raise ServerGone(self.url, _reason(error)) from error
+
+
+@asynccontextmanager
+async def api_over(url: str, token: str | None) -> AsyncIterator[Api]:
+    """Open the API of the server at *url*."""
+    timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+    # A proxy from the environment cannot reach a server on this machine.
+    async with httpx.AsyncClient(
+        base_url=url, headers=_headers(token), timeout=timeout, trust_env=not is_loopback(url)
+    ) as http:
+        yield Api(http)
+
+
+@asynccontextmanager
+async def api_inside(app: Any, token: str | None) -> AsyncIterator[Api]:
+    """Open the API of an ASGI application in this process; its event streams cannot be followed."""
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=_headers(token)) as http:
+        yield Api(http)
+
+
+async def is_up(url: str) -> bool:
+    """Return whether a server answers at *url*."""
+    try:
+        async with httpx.AsyncClient(timeout=2.0, trust_env=not is_loopback(url)) as http:
+            return (await http.get(f"{url.rstrip('/')}/healthz")).is_success
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether *url* is on this machine.
+
+    >>> is_loopback("http://127.0.0.1:8484"), is_loopback("https://hopline.example")
+    (True, False)
+    """
+    return is_loopback_host(urlsplit(url).hostname or "")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host name or address is this machine's own."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def quoted(part: str) -> str:
+    """Return *part* as one segment of a path."""
+    return quote(part, safe="@")
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _content(response: httpx.Response, url: str) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise ServerGone(url, "what answers there is not hopline") from None
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _refusal(response: httpx.Response, url: str) -> CliError:
+    try:
+        told = response.json()["error"]
+        code, message, hint = str(told["code"]), str(told["message"]), told.get("hint")
+    except (ValueError, KeyError, TypeError):
+        code, message, hint = "server-error", f"{url} answered HTTP {response.status_code}", None
+    if response.status_code == 401:
+        hint = hint or "set HOPLINE_API_TOKEN to the server's token"
+    return CliError(code, message, hint=hint, exit_code=EXIT_CODES.get(response.status_code, ExitCode.FAILED))
+
+
+async def _server_sent(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Any]]:
+    name, data = "message", list[str]()
+    async for line in lines:
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+        elif not line:
+            if data:
+                yield name, json.loads("\n".join(data))
+            name, data = "message", []

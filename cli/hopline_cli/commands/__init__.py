@@ -1,0 +1,1 @@
+"""One module per verb or noun of the command line, each imported only when its command is used."""

@@ -1,0 +1,129 @@
+"""``hopline runs``: runs as they were and as they are, and the orders one can give them."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from hopline_cli import options
+from hopline_cli.lazy import noun_app
+
+app = noun_app("List, show, watch, explain, cancel and retry runs.")
+
+File = Annotated[
+    str | None,
+    typer.Argument(metavar="[FILE]", help="Serve the steps from this file too; without a server, go on here."),
+]
+StepFilter = Annotated[str | None, typer.Option("--step", help="Only this step.", show_default=False)]
+
+
+@app.command("list")
+def list_runs(
+    state: Annotated[str | None, typer.Option("--state", help="running, succeeded, failed or cancelled.")] = None,
+    workflow: Annotated[str | None, typer.Option("--workflow", help="Only runs of this workflow.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only runs begun since: 24h, 30m or a time.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
+    as_json: options.Json = False,
+    json_lines: options.JsonLines = False,
+    quiet: options.Quiet = False,
+    server: options.Server = None,
+) -> None:
+    """List runs, newest first."""
+    from hopline_cli.lists import Form
+    from hopline_cli.looking import Filter, list_of_runs
+
+    form = Form(as_json=as_json, json_lines=json_lines, quiet=quiet)
+    asyncio.run(list_of_runs(Filter(state=state, workflow=workflow, since=since, limit=limit), form, server))
+
+
+@app.command("show")
+def show(ref: options.RunRef, as_json: options.Json = False, server: options.Server = None) -> None:
+    """Show a run and its steps."""
+    from hopline_cli.looking import show_run
+
+    asyncio.run(show_run(ref, as_json=as_json, server=server))
+
+
+@app.command("watch")
+def watch(
+    ref: options.RunRef,
+    file: File = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole run, not only its result.")] = False,
+    no_live: options.NoLive = False,
+    server: options.Server = None,
+) -> None:
+    """Watch a run to its end, then print its result; exit code as of hopline run.
+
+    Without a server, a FILE is needed: this process then goes on with the run.
+    """
+    from hopline_cli.running import Order
+    from hopline_cli.steering import watch_run
+
+    order = Order(file=file, server=server, live=not no_live, as_json=as_json)
+    raise typer.Exit(asyncio.run(watch_run(ref, order)))
+
+
+@app.command("retry")
+def retry(
+    ref: options.RunRef,
+    file: File = None,
+    as_json: options.Json = False,
+    no_live: options.NoLive = False,
+    server: options.Server = None,
+) -> None:
+    """Begin a new run that keeps what has succeeded in a failed or cancelled one.
+
+    With FILE, the new run is also served from it, watched to its end, and its result printed.
+    """
+    from hopline_cli.running import Order
+    from hopline_cli.steering import retry_run
+
+    order = Order(file=file, server=server, live=not no_live, as_json=as_json, wait=file is not None)
+    raise typer.Exit(asyncio.run(retry_run(ref, order)))
+
+
+@app.command("cancel")
+def cancel(ref: options.RunRef, as_json: options.Json = False, server: options.Server = None) -> None:
+    """Cancel a run: no further attempt starts, and results that come later change nothing."""
+    from hopline_cli.steering import cancel_run
+
+    asyncio.run(cancel_run(ref, as_json=as_json, server=server))
+
+
+@app.command("logs")
+def logs(
+    ref: options.RunRef,
+    step: StepFilter = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Only this attempt.")] = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Show what the attempts of a run printed, and how they failed."""
+    from hopline_cli.looking import show_logs
+
+    asyncio.run(show_logs(ref, step, attempt, as_json=as_json, server=server))
+
+
+@app.command("output")
+def output(
+    ref: options.RunRef,
+    as_json: Annotated[bool, typer.Option("--json", help="The output is JSON anyway.", hidden=True)] = False,  # noqa: ARG001
+    server: options.Server = None,
+) -> None:
+    """Print the result of a run as JSON."""
+    from hopline_cli.looking import show_output
+
+    asyncio.run(show_output(ref, server))
+
+
+@app.command("why")
+def why(
+    ref: options.RunRef,
+    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="Only this step.")] = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Say, of each step that is not done, the one reason why."""
+    from hopline_cli.looking import explain
+
+    asyncio.run(explain(ref, step, as_json=as_json, server=server))

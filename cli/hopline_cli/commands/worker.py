@@ -1,0 +1,34 @@
+"""``hopline worker``: serve the steps of workflow files to an engine elsewhere."""
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+
+from hopline_cli import options
+from hopline_cli.lazy import verb_app
+
+app = verb_app()
+
+
+@app.command()
+def worker(
+    paths: options.Paths,
+    server: options.Server = None,
+    concurrency: options.Concurrency = None,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Worker processes, for steps that compute.")] = 1,
+) -> None:
+    """Serve the steps of workflow files to an engine; waits for it when it is not up yet.
+
+    Without --server, the server that runs on this folder's store is used.
+    """
+    from hopline_cli.server import load_settings, running_server
+    from hopline_cli.workers import Job, worker_command, worker_environment
+
+    settings = load_settings(server_url=server)
+    expected = f"http://{settings.host}:{settings.port}"
+    url = settings.server_url or asyncio.run(running_server(settings)) or expected
+    command = worker_command(Job(url=url, paths=paths, concurrency=concurrency), "--processes", str(processes))
+    # The worker takes the place of this process, signals included.
+    os.execve(command[0], command, worker_environment(settings.api_token))  # noqa: S606

@@ -1,0 +1,104 @@
+"""``hopline workflows``: what there is to run, whether it is sound, and what it looks like."""
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hopline_cli import options
+from hopline_cli.lazy import noun_app
+
+if TYPE_CHECKING:
+    from hopline_cli.lists import Form
+
+app = noun_app("List, check and draw workflows.")
+
+
+class Format(StrEnum):
+    """Ways to write a graph down."""
+
+    TEXT = "text"
+    MERMAID = "mermaid"
+    DOT = "dot"
+    JSON = "json"
+
+
+@app.command("list")
+def list_workflows(
+    as_json: options.Json = False,
+    json_lines: options.JsonLines = False,
+    quiet: options.Quiet = False,
+    server: options.Server = None,
+) -> None:
+    """List the workflows that were registered, by name."""
+    from hopline_cli.lists import Form
+
+    asyncio.run(_list(Form(as_json=as_json, json_lines=json_lines, quiet=quiet), server))
+
+
+async def _list(form: "Form", server: str | None) -> None:
+    from rich.text import Text
+
+    from hopline_cli.answers import ServedWorkflow
+    from hopline_cli.inputs import parameter_list
+    from hopline_cli.lists import put_list
+    from hopline_cli.server import reached
+    from hopline_cli.table import Column
+    from hopline_cli.text import one_line
+
+    async with reached(server) as api:
+        workflows: list[ServedWorkflow] = (await api.get("/workflows"))["workflows"]
+    columns = [
+        Column(title="WORKFLOW"),
+        Column(title="STEPS", right=True, importance=3),
+        Column(title="SERVED", importance=4),
+        Column(title="INPUT", importance=2, flowing=True),
+    ]
+    rows = [
+        (
+            one_line(workflow["name"]),
+            str(workflow["steps"]),
+            Text("yes", "green") if workflow["served"] else Text("no", "yellow"),
+            one_line(parameter_list(workflow["parameters"]).removeprefix("parameters: ")),
+        )
+        for workflow in workflows
+    ]
+    put_list(form, workflows, "name", columns, rows, "no workflow is registered yet; begin with: hopline dev PATH")
+
+
+@app.command("check")
+def check(paths: options.Paths, as_json: options.Json = False) -> None:
+    """Load files and compile their workflows; nothing is registered. Exit code 1 when something is wrong."""
+    from hopline_cli import screen
+    from hopline_cli.checking import checked, told
+
+    found = checked(paths)
+    if as_json:
+        screen.put_json(found)
+    else:
+        screen.put(*told(found))
+    raise typer.Exit(1 if found["errors"] else 0)
+
+
+@app.command("graph")
+def graph(
+    target: Annotated[str, typer.Argument(metavar="NAME|FILE[:WORKFLOW]", help="A registered workflow, or a file.")],
+    form: Annotated[Format, typer.Option("--format", help="How to write it down.")] = Format.TEXT,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Draw the steps of a workflow and what follows what."""
+    from hopline_cli import screen, shape
+    from hopline_cli.checking import definition_of
+
+    definition = asyncio.run(definition_of(target, server))
+    match Format.JSON if as_json else form:
+        case Format.TEXT:
+            screen.put_plain(shape.as_text(definition))
+        case Format.MERMAID:
+            screen.put_plain(shape.as_mermaid(definition))
+        case Format.DOT:
+            screen.put_plain(shape.as_dot(definition))
+        case Format.JSON:
+            screen.put_json(shape.as_json(definition))

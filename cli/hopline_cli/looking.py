@@ -1,0 +1,193 @@
+"""Looking at runs: lists, one run, its logs, its output, and why it is not further."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from hopline_cli import screen
+from hopline_cli.answers import Attempt, Reason, Run, RunDetail, Step
+from hopline_cli.client import Api, quoted
+from hopline_cli.lists import Form, put_list
+from hopline_cli.live import lines, note, seconds_worked, state_sign
+from hopline_cli.server import reached
+from hopline_cli.table import Column, table
+from hopline_cli.text import json_text, one_line, printable
+from hopline_cli.when import ago, duration, since, unix
+from hopline_engine import clock
+
+MOST_A_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which runs to list."""
+
+    state: str | None
+    workflow: str | None
+    since: str | None
+    limit: int
+
+
+async def list_of_runs(wanted: Filter, form: Form, server: str | None) -> None:
+    """Print a list of runs."""
+    begin = since(wanted.since, clock.now()) if wanted.since else None
+    async with reached(server) as api:
+        runs = await _pages(api, wanted, begin)
+    now = clock.now()
+    columns = [
+        Column(title="RUN"),
+        Column(title="WORKFLOW", importance=5),
+        Column(title="STATE", importance=8),
+        Column(title="STEPS", importance=4, right=True),
+        Column(title="STARTED", importance=6),
+        Column(title="TOOK", importance=3, right=True),
+        Column(title="FAILURE", importance=2, flowing=True),
+    ]
+    put_list(form, runs, "id", columns, [_row(run, now) for run in runs], "no runs")
+
+
+async def _pages(api: Api, wanted: Filter, begin: str | None) -> list[Run]:
+    runs: list[Run] = []
+    after: str | None = None
+    while len(runs) < wanted.limit:
+        page = await api.get(
+            "/runs",
+            state=wanted.state,
+            workflow=wanted.workflow,
+            since=begin,
+            limit=min(wanted.limit - len(runs), MOST_A_PAGE),
+            after=after,
+        )
+        runs += page["runs"]
+        after = page["next"]
+        if after is None:
+            break
+    return runs
+
+
+def _row(run: Run, now: float) -> tuple[str | Text, ...]:
+    created = unix(run["created_at"])
+    ended = unix(run["ended_at"]) if run["ended_at"] else now
+    return (
+        Text(printable(run["id"]), "cyan"),
+        one_line(run["workflow"]),
+        state_sign(run["state"]) if screen.is_terminal() else run["state"],
+        f"{run['steps_done']}/{run['steps_total']}",
+        ago(now - created) if screen.is_terminal() else run["created_at"],
+        duration(ended - created),
+        _failure(run),
+    )
+
+
+def _failure(run: Run) -> str:
+    error = run["error"] or {}
+    return one_line("  ".join(str(part) for part in (error.get("step"), error.get("message")) if part))
+
+
+async def show_run(ref: str, *, as_json: bool, server: str | None) -> None:
+    """Print a run and its steps: the picture on a terminal, a table in a pipe."""
+    async with reached(server) as api:
+        run: RunDetail = await api.get(f"/runs/{quoted(ref)}")
+    now = clock.now()
+    if as_json:
+        screen.put_json(run)
+    elif screen.is_terminal():
+        screen.put(*lines(run, now, screen.data().width), *_particulars(run))
+    else:
+        screen.put(*_head(run), *_particulars(run), "", *_step_table(run, now))
+
+
+def _head(run: RunDetail) -> Iterator[str]:
+    yield f"run       {run['id']}"
+    yield f"workflow  {one_line(run['workflow'])}"
+    yield f"state     {run['state']}"
+    yield f"steps     {run['steps_done']} of {run['steps_total']}"
+    yield f"created   {run['created_at']}"
+    if run["ended_at"]:
+        yield f"ended     {run['ended_at']}"
+
+
+def _particulars(run: RunDetail) -> Iterator[str]:
+    yield f"input     {json_text(run['input'], indent=None)}"
+    if run["idempotency_key"]:
+        yield f"key       {one_line(run['idempotency_key'])}"
+    if run["retry_of"]:
+        yield f"retry of  {run['retry_of']}"
+    if run["error"]:
+        yield f"error     {_failure(run)}"
+
+
+def _step_table(run: RunDetail, now: float) -> list[Text]:
+    columns = [Column(title=title) for title in ("STEP", "STATE", "ATTEMPTS", "STARTED", "TOOK", "NOTE")]
+    states = {step["id"]: step["state"] for step in run["steps"]}
+    return table(columns, [_step_row(step, states, now) for step in run["steps"]], None)
+
+
+def _step_row(step: Step, states: dict[str, str], now: float) -> tuple[str, ...]:
+    worked = seconds_worked(step, now)
+    return (
+        one_line(step["id"]),
+        step["state"],
+        str(step["attempts"]),
+        step["started_at"] or "-",
+        "-" if worked is None else duration(worked),
+        one_line(note(step, states, now)),
+    )
+
+
+async def show_logs(ref: str, step: str | None, attempt: int | None, *, as_json: bool, server: str | None) -> None:
+    """Print what attempts printed, each under a line that says which it is and how it ended."""
+    async with reached(server) as api:
+        attempts: list[Attempt] = (await api.get(f"/runs/{quoted(ref)}/logs", step=step, attempt=attempt))["attempts"]
+    if as_json:
+        screen.put_json(attempts)
+        return
+    for one in attempts:
+        screen.put(_title(one))
+        for text in (one["logs"], (one["error"] or {}).get("traceback"), _said(one)):
+            if text:
+                screen.put_plain(printable(text.rstrip()))
+    if not attempts:
+        screen.say("no attempt has ended yet")
+
+
+def _title(attempt: Attempt) -> Text:
+    name = attempt["step"] if attempt["item"] is None else f"{attempt['step']}[{attempt['item']}]"
+    took = duration(unix(attempt["ended_at"]) - unix(attempt["started_at"])) if attempt["ended_at"] else "so far"
+    status = f"  HTTP {attempt['status']}" if attempt["status"] is not None else ""
+    colour = "green" if attempt["state"] == "succeeded" else "red"
+    return Text.assemble(
+        (f"── {one_line(name)} ", "bold"),
+        f"attempt {attempt['attempt']}  ",
+        (attempt["state"], colour),
+        f"  {took}{status}",
+    )
+
+
+def _said(attempt: Attempt) -> str | None:
+    """Return the error of an attempt, unless its traceback ends with it anyway."""
+    error = attempt["error"]
+    if not error or error.get("traceback"):
+        return None
+    return ": ".join(str(part) for part in (error.get("type"), error.get("message")) if part)
+
+
+async def show_output(ref: str, server: str | None) -> None:
+    """Print the result of a run."""
+    async with reached(server) as api:
+        screen.put_json((await api.get(f"/runs/{quoted(ref)}/output"))["result"])
+
+
+async def explain(ref: str, step: str | None, *, as_json: bool, server: str | None) -> None:
+    """Print why steps are not done, a sentence each."""
+    async with reached(server) as api:
+        answer = await api.get(f"/runs/{quoted(ref)}/why", step=step)
+    if as_json:
+        screen.put_json(answer)
+        return
+    reasons: list[Reason] = answer["reasons"]
+    for reason in reasons:
+        screen.put(one_line(reason["text"]))
+    if not reasons:
+        screen.put(f"{answer['run']} {answer['state']}: no step is waiting")

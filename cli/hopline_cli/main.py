@@ -1,0 +1,127 @@
+"""The command ``hopline``: the list of commands, and the one place where errors become lines and exit codes.
+
+Imports nothing but typer, so that the help page and ``--version`` are there at once.
+"""
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from hopline_cli.errors import CliError, ExitCode, UsageError
+from hopline_cli.lazy import Entry, lazy_group
+
+VERBS = {
+    "run": Entry(module="hopline_cli.commands.run", help="Run a workflow from a file, watch it, print its result."),
+    "dev": Entry(
+        module="hopline_cli.commands.dev", help="Serve workflow files while you edit them: engine, worker, API."
+    ),
+    "serve": Entry(module="hopline_cli.commands.serve", help="Run the engine and its API."),
+    "worker": Entry(module="hopline_cli.commands.worker", help="Serve the steps of workflow files to an engine."),
+}
+NOUNS = {
+    "workflows": Entry(
+        module="hopline_cli.commands.workflows", help="List, check and draw workflows.", aliases=("workflow",)
+    ),
+    "runs": Entry(module="hopline_cli.commands.runs", help="List, show, watch, explain, cancel and retry runs."),
+    "queues": Entry(
+        module="hopline_cli.commands.queues", help="List, show, pause and resume queues.", aliases=("queue",)
+    ),
+    "help": Entry(module="hopline_cli.commands.topics", help="Pages of help: exit-codes."),
+}
+SWITCHES = {"--debug": "HOPLINE_DEBUG", "--no-color": "NO_COLOR"}
+"""Accepted anywhere on the line; kept as environment variables, so that worker processes inherit them."""
+
+app = typer.Typer(
+    cls=lazy_group({"Do": VERBS, "Look and steer": NOUNS}),
+    help="Durable workflows as Python DAGs of queued HTTP tasks.",
+    epilog="Exit codes: hopline help exit-codes. Reading commands take --json.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"hopline {version('hopline')}")
+        except PackageNotFoundError:
+            typer.echo("hopline (not installed)")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks [env: HOPLINE_DEBUG].")] = False,  # noqa: ARG001
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print no colour [env: NO_COLOR].")] = False,  # noqa: ARG001
+) -> None:
+    """Print the help page when no command is given."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code that ``hopline help exit-codes`` explains."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
+    words = _take_switches(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        answer = app(args=words, prog_name="hopline", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - the edge of the program: everything is told in one line
+        sys.exit(_told(_innermost(error)))
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(answer if isinstance(answer, int) else ExitCode.OK)
+
+
+def _take_switches(words: list[str]) -> list[str]:
+    own = words[: words.index("--")] if "--" in words else words
+    for switch, variable in SWITCHES.items():
+        if switch in own:
+            os.environ[variable] = "1"
+    return [word for word in own if word not in SWITCHES] + words[len(own) :]
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _told(error: BaseException) -> int:
+    """Print an error and return its exit code."""
+    from hopline_cli.screen import complain
+
+    if os.environ.get("HOPLINE_DEBUG", "").lower() not in {"", "0", "false"}:
+        traceback.print_exception(error)
+    known = _as_cli_error(error)
+    complain(known)
+    return known.exit_code
+
+
+def _as_cli_error(error: BaseException) -> CliError:
+    if isinstance(error, CliError):
+        return error
+    if isinstance(error, typer.Abort):
+        return CliError("interrupted", "nothing was done", exit_code=ExitCode.INTERRUPTED)
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        hint = f"see {context.command_path} --help" if context is not None else None
+        return UsageError(error.format_message(), hint=hint)
+    return CliError(
+        "internal",
+        f"{type(error).__name__}: {error}",
+        hint="this is a bug in hopline; the same command with --debug shows where",
+    )

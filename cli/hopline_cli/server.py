@@ -1,0 +1,159 @@
+"""Where the engine is: a server that runs, or one that this process becomes.
+
+The only module of the command line that touches ``hopline_engine``'s settings and composition root.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hopline_cli.client import Api, api_inside, api_over, is_up
+from hopline_cli.errors import CliError, ExitCode, ServerGone
+
+if TYPE_CHECKING:
+    from hopline_engine.bootstrap import Installation
+    from hopline_engine.settings import Settings
+
+LOCKED_SECONDS = 5.0
+"""How long a store may be locked by a process that does not answer: one that starts, or that ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A server that can run workflows."""
+
+    api: Api
+    url: str
+    own: bool
+    """It is this process: when it ends, its runs stop until another one opens the store."""
+    named: bool
+    """The user said where it is, so no other will do."""
+    token: str | None
+    """What its API wants to see."""
+
+    @property
+    def patience_seconds(self) -> float:
+        """Return how long to wait for it to come back when it goes away."""
+        return 0.0 if self.own else 60.0 if self.named else 1.0
+
+
+def load_settings(**flags: Any) -> "Settings":
+    """Return the settings; flags that are ``None`` were not given."""
+    from hopline.errors import HoplineError
+    from hopline_engine.settings import Settings
+
+    try:
+        return Settings.load(**flags)
+    except HoplineError as error:
+        raise CliError("settings", error.message, hint=error.hint, exit_code=ExitCode.USAGE) from error
+
+
+async def running_server(settings: "Settings") -> str | None:
+    """Return the address of the server that runs on this installation's store, if one answers."""
+    try:
+        told = json.loads((settings.state_dir / "server.json").read_text(encoding="utf-8"))
+        url = str(told["url"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url.rstrip("/") if await is_up(url) else None
+
+
+async def _found(settings: "Settings") -> str | None:
+    """Return the address of the server to talk to, if there is one.
+
+    Raises:
+        ServerGone: the user named a server and it does not answer.
+    """
+    if settings.server_url is None:
+        return await running_server(settings)
+    url = settings.server_url.rstrip("/")
+    if not await is_up(url):
+        raise ServerGone(url, "the connection failed or its health check did")
+    return url
+
+
+@asynccontextmanager
+async def opened(settings: "Settings", *, dispatch: bool) -> "AsyncIterator[Installation]":
+    """Open the engine in this process; without *dispatch* it only reads and records, and nothing runs."""
+    from hopline.errors import HoplineError
+    from hopline_engine.bootstrap import open_engine
+
+    try:
+        async with open_engine(settings, dispatch=dispatch) as engine:
+            yield engine
+    except HoplineError as error:
+        raise CliError(error.code, error.message, hint=error.hint) from error
+
+
+async def listening(engine: "Installation", port: int) -> str:
+    """Let *engine* listen on *port*, 0 for any, and return its address."""
+    try:
+        return await engine.serve(port)
+    except OSError as error:
+        raise CliError(
+            "cannot-listen", f"cannot listen on port {port}: {error.strerror}", hint="choose another one with --port"
+        ) from error
+
+
+@asynccontextmanager
+async def reached(server: str | None) -> AsyncIterator[Api]:
+    """Yield the API for one question or order: a server's if one is up, else the store's, opened in this process."""
+    settings = load_settings(server_url=server)
+    async with AsyncExitStack() as stack:
+        found = await _server_or_engine(stack, settings, dispatch=False)
+        if isinstance(found, str):
+            yield await stack.enter_async_context(api_over(found, settings.api_token))
+        else:
+            yield await stack.enter_async_context(api_inside(found.app, settings.api_token))
+
+
+@asynccontextmanager
+async def found_or_become(server: str | None) -> AsyncIterator[Place]:
+    """Yield a server that can run workflows: one that is up, or else this process on a free port of its own."""
+    # Whatever the settings say about listening, this server is for this machine only.
+    settings = load_settings(server_url=server, host="127.0.0.1")
+    async with AsyncExitStack() as stack:
+        found = await _server_or_engine(stack, settings, dispatch=True)
+        url = found if isinstance(found, str) else await listening(found, 0)
+        api = await stack.enter_async_context(api_over(url, settings.api_token))
+        yield Place(
+            api=api,
+            url=url,
+            own=not isinstance(found, str),
+            named=settings.server_url is not None,
+            token=settings.api_token,
+        )
+
+
+async def _server_or_engine(stack: AsyncExitStack, settings: "Settings", *, dispatch: bool) -> "str | Installation":
+    """Return the address of a server, or the engine opened in this process until *stack* is closed.
+
+    A process that has the store open and does not answer is about to answer, or to end; so both are tried for a while.
+    """
+    from hopline_engine import clock
+
+    give_up_at = clock.monotonic() + LOCKED_SECONDS
+    while True:
+        url = await _found(settings)
+        if url is not None:
+            return url
+        if not dispatch and not settings.store_path.exists():
+            raise _nothing_here(settings)
+        try:
+            return await stack.enter_async_context(opened(settings, dispatch=dispatch))
+        except CliError as error:
+            if error.code != "store-locked" or clock.monotonic() > give_up_at:
+                raise
+        await asyncio.sleep(0.1)
+
+
+def _nothing_here(settings: "Settings") -> CliError:
+    return CliError(
+        "no-store",
+        f"no server is up, and there is no store at {settings.store_path}",
+        hint="begin with: hopline run FILE, or name a server with --server URL",
+        exit_code=ExitCode.NO_SERVER,
+    )

@@ -1,0 +1,157 @@
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hopline_cli import screen
+from hopline_cli.main import main
+from tests.cli.fake_api import FakeApi, serving
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to be in, with nothing of the real environment's settings."""
+    for name in [name for name in os.environ if name.startswith("HOPLINE_")]:
+        monkeypatch.delenv(name)
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def api(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    """A server that is up, and that commands find."""
+    with serving(FakeApi()) as fake:
+        monkeypatch.setenv("HOPLINE_SERVER_URL", fake.url)
+        yield fake
+
+
+@pytest.fixture
+def cli(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """Runs a command in this process and returns what it printed."""
+
+    def call(*arguments: str) -> Outcome:
+        screen.data.cache_clear()
+        screen.talk.cache_clear()
+        with pytest.raises(SystemExit) as exited:
+            main(arguments)
+        out, err = capsys.readouterr()
+        return Outcome(int(exited.value.code or 0), out, err)
+
+    # The switches set environment variables; registering them here takes them away again.
+    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.setenv("HOPLINE_DEBUG", "")
+    yield call
+    screen.data.cache_clear()
+    screen.talk.cache_clear()
+
+
+@pytest.fixture
+def hopline(folder: Path) -> Cli:
+    """Runs a command as a process of its own."""
+
+    def call(*arguments: str, timeout: float = 60, **environment: str) -> Outcome:
+        done = subprocess.run(
+            [sys.executable, "-m", "hopline_cli", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment},
+            timeout=timeout,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+class Running:
+    """A command that runs; its stderr is read as it comes."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hopline_cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self._lines: list[str] = []
+        self._more = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def err(self) -> str:
+        return "".join(self._lines)
+
+    def wait_for(self, text: str, count: int = 1, timeout: float = 60) -> str:
+        """Return stderr once *text* is in it *count* times."""
+        with self._more:
+            found = self._more.wait_for(lambda: self.err.count(text) >= count or self._ended, timeout)
+        assert found and self.err.count(text) >= count, f"{text!r} did not come; stderr:\n{self.err}"
+        return self.err
+
+    def end(self, timeout: float = 60) -> Outcome:
+        """Wait for its end and return all of it."""
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()
+        code = self.process.wait(timeout)
+        self._reader.join()
+        return Outcome(code, out, self.err)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        stream = self.process.stderr
+        assert stream is not None
+        with stream:
+            for line in stream:
+                with self._more:
+                    self._lines.append(line)
+                    self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Starts a command as a process of its own and returns while it runs."""
+    running: list[Running] = []
+
+    def call(*arguments: str, **environment: str) -> Running:
+        running.append(Running(arguments, environment))
+        return running[-1]
+
+    yield call
+    for one in running:
+        one.close()

@@ -1,0 +1,169 @@
+"""``hopline run`` against a server that is up: what it registers, sends, shows and exits with."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from hopline_cli.errors import ExitCode
+from tests.cli.conftest import Cli, Start
+from tests.cli.fake_api import FakeApi, a_run, a_step
+
+FILE = """
+from hopline import step, workflow
+
+@step
+def double(number: int) -> int:
+    return 2 * number
+
+@workflow
+def inner(number: int) -> int:
+    return double(number)
+
+@workflow
+def outer(number: int, label: str = "x") -> int:
+    return inner(number)
+"""
+RUNNING = a_run("r_1", "running", a_step("double", "running"), workflow="outer")
+DONE = a_run("r_1", "succeeded", a_step("double"), workflow="outer", result=14)
+
+
+@pytest.fixture
+def served(api: FakeApi, folder: Path) -> FakeApi:
+    (folder / "wf.py").write_text(FILE)
+    api.to_start = RUNNING
+    api.events["r_1"] = [("snapshot", DONE)]
+    return api
+
+
+def test_run_registers_the_file_starts_the_root_and_prints_the_result(served, cli: Cli):
+    done = cli("run", "wf.py", "number=7")
+    assert (done.code, done.out) == (0, "14\n")
+    assert served.asked_for("POST", "/runs") == [{"workflow": "outer", "input": {"number": 7}, "idempotency_key": None}]
+    assert set(served.definitions) == {"inner", "outer"}
+
+
+def test_worker_is_gone_when_the_run_is(served, cli: Cli):
+    cli("run", "wf.py", "number=7")
+    assert served.workers == {}
+    assert [path for method, path, _ in served.asked if method == "DELETE"]
+
+
+def test_named_workflow_and_key_are_sent(served, cli: Cli):
+    cli("run", "wf.py:inner", "number=7", "--key", "order-17")
+    assert served.asked_for("POST", "/runs") == [
+        {"workflow": "inner", "input": {"number": 7}, "idempotency_key": "order-17"}
+    ]
+
+
+def test_key_that_has_a_run_is_said(served, cli: Cli):
+    served.answer("POST", "/runs", RUNNING, 200)
+    assert "key order-17 has a run already: r_1" in cli("run", "wf.py", "number=7", "--key", "order-17").err
+
+
+def test_json_prints_the_whole_run(served, cli: Cli):
+    run = json.loads(cli("run", "wf.py", "number=7", "--json").out)
+    assert (run["id"], run["result"], "steps" in run) == ("r_1", 14, False)
+
+
+def test_failed_run_exits_with_3_and_prints_no_result(served, cli: Cli):
+    failed = a_run("r_1", "failed", error={"step": None, "type": "X", "message": "no"})
+    served.events["r_1"] = [("snapshot", failed)]
+    done = cli("run", "wf.py", "number=7")
+    assert (done.code, done.out) == (ExitCode.RUN_FAILED, "")
+    assert "error[run-failed]: X: no" in done.err
+
+
+def test_name_of_a_served_workflow_runs_without_a_file(served, cli: Cli):
+    served.answer("GET", "/workflows/etl", {"name": "etl", "parameters": {}, "definition": {}})
+    assert cli("run", "etl").code == 0
+    assert served.asked_for("POST", "/runs")[0]["workflow"] == "etl"
+    assert served.workers == {}
+
+
+def test_detach_prints_the_id_and_leaves(served, cli: Cli):
+    served.events["r_1"] = [("snapshot", RUNNING)]
+    done = cli("run", "wf.py", "number=7", "--detach")
+    assert (done.code, done.out) == (0, "r_1\n")
+    assert "watch it with: hopline runs watch r_1" in done.err
+
+
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (["nofile.py"], 2, ["error[file-not-found]: there is no file nofile.py"]),
+        (["fw.py"], 2, ["hint: did you mean wf.py?"]),
+        (["wf.py:outr", "number=1"], 5, ["error[workflow-not-found]", "hint: did you mean outer?"]),
+        (["wf.py"], 2, ["error[input]: missing parameter number", "hint: parameters: number (integer, needed)"]),
+        (["wf.py", "numbr=1"], 2, ["there is no parameter numbr; did you mean number?"]),
+        (["wf.py", "number"], 2, ["'number' is not of the form name=value"]),
+    ],
+)
+def test_bad_input_is_told_and_starts_nothing(served, cli: Cli, words, code, said):
+    done = cli("run", *words)
+    assert done.code == code
+    assert all(text in done.err for text in said), done.err
+    assert served.asked_for("POST", "/runs") == []
+    assert served.workers == {}
+
+
+def test_value_that_the_server_refuses_is_told_with_the_parameters(served, cli: Cli):
+    served.refuse("POST", "/runs", 422, "invalid-input", "input of outer: number: 'x' is not an integer")
+    done = cli("run", "wf.py", "number=x")
+    assert done.code == ExitCode.USAGE
+    assert "hint: parameters: number (integer, needed), label (text, default \"x\")" in done.err
+
+
+@pytest.mark.parametrize(
+    "content, code, said",
+    [
+        ("def (\n", "syntax-error", "wf.py:1"),
+        ("import surely_not_installed\n", "import-error", "surely_not_installed"),
+        ("import hopline\n", "no-workflow", "@workflow"),
+    ],
+)
+def test_file_that_does_not_load_is_told_and_registers_nothing(served, folder, cli: Cli, content, code, said):
+    (folder / "wf.py").write_text(content)
+    done = cli("run", "wf.py", "number=1")
+    assert done.code == ExitCode.FAILED
+    assert done.err.startswith(f"error[{code}]: ")
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert served.definitions == {}
+
+
+def test_several_workflows_without_a_root_are_listed(served, folder, cli: Cli):
+    (folder / "wf.py").write_text(FILE + FILE[FILE.index("@workflow\ndef outer") :].replace("outer", "other"))
+    done = cli("run", "wf.py", "number=1")
+    assert done.code == ExitCode.USAGE
+    assert "error[which-workflow]: the file has 3 workflows: inner, other, outer" in done.err
+
+
+def test_what_a_file_prints_while_it_loads_is_talk_and_escaped(served, folder, cli: Cli):
+    (folder / "wf.py").write_text("print('loading \\x1b[31mhard')\n" + FILE)
+    done = cli("run", "wf.py", "number=7")
+    assert done.out == "14\n"
+    assert "loading \\x1b[31mhard" in done.err
+
+
+def test_server_with_a_token_takes_the_worker_too(served, cli: Cli, folder):
+    served.token = "s3cret"
+    (folder / "hopline.toml").write_text('api_token = "s3cret"\n')
+    assert cli("run", "wf.py", "number=7").code == 0
+
+
+def test_ctrl_c_detaches_and_says_how_to_come_back(served, start: Start):
+    served.events["r_1"] = [("snapshot", RUNNING)]
+    command = start("run", "wf.py", "number=7")
+    command.wait_for("r_1  outer  begins")
+    command.process.send_signal(signal.SIGINT)
+    done = command.end()
+    assert (done.code, done.out) == (ExitCode.INTERRUPTED, "")
+    assert f"detached; r_1 goes on at {served.url}; come back with: hopline runs watch r_1 wf.py" in done.err
+    assert served.workers == {}
+
+
+def test_server_that_restarts_in_the_middle_is_followed_again(served, cli: Cli):
+    served.restarts = 2
+    assert cli("run", "wf.py", "number=7").out == "14\n"

@@ -1,0 +1,84 @@
+"""The shape of a workflow is read from its definition and written down in four ways."""
+
+import json
+
+from hopline_cli import shape
+
+
+def node(name, *, inputs=None, after=(), kind="python", over=None, workflow=None, request=None):
+    return {
+        "id": name, "kind": kind, "inputs": inputs or {}, "after": list(after), "over": over,
+        "workflow": {"name": workflow, "digest": "d"} if workflow else None, "request": request,
+    }  # fmt: skip
+
+
+def ref(name):
+    return {"$ref": name, "path": []}
+
+
+SALES = {
+    "name": "daily_sales",
+    "nodes": [
+        node("join", inputs={"sales": ref("sales"), "options": {"users": [ref("users")]}}),
+        node("list_shops", inputs={"day": ref("$input"), "fixed": {"$literal": {"$ref": "nothing"}}}),
+        node("notify", kind="http", after=["users"], request={"url": {"$text": ["http://x/", ref("join")]}}),
+        node("sales", over="shop", workflow="shop_sales", kind="workflow", inputs={"shop": ref("list_shops")}),
+        node("users"),
+    ],
+}
+
+
+def test_nodes_come_by_level_with_what_they_wait_for():
+    assert [(one.id, one.level, one.upstream) for one in shape.nodes(SALES)] == [
+        ("list_shops", 0, ()),
+        ("users", 0, ()),
+        ("sales", 1, ("list_shops",)),
+        ("join", 2, ("sales", "users")),
+        ("notify", 3, ("join", "users")),
+    ]
+
+
+def test_text_is_a_tree_in_which_every_step_stands_once():
+    assert shape.as_text(SALES) == (
+        "daily_sales\n"
+        "  list_shops\n"
+        "  └─▶ sales  [workflow shop_sales, for each]\n"
+        "      └─▶ join   ◀─ users\n"
+        "          └─▶ notify  [http]   ◀─ users\n"
+        "  users"
+    )
+
+
+def test_mermaid_quotes_labels_and_numbers_nodes():
+    lines = shape.as_mermaid(SALES).splitlines()
+    assert lines[0] == "flowchart LR"
+    assert '  n2[["sales  [workflow shop_sales, for each]"]]' in lines
+    assert "  n0 --> n2" in lines
+
+
+def test_dot_names_every_edge():
+    lines = shape.as_dot(SALES).splitlines()
+    assert lines[0] == 'digraph "daily_sales" {'
+    assert '  "join" -> "notify";' in lines
+    assert lines[-1] == "}"
+
+
+def test_json_has_nodes_with_levels_and_edges():
+    graph = shape.as_json(SALES)
+    assert json.loads(json.dumps(graph)) == graph
+    assert ["users", "join"] in graph["edges"]
+    assert graph["nodes"][2] == {"id": "sales", "kind": "workflow", "level": 1, "mapped": True, "workflow": "shop_sales"}
+
+
+def test_workflows_that_a_workflow_runs_are_its_callees():
+    assert shape.callees(SALES) == {"shop_sales"}
+
+
+def test_names_are_escaped_before_they_are_drawn():
+    odd = {"name": "a\x1b[2J", "nodes": [node('b"\x1b]0;x\x07')]}
+    for drawn in (shape.as_text(odd), shape.as_mermaid(odd), shape.as_dot(odd)):
+        assert "\x1b" not in drawn
+
+
+def test_workflow_of_no_steps_is_its_name():
+    assert shape.as_text({"name": "empty", "nodes": []}) == "empty"
