@@ -1,0 +1,66 @@
+"""Fixtures: the command ``hopline`` in an empty folder, and the local services that the examples call."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+COMMAND = [sys.executable, "-m", "hopline_cli"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hopline:
+    """The command line, at home in a folder of its own."""
+
+    folder: Path
+
+    def run(self, file: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Any:
+        """Run the workflow in *file*, expect it to succeed, return the JSON of the run."""
+        return json.loads(self.call("run", str(file), *arguments, "--json", environment=environment).stdout)
+
+    def attempts(self, step: str) -> list[Any]:
+        """Return the attempts that the latest run made of *step*."""
+        return list(json.loads(self.call("runs", "logs", "@last", "--step", step, "--json").stdout))
+
+    def call(
+        self, *arguments: str, code: int = 0, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Call ``hopline`` and expect exit code *code*."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOPLINE_")}
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env={**inherited, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+
+@pytest.fixture
+def hopline(tmp_path: Path) -> Hopline:
+    """Return the command line in an empty folder."""
+    return Hopline(folder=tmp_path)
+
+
+@contextmanager
+def service(*command: str) -> Iterator[str]:
+    """Run a local service that prints the address it listens on; return that address."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield next(match[0] for line in process.stdout if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        finally:
+            process.terminate()

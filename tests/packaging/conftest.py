@@ -1,0 +1,51 @@
+"""Fixtures: the wheel, and a fresh virtual environment with nothing but the wheel and what it asks for."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """A virtual environment in which only the wheel was installed."""
+
+    folder: Path
+
+    def run(self, program: str, *arguments: str, cwd: Path | None = None) -> str:
+        """Run a program of the environment, expect success, return what it printed on stdout."""
+        return _run(str(self.folder / "bin" / program), *arguments, cwd=cwd or self.folder)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    _run(
+        sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT), cwd=folder
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Install the wheel as a user does, with pip's defaults."""
+    folder = tmp_path_factory.mktemp("clean") / "venv"
+    _run(sys.executable, "-m", "venv", str(folder), cwd=folder.parent)
+    environment = Environment(folder=folder)
+    environment.run("pip", "install", "--quiet", str(wheel))
+    return environment
+
+
+def _run(*command: str, cwd: Path) -> str:
+    """Run *command* outside the checkout, so that only what is installed can be imported."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HOPLINE_"))}
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
