@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,18 +33,21 @@ SERVER_FILE = "server.json"
 class Installation:
     """An open engine with its API; see ``open_engine``."""
 
-    def __init__(self, app: FastAPI, settings: Settings, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, app: FastAPI, settings: Settings, dispatcher: Dispatcher, on_listening: Callable[[], None]
+    ) -> None:
         self.app = app
         """The API, as an ASGI application."""
         self.url = ""
         """Where it listens, once ``serve`` was called."""
         self._settings = settings
         self._dispatcher = dispatcher
+        self._on_listening = on_listening
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def serve(self, port: int | None = None) -> str:
-        """Listen, tell other processes where, and return the base URL.
+        """Listen, tell other processes where, let runs move, and return the base URL.
 
         Raises:
             InsecureAddressError: the address is reachable from elsewhere and the API has no token.
@@ -68,6 +71,7 @@ class Installation:
         self._server = _Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server.serve([listener]))
         _write_server_file(self._settings.state_dir, self.url)
+        self._on_listening()  # not before: what is sent says where to call back
         return self.url
 
     async def stop_serving(self) -> None:
@@ -85,7 +89,7 @@ async def open_engine(settings: Settings, *, dispatch: bool = True) -> AsyncIter
 
     Args:
         settings: of the installation.
-        dispatch: whether runs move; without it they can be looked at, started and cancelled only.
+        dispatch: whether runs move once it listens; without it they can be looked at, started and cancelled only.
 
     Raises:
         StoreLockedError: another process has it open.
@@ -113,9 +117,10 @@ async def open_engine(settings: Settings, *, dispatch: bool = True) -> AsyncIter
         )
         engine = Engine(store=store, dispatcher=dispatcher, signer=signer, clock=clock, settings=settings)
         trouble.engine = engine
-        installation = Installation(create_app(Service(engine, clock), settings), settings, dispatcher)
+        on_listening = engine.dispatch if dispatch else _do_nothing
+        installation = Installation(create_app(Service(engine, clock), settings), settings, dispatcher, on_listening)
         try:
-            await engine.open(dispatch=dispatch)
+            await engine.open()
             yield installation
         finally:
             engine.watchers.end()
@@ -190,12 +195,18 @@ async def _target(guard: Guard, limits: Limits) -> AsyncIterator[Target]:
         await target.aclose()
 
 
+def _do_nothing() -> None:
+    """Leave the runs where they are."""
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio turns Nagle's algorithm off only then; with it, an answer takes 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(2048)  # from now on nobody is refused, though answers take until the server is up
     except OSError:
         listener.close()
         raise

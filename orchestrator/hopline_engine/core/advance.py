@@ -752,6 +752,7 @@ def _moved(task: LiveTask) -> TaskMoved:
 
 def _apply_past(run: LiveRun, past: Past) -> None:
     """Put the ended steps of a run into its live state."""
+    past.steps.sort(key=lambda row: row.ended_at)  # the first failure is the one that is told
     for row in past.steps:
         if row.item == WHOLE:
             live = run.nodes[row.node]

@@ -11,6 +11,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from hopline_engine.core.definition import RequestSpec
+
 INPUT: Final = "$input"
 ITEM: Final = "$item"
 
@@ -122,7 +124,7 @@ class Ref:
         if self.format:
             try:
                 return format(value, self.format)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise BindingError(f"cannot format the value of {self.source!r}: {error}") from None
         return value if isinstance(value, str) else _encode(value).decode()
 
@@ -157,11 +159,21 @@ class Text:
         return "".join(part if isinstance(part, str) else part.text(scope) for part in self.parts)
 
     def url(self, scope: Scope) -> str:
-        """Return the text as a URL: values are percent-encoded, but for one that begins it (a base URL)."""
-        return "".join(
-            part if isinstance(part, str) else part.text(scope) if index == 0 else quote(part.text(scope), safe="")
-            for index, part in enumerate(self.parts)
-        )
+        """Return the text as a URL: values are percent-encoded, but for one that begins it (a base URL).
+
+        Raises:
+            BindingError: as of ``text``, or a value would lead out of its place in the path.
+        """
+        url = ""
+        for index, part in enumerate(self.parts):
+            if isinstance(part, str):
+                url += part
+                continue
+            value = part.text(scope)
+            if index and value in {".", ".."} and "?" not in url:
+                raise BindingError(f"{value!r} cannot be put into the path of a URL")
+            url += quote(value, safe="") if index else value
+        return url
 
     def render(self, scope: Scope) -> bytes:
         """Return the text as a JSON string."""
@@ -244,33 +256,30 @@ def _has_marker(value: Any) -> bool:
 
 
 def _compile_marker(marker: str, value: dict[str, Any]) -> Expression:
-    try:
-        match marker:
-            case "$ref":
-                return _compile_ref(value)
-            case "$text":
-                return Text(tuple(_compile_part(part) for part in value["$text"]))
-            case "$secret":
-                return Secret(str(value["$secret"]))
-            case "$literal":
-                return Literal(_encode(value["$literal"]))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"malformed {marker}: {error!r}") from None
-    raise ValueError(f"unknown marker {marker!r}")
+    expected = {"$ref", "path", "format"} if marker == "$ref" else {marker}
+    if not value.keys() <= expected:
+        raise ValueError(f"{marker} stands beside {sorted(value.keys() - expected)}")
+    match value:
+        case {"$ref": str(source), **rest} if isinstance(rest.get("format", ""), str):
+            return Ref(source, _path(rest.get("path", [])), rest.get("format", ""))
+        case {"$text": list(parts)}:
+            return Text(tuple(_compile_part(part) for part in parts))
+        case {"$secret": str(name)}:
+            return Secret(name)
+        case {"$literal": literal}:
+            return Literal(_encode(literal))
+    raise ValueError(f"unknown or malformed {marker}")
 
 
-def _compile_ref(value: dict[str, Any]) -> Ref:
-    path = value.get("path", ())
-    if not all(isinstance(key, str | int) for key in path):
-        raise ValueError("a path is made of names and positions")
-    return Ref(str(value["$ref"]), tuple(path), str(value.get("format", "")))
+def _path(value: Any) -> tuple[str | int, ...]:
+    if isinstance(value, list) and all(type(key) in {str, int} for key in value):
+        return tuple(value)
+    raise ValueError(f"a path is a list of names and positions, not {value!r}")
 
 
 def _compile_part(part: Any) -> str | Ref | Secret:
-    if isinstance(part, str):
-        return part
-    compiled = _compile_marker(next(iter(part)), part)
-    if isinstance(compiled, Ref | Secret):
+    compiled = part if isinstance(part, str) else compile_expression(part)
+    if isinstance(compiled, str | Ref | Secret):
         return compiled
     raise ValueError("a text is made of strings, references and secrets")
 
@@ -303,7 +312,8 @@ class RequestTemplate:
         url = self.url.url(scope)
         query = [pair for name, value in self.params for pair in _query(name, _decode(value.render(scope)))]
         if query:
-            url += ("&" if "?" in url else "?") + urlencode(query)
+            base, _, _ = url.partition("#")  # a fragment is never sent
+            url = base + ("&" if "?" in base else "?") + urlencode(query)
         headers = tuple((name, _header(name, value.text(scope))) for name, value in self.headers)
         return BoundRequest(self.method, url, headers, self.body.render(scope) if self.body else None)
 
@@ -316,18 +326,18 @@ class RequestTemplate:
             yield from self.body.sources()
 
 
-def compile_request(value: Mapping[str, Any]) -> RequestTemplate:
+def compile_request(spec: RequestSpec) -> RequestTemplate:
     """Return the request that a definition describes.
 
     Raises:
-        ValueError, KeyError: it is malformed.
+        ValueError: an expression in it is malformed, or not a text where one is needed.
     """
     return RequestTemplate(
-        method=str(value["method"]),
-        url=_as_text(compile_expression(value["url"])),
-        params=tuple((name, compile_expression(param)) for name, param in value.get("params", {}).items()),
-        headers=tuple((name, _as_text(compile_expression(v))) for name, v in value.get("headers", {}).items()),
-        body=compile_expression(value["json"]) if value.get("has_json") else None,
+        method=spec.method,
+        url=_as_text(compile_expression(spec.url)),
+        params=tuple((name, compile_expression(value)) for name, value in spec.params.items()),
+        headers=tuple((name, _as_text(compile_expression(value))) for name, value in spec.headers.items()),
+        body=compile_expression(spec.json) if spec.has_json else None,
     )
 
 
@@ -350,7 +360,7 @@ def _query(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _header(name: str, value: str) -> str:
-    if any(ord(character) < 32 and character != "\t" for character in value):
+    if any((character < " " and character != "\t") or character == "\x7f" for character in value):
         raise BindingError(f"the value of header {name!r} has control characters")
     return value
 

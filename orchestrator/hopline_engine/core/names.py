@@ -10,7 +10,7 @@ _BITS: Final = 50
 _MASK: Final = (1 << _BITS) - 1
 _FACTOR: Final = 0x2_6B79_1F3A_8D45 & _MASK | 1
 _INVERSE: Final = pow(_FACTOR, -1, 1 << _BITS)
-_STEP: Final = re.compile(r"(?P<node>.+?)(?:\[(?P<item>\d+)\])?")
+_ELEMENT: Final = re.compile(r"(?P<node>.+?)\[(?P<item>[0-9]{1,18})\]", re.DOTALL)
 
 
 def public_id(run: RunId) -> str:
@@ -48,10 +48,8 @@ def parse_step_name(name: str) -> tuple[str, int]:
     >>> parse_step_name("totals[3]"), parse_step_name("totals")
     (('totals', 3), ('totals', -1))
     """
-    match = _STEP.fullmatch(name)
-    if match is None or match["item"] is None:
-        return name, WHOLE
-    return match["node"], int(match["item"])
+    match = _ELEMENT.fullmatch(name)
+    return (match["node"], int(match["item"])) if match else (name, WHOLE)
 
 
 def idempotency_key(run: str, node: str, item: int) -> str:

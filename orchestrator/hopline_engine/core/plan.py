@@ -6,7 +6,7 @@ a tuple here, so that work per event is proportional to a step's out-degree and 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import networkx as nx
@@ -22,12 +22,12 @@ from hopline_engine.core.binding import (
     compile_object,
     compile_request,
 )
+from hopline_engine.core.definition import DefinitionSpec, FormatSpec, Kind, NodeSpec
 from hopline_engine.core.model import Digest
 from hopline_engine.core.retry import RetryPolicy
 
 FORMAT: Final = 1
 DEFAULT_QUEUE: Final = "default"
-Kind = Literal["python", "http", "workflow"]
 
 
 class PlanError(ValueError):
@@ -107,38 +107,45 @@ def build_plan(definition: Mapping[str, Any], digest: Digest, children: Mapping[
         PlanError: it is malformed, names a step or workflow that does not exist, or has a cycle.
     """
     try:
-        if definition["format"] != FORMAT:
-            raise PlanError(f"definition format {definition['format']!r} is not {FORMAT}; upgrade the server")
-        specs = {spec["id"]: spec for spec in definition["nodes"]}
-        if len(specs) != len(definition["nodes"]):
-            raise PlanError("two steps have the same id")
-        drafts = {name: _Draft.of(spec, specs) for name, spec in specs.items()}
-        order = _topological_order(drafts)
-        nodes = _number(order, drafts, children)
-        result = compile_expression(definition["result"])
-        by_id = {node.id: node for node in nodes}
-        _check_sources("the result", result.sources(), by_id)
-        return Plan(
-            name=definition["name"],
-            digest=digest,
-            nodes=nodes,
-            by_id=by_id,
-            result=result,
-            parameters=definition["parameters"],
-            queues=tuple(definition["queues"]),
-            routes=frozenset(_routes(nodes)),
-        )
+        given = msgspec.convert(definition, FormatSpec).format
+        if given != FORMAT:
+            raise PlanError(f"definition format {given} is not {FORMAT}; upgrade the server")
+        return _build(msgspec.convert(definition, DefinitionSpec), definition, digest, children)
     except PlanError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PlanError(f"malformed definition: {error!r}") from error
+    except ValueError as error:
+        raise PlanError(f"malformed definition: {error}") from error
+    except RecursionError as error:
+        raise PlanError("malformed definition: its values are nested too deep") from error
+
+
+def _build(spec: DefinitionSpec, definition: Mapping[str, Any], digest: Digest, children: Mapping[str, Plan]) -> Plan:
+    specs = {node.id: node for node in spec.nodes}
+    if len(specs) != len(spec.nodes):
+        raise PlanError("two steps have the same id")
+    drafts = {name: _Draft.of(node, specs) for name, node in specs.items()}
+    order = _topological_order(drafts)
+    nodes = _number(order, drafts, children)
+    result = compile_expression(spec.result)
+    by_id = {node.id: node for node in nodes}
+    _check_sources("the result", result.sources(), by_id)
+    return Plan(
+        name=spec.name,
+        digest=digest,
+        nodes=nodes,
+        by_id=by_id,
+        result=result,
+        parameters=spec.parameters,
+        queues=tuple(definition["queues"]),
+        routes=frozenset(_routes(nodes)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
     """A node before it has a number."""
 
-    spec: Mapping[str, Any]
+    spec: NodeSpec
     inputs: Object
     items: Expression | None
     request: RequestTemplate | None
@@ -147,28 +154,38 @@ class _Draft:
     stream_from: str | None
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]) -> "_Draft":
-        over = spec["over"]
-        arguments = {name: value for name, value in spec["inputs"].items() if name != over}
-        if over is not None and spec["kind"] != "http":
+    def of(cls, spec: NodeSpec, specs: Mapping[str, NodeSpec]) -> "_Draft":
+        _check_parts(spec)
+        over = spec.over
+        arguments = {name: value for name, value in spec.inputs.items() if name != over}
+        if over is not None and spec.kind != "http":
             arguments[over] = {"$ref": ITEM, "path": []}
         inputs = compile_object(arguments)
-        items = compile_expression(spec["inputs"][over]) if over is not None else None
-        request = compile_request(spec["request"]) if spec["kind"] == "http" else None
+        items = compile_expression(spec.inputs[over]) if over is not None else None
+        request = compile_request(spec.request) if spec.request is not None else None
         stream = _stream(items, specs)
-        sources = {*inputs.sources(), *(request.sources() if request else ()), *spec["after"]}
-        if items is not None and stream is None:
-            sources.update(items.sources())
-        if ITEM in sources and over is None:
-            raise PlanError(f"step {spec['id']!r} refers to an item but is not mapped")
-        upstream = frozenset(sources) - {INPUT, ITEM}
-        _check_sources(f"step {spec['id']!r}", upstream, specs)
+        before = set(items.sources()) if items is not None and stream is None else set[str]()
+        sources = {*inputs.sources(), *(request.sources() if request else ()), *spec.after}
+        if ITEM in before or (ITEM in sources and over is None):
+            raise PlanError(f"step {spec.id!r} refers to an item where there is none: it is not mapped")
+        upstream = frozenset(sources | before) - {INPUT, ITEM}
+        _check_sources(f"step {spec.id!r}", upstream, specs)
         return cls(spec, inputs, items, request, upstream, stream)
 
 
-def _stream(items: Expression | None, specs: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _check_parts(spec: NodeSpec) -> None:
+    """Check that a step has the parts that its kind needs."""
+    if (spec.request is not None) != (spec.kind == "http"):
+        raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly HTTP steps have a request")
+    if (spec.workflow is not None) != (spec.kind == "workflow"):
+        raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly steps of kind 'workflow' call one")
+    if spec.over is not None and spec.over not in spec.inputs:
+        raise PlanError(f"step {spec.id!r} is mapped over {spec.over!r}, which is not among its inputs")
+
+
+def _stream(items: Expression | None, specs: Mapping[str, NodeSpec]) -> str | None:
     """Return the mapped step that a map over *items* can follow element by element."""
-    if isinstance(items, Ref) and not items.path and items.source in specs and specs[items.source]["over"] is not None:
+    if isinstance(items, Ref) and not items.path and items.source in specs and specs[items.source].over is not None:
         return items.source
     return None
 
@@ -232,32 +249,29 @@ def _node(
     stream_from: int | None,
     streams: tuple[int, ...],
 ) -> Node:
-    spec, policy = draft.spec, draft.spec["policy"]
-    kind: Kind = spec["kind"]
-    if kind not in {"python", "http", "workflow"}:
-        raise PlanError(f"step {spec['id']!r} is of unknown kind {kind!r}")
+    spec, policy = draft.spec, draft.spec.policy
     child = None
-    if kind == "workflow":
-        child = children.get(spec["workflow"]["digest"])
+    if spec.workflow is not None:
+        child = children.get(spec.workflow.digest)
         if child is None:
-            raise PlanError(f"step {spec['id']!r} calls workflow {spec['workflow']['name']!r}, which is not registered")
+            raise PlanError(f"step {spec.id!r} calls workflow {spec.workflow.name!r}, which is not registered")
     return Node(
         index=index,
-        id=spec["id"],
-        kind=kind,
-        step=spec["step"],
-        route=Route(spec["step"], spec["signature"]) if kind == "python" else HTTP_ROUTE,
+        id=spec.id,
+        kind=spec.kind,
+        step=spec.step,
+        route=Route(spec.step, spec.signature) if spec.kind == "python" else HTTP_ROUTE,
         inputs=draft.inputs,
         items=draft.items,
-        over=spec["over"],
+        over=spec.over,
         request=draft.request,
         child=child,
-        retry=RetryPolicy.from_json(policy["retry"]),
-        timeout=_seconds(policy["timeout"]),
-        deadline=_seconds(policy["deadline"]),
-        queue=policy["queue"],
-        max_parallel=policy["max_parallel"],
-        result=spec["result"],
+        retry=RetryPolicy.from_spec(policy.retry),
+        timeout=policy.timeout,
+        deadline=policy.deadline,
+        queue=policy.queue,
+        max_parallel=policy.max_parallel,
+        result=spec.result,
         upstream=upstream,
         downstream=downstream,
         stream_from=stream_from,
@@ -265,12 +279,6 @@ def _node(
         waits=len(upstream) + (stream_from is not None),
         level=level,
     )
-
-
-def _seconds(value: float | None) -> float | None:
-    if value is not None and not 0 < value < float("inf"):
-        raise PlanError(f"a duration of {value!r} seconds")
-    return value
 
 
 def _routes(nodes: tuple[Node, ...]) -> Iterator[Route]:

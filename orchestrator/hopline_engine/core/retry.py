@@ -3,11 +3,11 @@
 Pure: no clock, no randomness, no I/O.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-Jitter = Literal["none", "full", "equal"]
+from hopline_engine.core.definition import Jitter, RetrySpec
+
 TRANSIENT_STATUSES = frozenset({408, 429})
 NETWORK_ERRORS = frozenset({"ConnectionError", "TimeoutError"})
 
@@ -46,28 +46,35 @@ class RetryPolicy:
     """Names of error classes that are tried again."""
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> "RetryPolicy":
+    def from_spec(cls, spec: RetrySpec | None) -> "RetryPolicy":
         """Return the policy that a definition describes; ``None`` is a single attempt.
 
         Raises:
-            KeyError, TypeError, ValueError: the description is malformed.
+            ValueError: it names failures in a way that is not known.
         """
-        if value is None:
+        if spec is None:
             return cls()
-        statuses = [(m["status"], m["status"] + 1) for m in value["on"] if "status" in m]
-        statuses += [(m["range"][0], m["range"][1]) for m in value["on"] if "range" in m]
-        policy = cls(
-            attempts=int(value["attempts"]),
-            first=float(value["first"]),
-            factor=float(value["factor"]),
-            max=float(value["max"]),
-            jitter=value["jitter"],
+        statuses: list[tuple[int, int]] = []
+        errors: set[str] = set()
+        for named in spec.on:
+            match named:
+                case {"status": int(status)}:
+                    statuses.append((status, status + 1))
+                case {"range": [int(low), int(high)]}:
+                    statuses.append((low, high))
+                case {"error": str(error)}:
+                    errors.add(error)
+                case _:
+                    raise ValueError(f"a retry policy cannot name failures as {named!r}")
+        return cls(
+            attempts=spec.attempts,
+            first=spec.first,
+            factor=spec.factor,
+            max=spec.max,
+            jitter=spec.jitter,
             statuses=tuple(statuses),
-            errors=frozenset(m["error"] for m in value["on"] if "error" in m),
+            errors=frozenset(errors),
         )
-        if policy.attempts < 1 or policy.first < 0 or policy.max < 0 or policy.factor < 1:
-            raise ValueError("a retry policy needs attempts >= 1, waits >= 0 and factor >= 1")
-        return policy
 
 
 def is_retryable(policy: RetryPolicy, kind: str, failure: Failure) -> bool:
@@ -101,7 +108,7 @@ def backoff(policy: RetryPolicy, retry: int, random: float) -> float:
     try:
         wait = min(policy.first * policy.factor ** (retry - 1), policy.max)
     except OverflowError:
-        wait = policy.max
+        wait = policy.max if policy.first else 0.0
     match policy.jitter:
         case "none":
             return wait

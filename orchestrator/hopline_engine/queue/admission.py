@@ -1,7 +1,8 @@
 """Which due tasks may be sent now: queues, their limits, and the slots of workers.
 
-Holds no clock and does no I/O. A task that may not go waits in the lane of its queue and route, first in first out;
-lanes of one queue take turns, so that a step whose worker is away does not hold up the others.
+Holds no clock and does no I/O. A task that may not go waits in the lane of its queue and route, first in first out.
+Queues take turns, and so do the lanes of a queue: a step whose worker is away does not hold up the others, and a
+long queue not the short ones that need the same workers.
 """
 
 from collections import deque
@@ -42,11 +43,13 @@ class Queue:
     lanes: dict[Route, deque[LiveTask]] = field(default_factory=dict)
 
     def limit(self, rate: float | None, burst: int | None, concurrent: int | None, now: float) -> None:
-        """Set the limits. Tokens that are there stay, up to the new burst."""
+        """Set the limits. Tokens that are there by *now* stay, up to the new burst."""
         self.max_dispatches_per_second, self.max_burst_size, self.max_concurrent_dispatches = rate, burst, concurrent
         if rate is None:
             self.bucket = None
             return
+        if self.bucket is not None:
+            self.bucket.refill(now)
         size = float(burst) if burst is not None else default_burst(rate)
         tokens = size if self.bucket is None else min(size, self.bucket.tokens)
         self.bucket = Bucket(rate, size, tokens, now)
@@ -83,7 +86,9 @@ class Admission:
         return queue
 
     def offer(self, task: LiveTask) -> None:
-        """Add a task that is due."""
+        """Add a task that is due; one that waits already keeps its place."""
+        if task.id in self._waiting:
+            return
         queue = self.queue_of(task)
         lane = queue.lanes.get(task.node.route)
         if lane is None:
@@ -106,10 +111,16 @@ class Admission:
     def admit(self, now: float) -> list[LiveTask]:
         """Take out every task that may be sent now, and reserve its place in the queue's limits and at a worker."""
         admitted: list[LiveTask] = []
-        for queue in list(self._backlogged.values()):
-            while (task := self._take(queue, now)) is not None:
+        turns = deque(self._backlogged.values())
+        while turns:
+            queue = turns.popleft()
+            task = self._take(queue, now)
+            if task is not None:
                 admitted.append(task)
-            if queue.ready == 0:
+                turns.append(queue)
+                if len(self._backlogged) > 1:  # its turn is over, also when a slot is free next time
+                    self._backlogged[queue.name] = self._backlogged.pop(queue.name)
+            elif queue.ready == 0:
                 queue.lanes.clear()
                 del self._backlogged[queue.name]
         return admitted

@@ -185,6 +185,8 @@ class Dispatcher:
                 return Unserved(error.message)
             if error.kind == "timeout":
                 return Failed(Failure("TimeoutError", error.message, error.types), timed_out=True)
+            if error.kind == "too_large":
+                return Failed(Failure("InvalidResult", error.message, ("InvalidResult",), final=True))
             return Lost(f"the worker was lost: {error.message}")
         return self._read_worker(answer)
 

@@ -26,8 +26,6 @@ class Worker:
     host: str | None
     seen_at: float
     in_flight: int = 0
-    gone: bool = False
-    """Removed: what it still runs may be answered, but it gets nothing more."""
     _endpoints: dict[str, Endpoint] = field(default_factory=dict, repr=False)
 
     @property
@@ -70,11 +68,10 @@ class Workers:
             self._by_route.setdefault(route, []).append(worker)
 
     def remove(self, worker: str) -> Worker | None:
-        """Send a worker nothing more; return it if it was known."""
+        """Send a worker nothing more; return it if it was known. What it still runs may be answered."""
         removed = self._by_id.pop(worker, None)
         if removed is None:
             return None
-        removed.gone = True
         for route in removed.routes:
             serving = self._by_route[route]
             serving.remove(removed)

@@ -73,7 +73,7 @@ class Coordinator:
         """
         self.runs: dict[RunId, LiveRun] = {}
         self.admission = admission
-        self.is_dispatching = True
+        self.is_dispatching = False
         self._commits = commits
         self._dispatcher = dispatcher
         self._clock = clock

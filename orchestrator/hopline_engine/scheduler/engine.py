@@ -92,12 +92,8 @@ class Engine:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    async def open(self, *, dispatch: bool = True) -> None:
-        """Take up every stored run where it was.
-
-        Args:
-            dispatch: whether to send tasks; without it, runs can be looked at and cancelled but do not move.
-        """
+    async def open(self) -> None:
+        """Take up every stored run where it was; until ``dispatch``, runs can be looked at and cancelled only."""
         last = await self.store.read(recovery.last_ids)
         self._coordinator = Coordinator(
             commits=self.store,
@@ -114,11 +110,15 @@ class Engine:
             epoch=self.store.owner.epoch,
             on_change=self.watchers.tell,
         )
-        self._coordinator.is_dispatching = dispatch
         await self._load_catalogue()
         await self._load_queues()
         await self._take_up_runs()
         self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
+
+    def dispatch(self) -> None:
+        """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now."""
+        self.coordinator.is_dispatching = True
+        self.coordinator.look_again()
 
     async def close(self) -> None:
         """Stop sending, wait a while for what is in flight, and leave the rest to the next engine."""

@@ -34,7 +34,7 @@ def register(
         [{"digest": each.digest, "name": each.name, "body": each.body, "created_at": now} for each in given],
     )
     digests = {each.name: each.digest for each in given}
-    known = dict(connection.execute(select(workflow.c.name, workflow.c.digest)).tuples().all())
+    known = dict(connection.execute(select(workflow.c.name, workflow.c.digest)).all())
     insert_or_update(
         connection,
         workflow,

@@ -45,7 +45,9 @@ class CannotOpenError(StoreError):
     code = "store-cannot-open"
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"the store {path} cannot be opened: {reason}", hint="check the path, its permissions and the disk")
+        super().__init__(
+            f"the store {path} cannot be opened: {reason}", hint="check the path, its permissions and the disk"
+        )
         self.path = path
         self.reason = reason
 

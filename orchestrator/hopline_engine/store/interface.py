@@ -39,9 +39,9 @@ class Committer(Protocol):
 
         - with ``None`` when the disk has them;
         - with a ``ChangesRefusedError`` when they cannot be written as they are: a row exists already, a row that is to
-          change is not there or its run has ended, a value that the database cannot hold. Changes of others in the same transaction
-          are not affected, not even if they were decided on the strength of these: who is refused must drop what it
-          believes of the run and read it again;
+          change is not there or its run has ended, a value that the database cannot hold. Changes of others in the same
+          transaction are not affected, not even if they were decided on the strength of these: who is refused must
+          drop what it believes of the run and read it again;
         - with ``OwnershipLostError`` when another process has taken over; then nothing that this one submits counts;
         - with ``StoreUnavailableError`` if the store is closed while it cannot write.
 

@@ -12,7 +12,7 @@ def take_over(connection: Connection, *, node_id: str, url: str | None, now: flo
 
     Part of one transaction: the next epoch, the removal of former owners and the new node row.
     """
-    facts = dict(connection.execute(select(meta.c.key, meta.c.value)).tuples().all())
+    facts = dict(connection.execute(select(meta.c.key, meta.c.value)).all())
     store_id = facts.get("store_id") or clock.token()
     epoch = int(facts.get("epoch", "0")) + 1
     connection.execute(delete(meta).where(meta.c.key.in_(["store_id", "epoch"])))

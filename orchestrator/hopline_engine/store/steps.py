@@ -39,7 +39,7 @@ class Overview(NamedTuple):
 
 
 def overview(connection: Connection, run_id: RunId, *, single: Sequence[int], mapped: Sequence[int]) -> Overview:
-    """Return what a page about a run shows of these steps, by position: those that are mapped and those that are not."""
+    """Return what a page about a run shows of these steps, by position: the mapped ones and the others."""
     ended = {row.node: row for row in without_results(connection, run_id, [*single, *mapped])}
     items: dict[int, dict[str, int]] = defaultdict(dict)
     for counted in item_counts(connection, run_id, [node for node in mapped if node in ended]):

@@ -3,16 +3,30 @@
 Times are Unix seconds. What users wrote (inputs, results, errors) is kept as the UTF-8 JSON bytes that were checked at
 the edge, and stands last in its row, so that reading the columns before it never touches the pages it spills to.
 Ids are given out by the engine, never by the database.
+
+History is stored in the order in which it happens, not by run (no ``WITHOUT ROWID``): the steps of many runs that move
+at once then go to the same few pages, which halves what a commit writes to the log.
 """
 
-from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, Integer, MetaData, Text, column, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    column,
+    or_,
+    text,
+)
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-from hopline_engine.core.model import AttemptState, RunState, TaskState
+from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
 from hopline_engine.core.states import FINAL_STEP_STATES
 
 _NAMES: Final = {
@@ -49,8 +63,12 @@ def _time(**options: Any) -> Any:
     return Field(sa_type=Double, **options)
 
 
-def _state_in(states: Iterable[str | int], kind: type[Text | Integer] = Text) -> CheckConstraint:
-    return CheckConstraint(column("state", kind).in_(list(states)), name="state")
+def _state_is(*states: str) -> CheckConstraint:
+    """Allow these states, the most common one first.
+
+    Said with OR: for IN, SQLite fills a temporary table at each check, which made an insert half as dear again.
+    """
+    return CheckConstraint(or_(*[column("state", Text) == state for state in states]), name="state")
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
@@ -91,7 +109,7 @@ class RunRow(Row, table=True):
 
     __tablename__ = "run"
     __table_args__ = (
-        _state_in(state.value for state in RunState),
+        _state_is(*[state.value for state in RunState]),
         CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended"),
         _partial("run_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
         _partial("run_children", "parent_id", where="parent_id IS NOT NULL"),
@@ -123,10 +141,7 @@ class StepRunRow(Row, table=True):
     """How a step, or one element of a map, ended. Written once, at that moment; never changed (trigger)."""
 
     __tablename__ = "step_run"
-    __table_args__ = (
-        _state_in(sorted(state.value for state in FINAL_STEP_STATES)),
-        {"sqlite_with_rowid": False},
-    )
+    __table_args__ = (_state_is(*[state.value for state in StepState if state in FINAL_STEP_STATES]),)
 
     run_id: int = _big_key()
     node: int = _int_key()
@@ -144,9 +159,8 @@ class AttemptRow(Row, table=True):
 
     __tablename__ = "attempt"
     __table_args__ = (
-        _state_in(state.value for state in AttemptState),
+        _state_is(*[state.value for state in AttemptState]),
         CheckConstraint("attempt >= 1", name="attempt"),
-        {"sqlite_with_rowid": False},
     )
 
     run_id: int = _big_key()
@@ -166,7 +180,7 @@ class TaskRow(Row, table=True):
 
     __tablename__ = "task"
     __table_args__ = (
-        _state_in((state.value for state in TaskState), Integer),
+        CheckConstraint(f"state BETWEEN {min(TaskState):d} AND {max(TaskState):d}", name="state"),
         Index("task_step", "run_id", "node", "item", unique=True),
         _partial("task_due", "queue", "schedule_time", where="state = 0"),
     )
@@ -191,7 +205,7 @@ class QueueRow(Row, table=True):
 
     __tablename__ = "queue"
     __table_args__ = (
-        _state_in(["running", "paused"]),
+        _state_is("running", "paused"),
         CheckConstraint("max_dispatches_per_second > 0", name="rate"),
         CheckConstraint("max_burst_size >= 1", name="burst"),
         CheckConstraint("max_concurrent_dispatches >= 1", name="concurrency"),

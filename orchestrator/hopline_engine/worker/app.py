@@ -69,7 +69,7 @@ class WorkerApp:
             return refusal
         try:
             context, deadline = _context(headers)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             return _refusal(400, "BadRequest", f"headers of the attempt: {error!r}")
         body = await _body(receive)
         if not isinstance(body, bytes):
@@ -116,11 +116,16 @@ def _context(headers: dict[bytes, bytes]) -> tuple[Context, float | None]:
         attempt=int(headers[b"hopline-attempt"]),
         deadline=None if deadline is None else datetime.fromtimestamp(deadline, UTC),
         idempotency_key=headers[b"idempotency-key"].decode(),
-        callback_url=headers.get(b"hopline-callback-url", b"").decode(),
-        callback_token=headers.get(b"hopline-callback-token", b"").decode(),
-        traceparent=headers.get(b"traceparent", b"").decode(),
+        callback_url=_optional(headers, b"hopline-callback-url"),
+        callback_token=_optional(headers, b"hopline-callback-token"),
+        traceparent=_optional(headers, b"traceparent"),
     )
     return context, deadline
+
+
+def _optional(headers: dict[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode()
 
 
 def _step_and_item(text: str) -> tuple[str, int | None]:
@@ -132,19 +137,16 @@ def _step_and_item(text: str) -> tuple[str, int | None]:
 
 async def _body(receive: Receive) -> bytes | Answer | None:
     """Return the whole body, or the refusal of one too large; ``None`` when the client went away."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message["body"]
-        return body
-    parts, size = [], 0
-    while message["type"] == "http.request":
-        parts.append(message["body"])
-        size += len(message["body"])
+    parts: list[bytes] = []
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        body = message["body"]
+        size += len(body)
         if size > BODY_MAX_BYTES:
             return _refusal(413, "ArgumentsTooLarge", f"the arguments are over {BODY_MAX_BYTES} bytes of JSON")
+        parts.append(body)
         if not message.get("more_body"):
-            return b"".join(parts)
-        message = await receive()
+            return body if len(parts) == 1 else b"".join(parts)
     return None
 
 

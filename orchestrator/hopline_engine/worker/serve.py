@@ -2,17 +2,15 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import uvicorn
 
 from hopline_engine import clock
 from hopline_engine.worker import capture
@@ -23,9 +21,8 @@ from hopline_engine.worker.loader import Loaded, load
 from hopline_engine.worker.options import Options
 from hopline_engine.worker.parent import Report, Stop, say, take_stdin
 from hopline_engine.worker.problems import LoadError
+from hopline_engine.worker.server import Server, listen
 
-KEEP_ALIVE_SECONDS = 300
-"""Longer than the engine keeps idle connections, so that the engine closes them, and never under a request."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes may keep the loop from answering: a tenth of Python's default."""
 FAREWELL_SECONDS = 1.0
@@ -63,36 +60,45 @@ class _Worker:
         stop = Stop()
         stop.listen(asyncio.get_running_loop(), pipe)
         try:
-            listener = _listen(self._options.host, self._options.port)
+            listener = listen(self._options.host, self._options.port)
         except OSError as error:
             return [LoadError(code="cannot-listen", message=f"cannot listen on {self._options.host}: {error}")]
         steps = map(Served.of, self._loaded.steps.values())
         app = WorkerApp(steps, token=self._token, concurrency=self._options.concurrency)
-        server = _Server(_config(app))
+        server = Server(app)
         serving = asyncio.create_task(server.serve([listener]))
         client = EngineClient(self._options.server, os.environ.get("HOPLINE_API_TOKEN"), self._announcement(listener))
         try:
             return await self._stay(client, app, stop)
         finally:
             await client.aclose()
-            server.should_exit = server.force_exit = True
+            server.stop()
             await serving
 
     async def _stay(self, client: EngineClient, app: WorkerApp, stop: Stop) -> list[LoadError]:
         registration = Registration(client, self._options.server, clock.SystemClock(), self._report_success)
         keeping = asyncio.create_task(registration.keep())
         await _first_of(keeping, asyncio.create_task(stop.asked.wait()))
-        if not stop.asked.is_set() and isinstance(refusal := keeping.exception(), RegistrationRefusedError):
-            return [LoadError(code=refusal.code, message=refusal.message, hint=refusal.hint)]
+        if not stop.asked.is_set():
+            try:
+                await keeping  # it has ended, which it does by an error only
+            except RegistrationRefusedError as refusal:
+                return [LoadError(code=refusal.code, message=refusal.message, hint=refusal.hint)]
         keeping.cancel()
+        await asyncio.wait({keeping})
+        await self._leave(client, app, stop)
+        return []
+
+    async def _leave(self, client: EngineClient, app: WorkerApp, stop: Stop) -> None:
         draining = asyncio.create_task(app.drain(self._options.grace_seconds))
-        if registration.happened:
-            with contextlib.suppress(httpx.TransportError, RegistrationRefusedError, TimeoutError):
-                await asyncio.wait_for(client.unregister(), FAREWELL_SECONDS)
+        # Also when registering was never answered: the engine may have done it.
+        with contextlib.suppress(httpx.TransportError, RegistrationRefusedError, TimeoutError):
+            await asyncio.wait_for(client.unregister(), FAREWELL_SECONDS)
         await _first_of(draining, asyncio.create_task(stop.insisted.wait()))
         if not draining.done() or not draining.result():
             say("stopped with steps still running; the server tries them again")
-        return []
+            # Without closing anything in order: that would answer those steps with an error, as if they had failed.
+            os._exit(0)
 
     def _announcement(self, listener: socket.socket) -> Announcement:
         steps = [{"name": step.name, "signature": step.signature} for step in self._loaded.steps.values()]
@@ -112,45 +118,6 @@ class _Worker:
             for name, one in self._loaded.workflows.items()
         ]
         self._report.send({"ok": True, "workflows": workflows, "worker": self._id})
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the worker drains first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _config(app: WorkerApp) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        interface="asgi3",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only then; with it, an answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 def _url(listener: socket.socket, server: str) -> str:

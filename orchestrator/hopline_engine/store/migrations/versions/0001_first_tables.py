@@ -78,7 +78,7 @@ def _runs() -> None:
         sa.Column("error", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("id", name="pk_run"),
         sa.CheckConstraint(
-            "state IN ('running', 'succeeded', 'failed', 'cancelled')",
+            "state = 'running' OR state = 'succeeded' OR state = 'failed' OR state = 'cancelled'",
             name=op.f("ck_run_state"),
         ),
         sa.CheckConstraint("(state = 'running') = (ended_at IS NULL)", name=op.f("ck_run_ended")),
@@ -107,10 +107,10 @@ def _history() -> None:
         sa.Column("result", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("run_id", "node", "item", name="pk_step_run"),
         sa.CheckConstraint(
-            "state IN ('cancelled', 'failed', 'skipped', 'succeeded', 'upstream_failed')",
+            "state = 'succeeded' OR state = 'failed' OR state = 'skipped' OR state = 'upstream_failed' "
+            "OR state = 'cancelled'",
             name=op.f("ck_step_run_state"),
         ),
-        sqlite_with_rowid=False,
     )
     op.create_table(
         "attempt",
@@ -126,11 +126,10 @@ def _history() -> None:
         sa.Column("logs", sa.Text()),
         sa.PrimaryKeyConstraint("run_id", "node", "item", "attempt", name="pk_attempt"),
         sa.CheckConstraint(
-            "state IN ('succeeded', 'failed', 'timed_out', 'lost', 'cancelled')",
+            "state = 'succeeded' OR state = 'failed' OR state = 'timed_out' OR state = 'lost' OR state = 'cancelled'",
             name=op.f("ck_attempt_state"),
         ),
         sa.CheckConstraint("attempt >= 1", name=op.f("ck_attempt_attempt")),
-        sqlite_with_rowid=False,
     )
 
 
@@ -151,7 +150,7 @@ def _tasks() -> None:
         sa.Column("leased_at", sa.Double()),
         sa.Column("epoch", _BIG, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_task"),
-        sa.CheckConstraint("state IN (0, 1, 2)", name=op.f("ck_task_state")),
+        sa.CheckConstraint("state BETWEEN 0 AND 2", name=op.f("ck_task_state")),
     )
     op.create_index("task_step", "task", ["run_id", "node", "item"], unique=True)
     _partial("task_due", "task", "queue", "schedule_time", where="state = 0")
@@ -165,7 +164,7 @@ def _tasks() -> None:
         sa.Column("tokens", sa.Double(), nullable=False),
         sa.Column("tokens_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_queue"),
-        sa.CheckConstraint("state IN ('running', 'paused')", name=op.f("ck_queue_state")),
+        sa.CheckConstraint("state = 'running' OR state = 'paused'", name=op.f("ck_queue_state")),
         sa.CheckConstraint("max_dispatches_per_second > 0", name=op.f("ck_queue_rate")),
         sa.CheckConstraint("max_burst_size >= 1", name=op.f("ck_queue_burst")),
         sa.CheckConstraint("max_concurrent_dispatches >= 1", name=op.f("ck_queue_concurrency")),

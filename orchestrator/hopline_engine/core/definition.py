@@ -1,0 +1,101 @@
+"""What a definition looks like as JSON; whatever does not look like this is refused before a plan is made of it.
+
+Only shapes and ranges are here. What the parts mean together is ``core.plan``'s. Members that are not known are
+passed over, so that an older engine reads what a newer compiler adds.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Kind = Literal["python", "http", "workflow"]
+Jitter = Literal["none", "full", "equal"]
+
+_CENTURY = 100 * 366 * 86_400
+"""Seconds; what lies further ahead has no date that people could be shown."""
+_Name = Annotated[str, Meta(min_length=1)]
+_Count = Annotated[int, Meta(ge=1)]
+_Duration = Annotated[float, Meta(gt=0, le=_CENTURY)]
+_Wait = Annotated[float, Meta(ge=0, le=_CENTURY)]
+_Rate = Annotated[float, Meta(gt=0, le=1e9)]
+
+
+class RetrySpec(msgspec.Struct, frozen=True):
+    """How a step is tried again."""
+
+    attempts: _Count
+    first: _Wait
+    factor: Annotated[float, Meta(ge=1, le=1e9)]
+    max: _Wait
+    jitter: Jitter
+    on: list[dict[str, Any]]
+
+
+class PolicySpec(msgspec.Struct, frozen=True):
+    """How a step is attempted."""
+
+    retry: RetrySpec | None
+    timeout: _Duration | None
+    deadline: _Duration | None
+    queue: _Name
+    max_parallel: _Count | None
+
+
+class CallSpec(msgspec.Struct, frozen=True):
+    """The workflow that a step calls."""
+
+    name: str
+    digest: str
+
+
+class RequestSpec(msgspec.Struct, frozen=True):
+    """The request of an HTTP step."""
+
+    method: Annotated[str, Meta(pattern="^[A-Z]+$")]
+    url: Any
+    params: dict[str, Any] = {}
+    headers: dict[Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")], Any] = {}
+    json: Any = None
+    has_json: bool = False
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """One step."""
+
+    id: Annotated[str, Meta(pattern="^[^$]")]
+    kind: Kind
+    step: _Name
+    signature: str
+    inputs: dict[str, Any]
+    request: RequestSpec | None
+    workflow: CallSpec | None
+    over: str | None
+    after: list[str]
+    result: dict[str, Any]
+    policy: PolicySpec
+
+
+class QueueSpec(msgspec.Struct, frozen=True):
+    """A queue that steps name."""
+
+    name: _Name
+    max_dispatches_per_second: _Rate | None
+    max_burst_size: _Count | None
+    max_concurrent_dispatches: _Count | None
+
+
+class FormatSpec(msgspec.Struct, frozen=True):
+    """The one member that definitions of all formats have."""
+
+    format: int
+
+
+class DefinitionSpec(msgspec.Struct, frozen=True):
+    """A workflow."""
+
+    name: _Name
+    parameters: dict[str, Any]
+    nodes: list[NodeSpec]
+    result: Any
+    queues: list[QueueSpec]

@@ -1,0 +1,220 @@
+"""Random workflows, what their steps do, and what must come of them.
+
+``evaluate`` says what a workflow has to end with, by walking its definition in the plainest way. It shares no code
+with the engine, and knows nothing of attempts, queues, commits or crashes.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from hopline_engine.core.live import LiveTask
+from hopline_engine.core.model import Digest, TaskState
+from hopline_engine.core.plan import Plan, build_plan
+from hopline_engine.core.retry import Failure
+from tests.core.worlds import ACCEPT, Outcome, definition, ref, step
+
+ALWAYS = 1000
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """What a step does when it is called."""
+
+    fails: int = 0
+    """How many of its first attempts fail."""
+    bad_element: int | None = None
+    """The only element of a map that fails; every one if ``None``."""
+    accepts: bool = False
+    """Whether it answers 202 and calls back."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A workflow with the workflows that it calls, and the conduct of all their steps."""
+
+    definitions: Mapping[str, dict[str, Any]]
+    """By name, sub-workflows before those that call them."""
+    conducts: Mapping[tuple[str, str], Conduct] = field(default_factory=dict)
+    """By workflow and step."""
+
+    def plans(self) -> dict[str, Plan]:
+        plans: dict[str, Plan] = {}
+        for name, body in self.definitions.items():
+            plans[name] = build_plan(body, Digest(name), plans)
+        return plans
+
+    def execute(self, task: LiveTask, arguments: dict[str, Any]) -> Outcome:
+        """Do what the step does, the same way each time."""
+        conduct = self.conduct(task.run.plan.name, task.node.id)
+        if conduct.accepts and task.state is TaskState.LEASED:
+            return ACCEPT
+        if task.made <= conduct.fails and conduct.bad_element in {None, task.item}:
+            return Failure("ValueError", f"attempt {task.made}", ("ValueError", "Exception"))
+        return msgspec.json.encode(outcome(task.node.id, arguments))
+
+    def conduct(self, workflow: str, node: str) -> Conduct:
+        return self.conducts.get((workflow, node), Conduct())
+
+    def healed(self) -> "Flow":
+        """Return the same workflow with steps that never fail."""
+        return Flow(self.definitions)
+
+    @property
+    def is_calm(self) -> bool:
+        return not any(conduct.fails for conduct in self.conducts.values())
+
+
+def outcome(node: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a step: it depends on everything the step was given."""
+    digest = zlib.crc32(json.dumps([node, arguments], sort_keys=True).encode())
+    return {"v": digest, "list": list(range(digest % 4))}
+
+
+class StepFailedError(Exception):
+    """The step, and so what needs it, does not succeed."""
+
+
+def evaluate(flow: Flow, name: str = MAIN, given: Mapping[str, Any] | None = None) -> tuple[set[str], Any]:
+    """Return the steps that succeed, and the result; the result is ``None`` if any step does not."""
+    body = flow.definitions[name]
+    values: dict[str, Any] = {"$input": dict(given or {})}
+    waiting = {node["id"]: node for node in body["nodes"]}
+    while True:
+        ready = [node for node in waiting.values() if _sources(node) <= values.keys()]
+        for node in ready:
+            del waiting[node["id"]]
+            with suppress(StepFailedError):  # it has no value then, so nothing that needs it becomes ready
+                values[node["id"]] = _call(flow, name, node, values)
+        if not ready:
+            break
+    succeeded = set(values) - {"$input"}
+    if len(succeeded) < len(body["nodes"]):
+        return succeeded, None
+    return succeeded, _bind(body["result"], values)
+
+
+def _call(flow: Flow, workflow: str, node: dict[str, Any], values: dict[str, Any]) -> Any:
+    arguments = {key: _bind(value, values) for key, value in node["inputs"].items()}
+    over = node["over"]
+    if over is None:
+        return _call_once(flow, workflow, node, arguments, None)
+    elements = enumerate(arguments[over])
+    return [_call_once(flow, workflow, node, arguments | {over: value}, item) for item, value in elements]
+
+
+def _call_once(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[str, Any], item: int | None) -> Any:
+    if node["workflow"] is not None:
+        called = node["workflow"]["name"]
+        succeeded, result = evaluate(flow, called, arguments)
+        if len(succeeded) < len(flow.definitions[called]["nodes"]):
+            raise StepFailedError
+        return result
+    conduct = flow.conduct(workflow, node["id"])
+    is_bad = conduct.bad_element is None or conduct.bad_element == item
+    if is_bad and conduct.fails >= node["policy"]["retry"]["attempts"]:
+        raise StepFailedError
+    return outcome(node["id"], arguments)
+
+
+def _sources(value: Any) -> set[str]:
+    """Return the steps that a node, or a value in it, needs."""
+    match value:
+        case {"$ref": source}:
+            return {source}
+        case {"inputs": inputs, "after": after}:
+            return _sources(inputs) | set(after)
+        case dict():
+            return {source for member in value.values() for source in _sources(member)}
+        case list():
+            return {source for member in value for source in _sources(member)}
+    return set()
+
+
+def _bind(value: Any, values: Mapping[str, Any]) -> Any:
+    match value:
+        case {"$ref": source, "path": path}:
+            found = values[source]
+            for key in path:
+                found = found[key]
+            return found
+        case dict():
+            return {key: _bind(member, values) for key, member in value.items()}
+        case list():
+            return [_bind(member, values) for member in value]
+    return value
+
+
+# --- strategies -----------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def _nodes(draw: st.DrawFn, called: str | None, *, has_input: bool, deadlines: bool) -> list[dict[str, Any]]:
+    """Draw steps that need some of the steps before them."""
+    nodes: list[dict[str, Any]] = []
+    for name in "abcdef"[: draw(st.integers(1, 6))]:
+        before = [node["id"] for node in nodes]
+        maps = [node["id"] for node in nodes if node["over"] is not None]
+        plain = [node["id"] for node in nodes if node["over"] is None and node["workflow"] is None]
+        calls = called is not None and draw(st.integers(0, 3)) == 0
+        inputs: dict[str, Any] = {}
+        for source in draw(st.sets(st.sampled_from(before), max_size=2)) if before else ():
+            inputs[f"from_{source}"] = ref(source)
+        if has_input and draw(st.booleans()):
+            inputs["from_input"] = ref("$input", "x")
+        over = None
+        if draw(st.booleans()):
+            over = "x"
+            lists: list[Any] = [[1, 2, 3], [7], []]
+            inputs["x"] = draw(
+                st.sampled_from([*lists, *(ref(source, "list") for source in plain), *(ref(source) for source in maps)])
+            )
+        elif calls:
+            inputs["x"] = ref(draw(st.sampled_from(before))) if before else 5
+        node = step(
+            name,
+            inputs,
+            over=over,
+            after=sorted(draw(st.sets(st.sampled_from(before), max_size=1))) if before else [],
+            attempts=draw(st.integers(1, 3)),
+            deadline=draw(st.sampled_from([None, None, 1.5, 100.0])) if deadlines else None,
+            max_parallel=draw(st.sampled_from([None, 1, 2])),
+            workflow=(called, called) if calls and called else None,
+        )
+        nodes.append(node)
+    return nodes
+
+
+def _conducts(failures: bool) -> st.SearchStrategy[Conduct]:
+    if not failures:
+        return st.builds(Conduct, accepts=st.booleans())
+    return st.builds(
+        Conduct,
+        fails=st.sampled_from([0, 0, 0, 1, 2, ALWAYS]),
+        bad_element=st.sampled_from([None, 0, 1]),
+        accepts=st.sampled_from([False, False, True]),
+    )
+
+
+@st.composite
+def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False) -> Flow:
+    """Draw a workflow, perhaps with sub-workflows and with steps that fail; with deadlines nobody knows how it ends."""
+    names = ["leaf", "child", MAIN][-draw(st.integers(1, 3)) :]
+    definitions: dict[str, dict[str, Any]] = {}
+    conducts: dict[tuple[str, str], Conduct] = {}
+    for name in names:
+        called = next(reversed(definitions), None)
+        nodes = draw(_nodes(called, has_input=name != MAIN, deadlines=deadlines))
+        result = {"all": [ref(node["id"]) for node in nodes]}
+        definitions[name] = definition(name, nodes, result)
+        for node in nodes:
+            if node["workflow"] is None:
+                conducts[name, node["id"]] = draw(_conducts(failures))
+    return Flow(definitions, conducts)

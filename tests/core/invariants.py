@@ -1,0 +1,158 @@
+"""What is true after every commit, checked against the rows alone and against the memory of the owner of the runs.
+
+The numbers are those of the invariants in the design of correctness; each function is one of them, or several that
+are seen by the same look.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from hopline_engine.core.live import LiveMap, LiveRun, LiveTask, StoredTask
+from hopline_engine.core.model import (
+    WHOLE,
+    AttemptEnded,
+    RunAdded,
+    RunEnded,
+    RunId,
+    RunState,
+    StepEnded,
+    StepState,
+    TaskId,
+    TaskState,
+)
+from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.states import FINAL_RUN_STATES, FINAL_STEP_STATES
+
+
+class Rows(Protocol):
+    """The rows of a store."""
+
+    @property
+    def runs(self) -> Mapping[RunId, RunAdded]: ...
+    @property
+    def ended(self) -> Mapping[RunId, RunEnded]: ...
+    @property
+    def steps(self) -> Mapping[RunId, Mapping[tuple[int, int], StepEnded]]: ...
+    @property
+    def attempts(self) -> Mapping[tuple[RunId, int, int], list[AttemptEnded]]: ...
+    @property
+    def tasks(self) -> Mapping[TaskId, StoredTask]: ...
+
+
+def check(rows: Rows, live: Mapping[RunId, LiveRun], plans: Mapping[str, Plan]) -> None:
+    """Fail if anything that must be true after a commit is not."""
+    assert set(live) == set(rows.runs) - set(rows.ended), "the runs in memory are not the stored open ones"
+    for run, row in rows.runs.items():
+        nodes = plans[row.workflow].nodes
+        open_nodes = [node for node in nodes if (node.index, WHOLE) not in rows.steps[run]]
+        _check_end(rows, run, open_nodes)
+        if run in live:
+            _check_live(live[run], rows, open_nodes)
+    _check_tasks(rows, live)
+    _check_attempts(rows)
+
+
+def _check_end(rows: Rows, run: RunId, open_nodes: list[Node]) -> None:
+    """I5: a run has ended if and only if all its steps have."""
+    end = rows.ended.get(run)
+    assert (end is not None) == (not open_nodes), f"run {run}: {end} with {len(open_nodes)} open steps"
+    states = {row.state for (_, item), row in rows.steps[run].items() if item == WHOLE}
+    assert states <= FINAL_STEP_STATES
+    if end is not None:
+        assert end.state in FINAL_RUN_STATES
+        if end.state == RunState.SUCCEEDED:
+            assert states <= {StepState.SUCCEEDED}
+            assert end.result is not None
+            assert end.error is None
+        if end.state == RunState.FAILED:
+            assert end.error is not None
+
+
+def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
+    """I2, I5, I12: the counters are right, and something will happen to the run by itself."""
+    assert run.open_nodes == len(open_nodes)
+    assert next(run.units(), None) is not None, f"nothing will ever wake run {run.id}"
+    steps = rows.steps[run.id]
+    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+        ended = steps.get((node.index, WHOLE))
+        if ended is not None:
+            assert live.state == ended.state
+            assert live.unit is None
+            assert live.map is None or not live.map.units
+            continue
+        assert live.state in {StepState.PENDING, StepState.RUNNING}
+        done = sum(run.nodes[upstream].state is StepState.SUCCEEDED for upstream in node.upstream)
+        streams = node.stream_from is not None and run.nodes[node.stream_from].map is not None
+        assert live.waits == len(node.upstream) + (node.stream_from is not None) - done - streams >= 0
+        is_open = live.unit is not None or live.map is not None
+        assert is_open == (live.state is StepState.RUNNING), f"{node.id} is {live.state}"
+        assert is_open == (live.waits == 0), f"{node.id} waits for {live.waits} and is {live.state}"
+        if live.map is not None:
+            _check_map(run, node, live.map, steps)
+
+
+def _check_map(run: LiveRun, node: Node, live_map: LiveMap, steps: Mapping[tuple[int, int], StepEnded]) -> None:
+    """An open map knows its elements, and waits for at least one of them, or for the map that it follows."""
+    ended = {item: row for (index, item), row in steps.items() if index == node.index}
+    succeeded = {item for item, row in ended.items() if row.state == StepState.SUCCEEDED}
+    assert {item for item, result in enumerate(live_map.results) if result is not None} == succeeded
+    assert live_map.done == len(succeeded)
+    assert live_map.failed == len(ended) - len(succeeded)
+    assert not ended.keys() & live_map.units.keys()
+    assert (live_map.failure is not None) == (live_map.failed > 0)
+    if not live_map.units:
+        assert node.stream_from is not None, f"{node.id} is open without an open element"
+        assert run.nodes[node.stream_from].state is StepState.RUNNING
+
+
+def _check_tasks(rows: Rows, live: Mapping[RunId, LiveRun]) -> None:
+    """I1: an open step run has exactly one task, as it is in memory; nothing else has one."""
+    units = [unit for run in live.values() for unit in run.units()]
+    tasks = {unit.id: unit for unit in units if isinstance(unit, LiveTask)}
+    assert len(tasks) + sum(isinstance(unit, LiveRun) for unit in units) == len(units)
+    assert tasks.keys() == rows.tasks.keys()
+    places = {(row.run_id, row.node, row.item) for row in rows.tasks.values()}
+    assert len(places) == len(rows.tasks), "a step run has two tasks"
+    for task_id, task in tasks.items():
+        assert rows.tasks[task_id] == as_stored(task)
+        assert (task.node.index, task.item) not in rows.steps[task.run.id], f"{task.name} has ended, but has a task"
+        assert task.state is not TaskState.ACCEPTED or task.deadline_time is not None, "an endless wait"
+    for run in (unit for unit in units if isinstance(unit, LiveRun)):
+        assert live[run.id] is run, "a step waits for a run that has ended"
+
+
+def _check_attempts(rows: Rows) -> None:
+    """I7: attempts are numbered without gaps, and only the last one may be open."""
+    open_attempts = {(task.run_id, task.node, task.item): task for task in rows.tasks.values()}
+    for place, ended in rows.attempts.items():
+        assert [row.attempt for row in ended] == list(range(1, len(ended) + 1)), f"attempts of {place}: {ended}"
+        task = open_attempts.get(place)
+        run, node, item = place
+        if task is None:
+            assert rows.steps[run][node, item].attempts == len(ended)
+    for place, task in open_attempts.items():
+        under_way = task.state != TaskState.SCHEDULED
+        assert task.attempt == len(rows.attempts.get(place, ())) + under_way
+        assert (task.leased_at is not None) == under_way
+        assert (task.first_attempt_at is not None) == (task.attempt > 0)
+        lost = sum(row.state == "lost" for row in rows.attempts.get(place, ()))
+        assert task.lost == lost
+
+
+def as_stored(task: LiveTask) -> StoredTask:
+    """Return the row that a live task should have."""
+    return StoredTask(
+        id=task.id,
+        run_id=task.run.id,
+        node=task.node.index,
+        item=task.item,
+        queue=task.node.queue,
+        state=task.state,
+        attempt=task.attempt,
+        lost=task.lost,
+        schedule_time=task.schedule_time,
+        deadline_time=task.deadline_time,
+        first_attempt_at=task.first_attempt_at,
+        leased_at=task.leased_at,
+        epoch=task.epoch,
+    )

@@ -1,0 +1,158 @@
+"""Any workflow, under any interleaving and any faults, ends as it must, and no invariant is ever broken.
+
+``World`` checks the invariants after every commit; the tests here choose what happens and look at the end.
+"""
+
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hopline_engine.core.advance import Limits
+from hopline_engine.core.live import LiveRun, Past
+from hopline_engine.core.model import WHOLE, RunState, StepState
+from hopline_engine.core.states import STEP
+from tests.core.flows import MAIN, Flow, evaluate, flows
+from tests.core.worlds import Faults, World
+
+SEEDS = st.integers(0, 2**32)
+TURNS = st.integers(0, 60)
+LIMITS = Limits(map_window=2, lost_limit=1000)
+FAULTS = Faults(crash=0.05, undo=0.05, lose=0.1, unlease=0.1)
+"""What may go wrong without a change to how a run ends."""
+HARM = Faults(crash=0.03, undo=0.03, lose=0.1, unlease=0.1, reject=0.05, expire=0.1)
+
+many = settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def world_of(flow: Flow, seed: int, limits: Limits = LIMITS) -> World:
+    return World(flow.plans(), flow.execute, seed=seed, limits=limits)
+
+
+def succeeded_steps(world: World, run: LiveRun) -> set[str]:
+    rows = world.rows.steps[run.id]
+    return {node.id for node in run.plan.nodes if rows[node.index, WHOLE].state == StepState.SUCCEEDED}
+
+
+def assert_ended_as_it_must(world: World, run: LiveRun, flow: Flow) -> None:
+    expected, result = evaluate(flow)
+    assert succeeded_steps(world, run) == expected
+    if len(expected) == len(run.plan.nodes):
+        assert world.state(run) is RunState.SUCCEEDED
+        assert world.result(run) == result
+    else:
+        assert world.state(run) is RunState.FAILED
+
+
+@many
+@given(flows(), SEEDS)
+def test_every_run_ends_as_its_steps_decide_whatever_the_order(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    world.finish()
+    assert_ended_as_it_must(world, run, flow)
+
+
+@many
+@given(flows(), SEEDS)
+def test_faults_change_nothing_about_how_a_run_ends(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    world.finish(FAULTS)
+    assert_ended_as_it_must(world, run, flow)
+
+
+@many
+@given(flows(deadlines=True), SEEDS)
+def test_every_run_ends_whatever_goes_wrong(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed, Limits(map_window=3, lost_limit=3, accepted_timeout=50.0))
+    runs = [world.start(MAIN), world.start(MAIN)]
+    world.finish(HARM)
+    assert {world.state(run) for run in runs} <= {RunState.SUCCEEDED, RunState.FAILED}
+    wrong = {(before, after) for before, after in world.transitions if after not in STEP[before]}
+    assert wrong == set(), "changes of state that are not in the table"
+
+
+@many
+@given(flows(failures=False), SEEDS)
+def test_without_faults_every_step_is_called_once(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    world.finish()
+    assert world.state(run) is RunState.SUCCEEDED
+    called = Counter((sent.run, sent.step) for sent in world.sent)
+    assert set(called.values()) <= {1}
+    attempts = [attempt for attempts in world.rows.attempts.values() for attempt in attempts]
+    assert len(attempts) == len(world.sent)
+    assert {attempt.state for attempt in attempts} <= {"succeeded"}
+    completions = [row for rows in world.rows.steps.values() for row in rows.values() if row.attempts]
+    sub_runs = len(world.rows.runs) - 1
+    assert len(completions) == len(world.sent) + sub_runs
+
+
+@many
+@given(flows(), SEEDS)
+def test_step_is_called_no_more_often_than_its_policy_and_the_losses_allow(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed)
+    world.start(MAIN)
+    world.finish(FAULTS)
+    for (run, node, _), attempts in world.rows.attempts.items():
+        counted = [attempt for attempt in attempts if attempt.state != "lost"]
+        assert len(counted) <= world.plans[world.rows.runs[run].workflow].nodes[node].retry.attempts
+    lost = [attempt for attempts in world.rows.attempts.values() for attempt in attempts if attempt.state == "lost"]
+    assert len(lost) <= world.losses
+
+
+@many
+@given(flows(), SEEDS, TURNS)
+def test_after_a_cancel_nothing_starts_and_nothing_changes(flow: Flow, seed: int, turns: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    for _ in range(turns):
+        world.turn(FAULTS)
+    if world.state(run) is RunState.RUNNING:
+        world.cancel(world.live[run.id])
+    assert world.live == {}
+    assert world.rows.tasks == {}
+    assert set(world.rows.ended) == set(world.rows.runs), "sub-runs end with their run"
+    sent = len(world.sent)
+    world.crash()
+    assert not world.turn()
+    assert len(world.sent) == sent
+
+
+@many
+@given(flows(), SEEDS, TURNS)
+def test_cancel_of_a_sub_run_fails_what_needs_it_and_lets_the_rest_end(flow: Flow, seed: int, turns: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    for _ in range(turns):
+        world.turn(FAULTS)
+    sub_runs = [live for live in world.live.values() if live.parent is not None]
+    if sub_runs:
+        world.cancel(world.random.choice(sub_runs))
+        world.finish(FAULTS)
+        assert world.state(run) is RunState.FAILED
+        assert succeeded_steps(world, run) < {node.id for node in run.plan.nodes}
+
+
+@many
+@given(flows(), SEEDS, TURNS)
+def test_retry_of_an_ended_run_calls_only_what_had_not_succeeded(flow: Flow, seed: int, turns: int) -> None:
+    world = world_of(flow, seed)
+    first = world.start(MAIN)
+    for _ in range(turns):
+        world.turn(FAULTS)
+    if world.state(first) is RunState.RUNNING:
+        world.cancel(world.live[first.id])
+    kept = {place: row for place, row in world.rows.steps[first.id].items() if row.state == StepState.SUCCEEDED}
+    world.execute = flow.healed().execute
+    second = world.start(MAIN, past=Past(list(kept.values())), retry_of=first.id)
+    world.finish(FAULTS)
+    assert_ended_as_it_must(world, second, flow.healed())
+    called = {(node, item) for run, node, item in world.rows.attempts if run == second.id}
+    assert not called & set(kept)
+    rows = world.rows.steps[second.id]
+    assert {place: rows[place].result for place in kept} == {place: row.result for place, row in kept.items()}

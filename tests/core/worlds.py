@@ -1,0 +1,524 @@
+"""Definitions, and a small world to run them in: rows as a store keeps them, and no other memory across a crash.
+
+The world plays coordinator, clock, workers and store. It can die after any commit, or before it with the decision
+undone, and then goes on from its rows alone. After every commit it checks what ``invariants`` promises, and it keeps
+every change of state that people would see, as data for the tests of the transition tables.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hopline_engine.core import advance
+from hopline_engine.core.advance import Decision, Limits
+from hopline_engine.core.changes import Changes
+from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, RunScope, StoredTask, item_of
+from hopline_engine.core.model import (
+    WHOLE,
+    AttemptEnded,
+    AttemptState,
+    Digest,
+    RunAdded,
+    RunEnded,
+    RunId,
+    RunState,
+    StepEnded,
+    StepState,
+    TaskId,
+    TaskState,
+)
+from hopline_engine.core.names import parse_step_name
+from hopline_engine.core.plan import Node, Plan, build_plan
+from hopline_engine.core.retry import Failure
+from hopline_engine.core.states import FINAL_STEP_STATES
+from tests.core import invariants
+
+ANY: dict[str, Any] = {}
+
+# --- definitions ----------------------------------------------------------------------------------------------------
+
+
+def ref(source: str, *path: str | int) -> dict[str, Any]:
+    return {"$ref": source, "path": list(path)}
+
+
+def retry(attempts: int, first: float = 1.0, factor: float = 2.0, longest: float = 60.0) -> dict[str, Any]:
+    return {"attempts": attempts, "first": first, "factor": factor, "max": longest, "jitter": "none", "on": []}
+
+
+def step(
+    name: str,
+    inputs: dict[str, Any] | None = None,
+    *,
+    over: str | None = None,
+    after: list[str] | None = None,
+    attempts: int = 1,
+    first: float = 1.0,
+    deadline: float | None = None,
+    max_parallel: int | None = None,
+    workflow: tuple[str, str] | None = None,
+    queue: str = "default",
+) -> dict[str, Any]:
+    """Return the node of a Python step, or of a sub-workflow (name and digest)."""
+    return {
+        "id": name,
+        "kind": "workflow" if workflow else "python",
+        "step": name,
+        "signature": "" if workflow else "s",
+        "inputs": inputs or {},
+        "request": None,
+        "workflow": {"name": workflow[0], "digest": workflow[1]} if workflow else None,
+        "over": over,
+        "after": after or [],
+        "result": ANY,
+        "policy": {
+            "retry": retry(attempts, first),
+            "timeout": None,
+            "deadline": deadline,
+            "queue": queue,
+            "max_parallel": max_parallel,
+        },
+    }
+
+
+def http_step(name: str, url: Any, **request: Any) -> dict[str, Any]:
+    """Return the node of an HTTP step."""
+    node = step(name)
+    node |= {"kind": "http", "signature": "", "request": {"method": "GET", "url": url, **request}}
+    return node
+
+
+def definition(name: str, nodes: list[dict[str, Any]], result: Any = None) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": name,
+        "parameters": {"type": "object"},
+        "nodes": sorted(nodes, key=lambda node: str(node["id"])),
+        "result": result,
+        "result_schema": ANY,
+        "queues": [],
+    }
+
+
+def plan(
+    nodes: list[dict[str, Any]], result: Any = None, children: dict[str, Plan] | None = None, name: str = "w"
+) -> Plan:
+    return build_plan(definition(name, nodes, result), Digest(name), children or {})
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Numbers:
+    """Counts runs and tasks."""
+
+    last: int = 0
+
+    def next_run(self) -> RunId:
+        self.last += 1
+        return RunId(self.last)
+
+    def next_task(self) -> TaskId:
+        self.last += 1
+        return TaskId(self.last)
+
+
+Place = tuple[RunId, int, int]
+
+
+@dataclass
+class Rows:
+    """What a store would hold, with the rules it would enforce."""
+
+    runs: dict[RunId, RunAdded] = field(default_factory=dict)
+    ended: dict[RunId, RunEnded] = field(default_factory=dict)
+    steps: dict[RunId, dict[tuple[int, int], StepEnded]] = field(default_factory=dict)
+    attempts: dict[Place, list[AttemptEnded]] = field(default_factory=dict)
+    tasks: dict[TaskId, StoredTask] = field(default_factory=dict)
+
+    def apply(self, changes: Changes) -> None:
+        for run in changes.runs_added:
+            assert run.id not in self.runs, "a run was added twice"
+            self.runs[run.id] = run
+            self.steps[run.id] = {}
+        for ended in changes.steps_ended:
+            steps = self._open(ended.run_id)
+            assert (ended.node, ended.item) not in steps, f"{ended} ended twice"
+            steps[ended.node, ended.item] = ended
+        for attempt in changes.attempts_ended:
+            self._open(attempt.run_id)
+            self.attempts.setdefault((attempt.run_id, attempt.node, attempt.item), []).append(attempt)
+        for added in changes.tasks_added:
+            self._open(added.run_id)
+            assert added.id not in self.tasks, "a task was added twice"
+            self.tasks[added.id] = StoredTask(*added)
+        for moved in changes.tasks_moved:
+            self.tasks[moved.id] = self.tasks[moved.id]._replace(**moved._asdict())
+        for removed in changes.tasks_removed:
+            del self.tasks[removed.id]
+        for end in changes.runs_ended:
+            self._open(end.id)
+            self.ended[end.id] = end
+
+    def _open(self, run: RunId) -> dict[tuple[int, int], StepEnded]:
+        assert run not in self.ended, f"run {run} has ended, but changes"
+        return self.steps[run]
+
+
+# --- the world ------------------------------------------------------------------------------------------------------
+
+
+class Accept:
+    """An answer of 202: the result comes by callback."""
+
+
+ACCEPT = Accept()
+Outcome = bytes | Failure | Accept
+Execute = Callable[[LiveTask, dict[str, Any]], Outcome]
+
+
+def echo(task: LiveTask, arguments: dict[str, Any]) -> Outcome:
+    """Return a result that shows the step and what it was given."""
+    return msgspec.json.encode({"step": task.node.id, **arguments})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One request that left the engine."""
+
+    run: RunId
+    step: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How often a turn goes wrong, as shares of one."""
+
+    crash: float = 0.0
+    """The engine dies after a commit."""
+    undo: float = 0.0
+    """The engine dies before a commit, and the decision with it."""
+    lose: float = 0.0
+    """A worker dies with a step."""
+    unlease: float = 0.0
+    """A worker does not take a step."""
+    reject: float = 0.0
+    """A request cannot be made."""
+    expire: float = 0.0
+    """The deadline of a waiting step comes before anything else."""
+
+
+@dataclass
+class World:
+    """Runs plans; every event is one method, every event one commit."""
+
+    plans: dict[str, Plan]
+    execute: Execute = echo
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+    rows: Rows = field(default_factory=Rows)
+    ids: Numbers = field(default_factory=Numbers)
+    now: float = 1000.0
+    epoch: int = 1
+    live: dict[RunId, LiveRun] = field(default_factory=dict)
+    sent: list[Sent] = field(default_factory=list)
+    losses: int = 0
+    seen: dict[Place, StepState] = field(default_factory=dict)
+    """The state of each step run as people saw it last."""
+    transitions: set[tuple[StepState, StepState]] = field(default_factory=set)
+    dies_at_commit: bool = False
+    """Whether the next decision is undone by a crash."""
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+
+    # --- events
+
+    @contextmanager
+    def event(self) -> Iterator[Decision]:
+        """Decide on one event and commit it."""
+        decision = Decision(self.now, self.random.random, self.ids, self.limits)
+        yield decision
+        if self.dies_at_commit:
+            self.dies_at_commit = False
+            self.crash()
+        else:
+            self._commit(decision)
+
+    def start(
+        self, name: str = "w", input_: bytes = b"{}", *, past: Past | None = None, retry_of: RunId | None = None
+    ) -> LiveRun:
+        """Start a run as ``Coordinator.start`` does."""
+        run = LiveRun.fresh(self.ids.next_run(), self.plans[name], input_, self.now, None)
+        with self.event() as decision:
+            advance.add_run(run, decision, retry_of=retry_of)
+            if past is not None:
+                past.steps = [row._replace(run_id=run.id) for row in past.steps]
+                self.seen |= {(run.id, row.node, row.item): StepState(row.state) for row in past.steps}
+                decision.rows.steps_ended += past.steps
+            advance.begin(run, decision, past)
+        return run
+
+    def lease(self, task: LiveTask) -> None:
+        self.sleep_until(task.schedule_time)
+        with self.event() as decision:
+            advance.lease(task, decision, self.epoch)
+
+    def answer(self, task: LiveTask) -> None:
+        """Let a sent or accepted step have its outcome."""
+        self._check_upstreams(task)
+        if task.state is TaskState.LEASED:
+            self.sent.append(Sent(task.run.id, task.name, task.attempt))
+        scope = RunScope(task.run, item_of(task.run, task.node, task.item))
+        outcome = self.execute(task, msgspec.json.decode(task.node.inputs.render(scope)))
+        with self.event() as decision:
+            match outcome:
+                case Accept():
+                    advance.accept(task, decision)
+                case Failure():
+                    advance.fail(task, outcome, decision)
+                case _:
+                    advance.succeed(task, outcome, decision)
+
+    def run_step(self, name: str, run: LiveRun | None = None) -> None:
+        """Send a step and let it have its outcome."""
+        self.lease(self.task(name, run))
+        self.answer(self.task(name, run))
+
+    def lose(self, task: LiveTask) -> None:
+        self.losses += 1
+        with self.event() as decision:
+            advance.lose(task, decision, "the worker died")
+
+    def unlease(self, task: LiveTask) -> None:
+        with self.event() as decision:
+            advance.unlease(task, decision)
+
+    def fail(self, task: LiveTask, failure: Failure, state: AttemptState = AttemptState.FAILED) -> None:
+        with self.event() as decision:
+            advance.fail(task, failure, decision, state=state)
+
+    def expire(self, task: LiveTask) -> None:
+        assert task.deadline_time is not None
+        self.sleep_until(task.deadline_time)
+        with self.event() as decision:
+            advance.expire(task, decision)
+
+    def reject(self, task: LiveTask, failure: Failure) -> None:
+        with self.event() as decision:
+            advance.reject(task, failure, decision)
+
+    def cancel(self, run: LiveRun) -> None:
+        with self.event() as decision:
+            advance.cancel(run, decision)
+
+    def crash(self) -> None:
+        """Forget everything but the rows, and take the runs up again from them as ``Coordinator.resume`` does."""
+        self.epoch += 1
+        self.live = {}
+        runs, pasts = self._stored_runs()
+        with self.event() as decision:
+            for run_id, run in runs.items():
+                advance.begin(run, decision, pasts[run_id])
+            opened = [task.name for task in decision.opened]
+            assert opened == [], f"nothing may be opened anew after a crash, but was: {opened}"
+            leased = [unit for run in runs.values() for unit in run.units() if _is_leased(unit)]
+            self.losses += len(leased)
+            for task in leased:
+                assert isinstance(task, LiveTask)
+                advance.lose(task, decision, "the engine stopped")
+
+    # --- time and turns
+
+    def sleep_until(self, time: float) -> None:
+        if time > self.now:
+            self.now = time
+            self._observe(None)
+
+    def turn(self, faults: Faults | None = None) -> bool:
+        """Do one thing that can be done; return whether there was one."""
+        tasks = self.tasks()
+        if not tasks:
+            return False
+        faults = faults or Faults()
+        self.dies_at_commit = self.random.random() < faults.undo
+        if self.random.random() < faults.crash:
+            self.dies_at_commit = False
+            self.crash()
+            return True
+        self._turn_of(self.random.choice(tasks), faults)
+        return True
+
+    def _turn_of(self, task: LiveTask, faults: Faults) -> None:
+        chance = self.random.random
+        if task.state is TaskState.LEASED:
+            if chance() < faults.lose:
+                self.lose(task)
+            elif chance() < faults.unlease:
+                self.unlease(task)
+            elif chance() < faults.reject:
+                self.reject(task, Failure("BindingError", "a secret is not set", ("BindingError",), final=True))
+            else:
+                self.answer(task)
+        elif task.deadline_time is not None and chance() < faults.expire:
+            self.expire(task)
+        elif task.state is TaskState.SCHEDULED:
+            self.lease(task)
+        else:
+            self.answer(task)
+
+    def finish(self, faults: Faults | None = None) -> None:
+        """Take turns until every run has ended."""
+        while self.turn(faults):
+            pass
+        assert not self.live, "runs are open but nothing can happen to them"
+
+    # --- looking
+
+    def tasks(self) -> list[LiveTask]:
+        """Return the open tasks of all runs."""
+        return [unit for run in self.live.values() for unit in run.units() if isinstance(unit, LiveTask)]
+
+    def task(self, name: str, run: LiveRun | None = None) -> LiveTask:
+        """Return the open task of a step run; without a run, of the only one that has it."""
+        found = [task for task in self.tasks() if task.name == name and (run is None or task.run.id == run.id)]
+        assert len(found) == 1, f"{len(found)} open tasks are called {name}; open are {self.open_steps()}"
+        return found[0]
+
+    def open_steps(self) -> list[str]:
+        """Return the names of the step runs that have a task."""
+        return sorted(task.name for task in self.tasks())
+
+    def sub_run(self, name: str) -> LiveRun:
+        """Return the open sub-run that executes a step run."""
+        node, item = parse_step_name(name)
+        found = [
+            run
+            for run in self.live.values()
+            if run.parent is not None and (run.parent.node.id, run.parent.item) == (node, item)
+        ]
+        assert len(found) == 1, f"{len(found)} open sub-runs execute {name}"
+        return found[0]
+
+    def state(self, run: LiveRun) -> RunState:
+        ended = self.rows.ended.get(run.id)
+        return RunState(ended.state) if ended else RunState.RUNNING
+
+    def result(self, run: LiveRun) -> Any:
+        ended = self.rows.ended[run.id]
+        return msgspec.json.decode(ended.result) if ended.result is not None else None
+
+    def error(self, run: LiveRun) -> dict[str, Any]:
+        """Return why a run failed."""
+        ended = self.rows.ended[run.id]
+        return msgspec.json.decode(ended.error or b"{}", type=dict[str, Any])
+
+    def step_state(self, run: LiveRun, name: str) -> StepState:
+        """Return the state of a step run as people see it."""
+        node, item = parse_step_name(name)
+        return self.seen[run.id, run.plan.by_id[node].index, item]
+
+    def step_row(self, run: LiveRun, name: str) -> StepEnded | None:
+        """Return the stored end of a step run."""
+        node, item = parse_step_name(name)
+        return self.rows.steps[run.id].get((run.plan.by_id[node].index, item))
+
+    def attempts(self, run: LiveRun, name: str) -> list[str]:
+        """Return how the attempts of a step run ended."""
+        node, item = parse_step_name(name)
+        return [row.state for row in self.rows.attempts.get((run.id, run.plan.by_id[node].index, item), [])]
+
+    # --- inside
+
+    def _commit(self, decision: Decision) -> None:
+        for run in decision.began:
+            self.live[run.id] = run
+        for run in decision.ended:
+            self.live.pop(run.id, None)
+        self.rows.apply(decision.seal())
+        self._observe(decision)
+        invariants.check(self.rows, self.live, self.plans)
+
+    def _stored_runs(self) -> tuple[dict[RunId, LiveRun], dict[RunId, Past]]:
+        runs: dict[RunId, LiveRun] = {}
+        pasts: dict[RunId, Past] = {}
+        for row in sorted(self.rows.runs.values(), key=lambda row: row.id):
+            if row.id in self.rows.ended:
+                continue
+            parent = None
+            if row.parent_id is not None:
+                assert row.parent_node is not None
+                assert row.parent_item is not None
+                above = runs[row.parent_id]
+                parent = Parent(above, above.plan.nodes[row.parent_node], row.parent_item)
+                run = LiveRun.fresh(row.id, self.plans[row.workflow], row.input, row.created_at, parent)
+                pasts[row.parent_id].runs[parent.node.index, parent.item] = run
+            else:
+                run = LiveRun.fresh(row.id, self.plans[row.workflow], row.input, row.created_at, None)
+            runs[row.id] = run
+            steps = list(self.rows.steps[row.id].values())
+            self.random.shuffle(steps)
+            pasts[row.id] = Past(steps)
+        for task in self.rows.tasks.values():
+            pasts[task.run_id].tasks[task.node, task.item] = task
+        return runs, pasts
+
+    def _observe(self, decision: Decision | None) -> None:
+        """Note every change of state; a decision must have told its watchers of the changes it made."""
+        runs = [*self.live.values(), *(decision.ended if decision else ())]
+        for run in runs:
+            for node in run.plan.nodes:
+                for item in _items(run, node, self.rows):
+                    before = self.seen.get((run.id, node.index, item), StepState.PENDING)
+                    after = shown_state(run, node, item, self.rows, self.now)
+                    self.seen[run.id, node.index, item] = after
+                    if before is not after:
+                        self.transitions.add((before, after))
+                        is_told = decision is None or node.index in decision.touched.get(run, ())
+                        assert is_told, f"{node.id}[{item}] went from {before} to {after} and nobody was told"
+
+    def _check_upstreams(self, task: LiveTask) -> None:
+        """I6: what a step needs is durable before the step is sent."""
+        steps = self.rows.steps[task.run.id]
+        assert (task.node.index, task.item) not in steps, f"{task.name} has ended, but is sent"
+        needs: list[tuple[int, int]] = [(upstream, WHOLE) for upstream in task.node.upstream]
+        if task.node.stream_from is not None:
+            needs.append((task.node.stream_from, task.item))
+        missing = [need for need in needs if need not in steps or steps[need].state != StepState.SUCCEEDED]
+        assert not missing, f"{task.name} is sent, but {missing} have not succeeded"
+
+
+def _is_leased(unit: LiveTask | LiveRun) -> bool:
+    return isinstance(unit, LiveTask) and unit.state is TaskState.LEASED
+
+
+def _items(run: LiveRun, node: Node, rows: Rows) -> set[int]:
+    live_map = run.nodes[node.index].map
+    ended = {item for index, item in rows.steps[run.id] if index == node.index} if node.over is not None else set()
+    return {WHOLE, *ended, *(live_map.units if live_map else ())}
+
+
+def shown_state(run: LiveRun, node: Node, item: int, rows: Rows, now: float) -> StepState:
+    """Return the state of a step run as people are shown it."""
+    ended = rows.steps[run.id].get((node.index, item))
+    if ended is not None:
+        return StepState(ended.state)
+    live = run.nodes[node.index]
+    assert item != WHOLE or live.state not in FINAL_STEP_STATES
+    unit = run.unit(node, item)
+    if isinstance(unit, LiveTask):
+        match unit.state:
+            case TaskState.SCHEDULED:
+                return StepState.QUEUED if unit.schedule_time <= now else StepState.SCHEDULED
+            case TaskState.LEASED:
+                return StepState.RUNNING
+            case TaskState.ACCEPTED:
+                return StepState.WAITING
+    is_map = item == WHOLE and live.map is not None
+    return StepState.RUNNING if unit is not None or is_map else StepState.PENDING
