@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hopline_engine.core.advance import Limits
+from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
 from hopline_engine.core.plan import Plan
@@ -151,9 +151,11 @@ def test_attempt_that_reached_nobody_leaves_no_trace() -> None:
     w = world(step("a"))
     run = w.start()
     w.lease(w.task("a"))
+    w.sleep_until(w.now + 5.0)
     w.unlease(w.task("a"))
     task = w.task("a")
     assert (task.attempt, task.first_attempt_at, task.state) == (0, None, TaskState.SCHEDULED)
+    assert task.schedule_time == w.now
     assert w.step_state(run, "a") is StepState.QUEUED
     w.run_step("a")
     assert w.attempts(run, "a") == ["succeeded"]
@@ -297,6 +299,15 @@ def test_failed_callback_is_tried_again_by_the_policy() -> None:
     w.execute = lambda task, _: b"1"
     w.run_step("a")
     assert w.attempts(run, "a") == ["failed", "succeeded"]
+
+
+def test_alarm_of_a_wait_that_is_over_is_set_anew_for_the_next_one() -> None:
+    w = world(step("a", attempts=3), execute=lambda task, _: ACCEPT)
+    w.start()
+    w.run_step("a")
+    w.task("a").has_alarm = True  # as the coordinator notes
+    w.fail(w.task("a"), BROKEN)
+    assert not w.task("a").has_alarm
 
 
 def test_each_attempt_has_the_whole_time_to_be_called_back() -> None:
@@ -485,6 +496,21 @@ def test_failed_element_ends_the_following_map_but_lets_its_open_elements_finish
     assert w.step_state(run, "b") is StepState.UPSTREAM_FAILED
     assert w.step_state(run, "b[0]") is StepState.SUCCEEDED
     assert w.error(run)["step"] == "a"
+
+
+def test_following_map_opens_no_more_elements_once_the_map_before_it_has_failed() -> None:
+    w = world(
+        step("a", {"x": [1, 2, 3]}, over="x"),
+        step("b", {"x": ref("a")}, over="x", max_parallel=1),
+        execute=failing("a[2]"),
+    )
+    run = w.start()
+    for name in ("a[0]", "a[1]", "a[2]"):
+        w.run_step(name)
+    w.run_step("b[0]")
+    assert w.open_steps() == []
+    assert w.step_state(run, "b") is StepState.UPSTREAM_FAILED
+    assert w.step_row(run, "b[1]") is None
 
 
 def test_following_map_without_open_elements_ends_with_the_map_it_follows() -> None:
@@ -758,6 +784,14 @@ def test_cancel_leaves_other_runs_alone() -> None:
 
 
 # --- ends -----------------------------------------------------------------------------------------------------------
+
+
+def test_first_failure_is_the_reason_of_the_run() -> None:
+    w = world(step("a"), step("b"), execute=failing("a", "b"))
+    run = w.start()
+    w.run_step("b")
+    w.run_step("a")
+    assert w.error(run)["step"] == "b"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hopline_engine.core.advance import Limits
+from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun, Past
 from hopline_engine.core.model import WHOLE, RunState, StepState
 from hopline_engine.core.states import STEP
@@ -28,7 +28,7 @@ many = settings(
 
 
 def world_of(flow: Flow, seed: int, limits: Limits = LIMITS) -> World:
-    return World(flow.plans(), flow.execute, seed=seed, limits=limits)
+    return World(flow.plans(), flow.execute, seed=seed, limits=limits, haste=seed % 3 / 2)
 
 
 def succeeded_steps(world: World, run: LiveRun) -> set[str]:
@@ -68,6 +68,7 @@ def test_faults_change_nothing_about_how_a_run_ends(flow: Flow, seed: int) -> No
 @given(flows(deadlines=True), SEEDS)
 def test_every_run_ends_whatever_goes_wrong(flow: Flow, seed: int) -> None:
     world = world_of(flow, seed, Limits(map_window=3, lost_limit=3, accepted_timeout=50.0))
+    world.haste = 0.0  # or changes of state would be seen two at a time
     runs = [world.start(MAIN), world.start(MAIN)]
     world.finish(HARM)
     assert {world.state(run) for run in runs} <= {RunState.SUCCEEDED, RunState.FAILED}

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from hopline_engine.core import advance
-from hopline_engine.core.advance import Decision, Limits
+from hopline_engine.core import advance, records
+from hopline_engine.core.decision import Decision, Limits
+from hopline_engine.core.binding import BindingError
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, RunScope, StoredTask, item_of
 from hopline_engine.core.model import (
@@ -234,6 +235,8 @@ class World:
     transitions: set[tuple[StepState, StepState]] = field(default_factory=set)
     dies_at_commit: bool = False
     """Whether the next decision is undone by a crash."""
+    haste: float = 0.0
+    """Share of the tasks that are leased by the decision which makes them due, as the coordinator does."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -245,6 +248,7 @@ class World:
         """Decide on one event and commit it."""
         decision = Decision(self.now, self.random.random, self.ids, self.limits)
         yield decision
+        self._lease_at_once(decision)
         if self.dies_at_commit:
             self.dies_at_commit = False
             self.crash()
@@ -257,7 +261,7 @@ class World:
         """Start a run as ``Coordinator.start`` does."""
         run = LiveRun.fresh(self.ids.next_run(), self.plans[name], input_, self.now, None)
         with self.event() as decision:
-            advance.add_run(run, decision, retry_of=retry_of)
+            records.record_run(run, decision, retry_of=retry_of)
             if past is not None:
                 past.steps = [row._replace(run_id=run.id) for row in past.steps]
                 self.seen |= {(run.id, row.node, row.item): StepState(row.state) for row in past.steps}
@@ -276,7 +280,12 @@ class World:
         if task.state is TaskState.LEASED:
             self.sent.append(Sent(task.run.id, task.name, task.attempt))
         scope = RunScope(task.run, item_of(task.run, task.node, task.item))
-        outcome = self.execute(task, msgspec.json.decode(task.node.inputs.render(scope)))
+        try:
+            arguments = msgspec.json.decode(task.node.inputs.render(scope))
+        except BindingError as error:
+            self.reject(task, Failure("BindingError", str(error), ("BindingError",), final=True))
+            return
+        outcome = self.execute(task, arguments)
         with self.event() as decision:
             match outcome:
                 case Accept():
@@ -436,6 +445,12 @@ class World:
 
     # --- inside
 
+    def _lease_at_once(self, decision: Decision) -> None:
+        for task in (*decision.opened, *decision.rescheduled):
+            is_due = task.schedule_time <= self.now and task.id not in decision.closed
+            if is_due and self.random.random() < self.haste:
+                advance.lease(task, decision, self.epoch)
+
     def _commit(self, decision: Decision) -> None:
         for run in decision.began:
             self.live[run.id] = run
@@ -471,6 +486,7 @@ class World:
 
     def _observe(self, decision: Decision | None) -> None:
         """Note every change of state; a decision must have told its watchers of the changes it made."""
+        assert decision is None or all(run in decision.touched for run in decision.ended)
         runs = [*self.live.values(), *(decision.ended if decision else ())]
         for run in runs:
             for node in run.plan.nodes:

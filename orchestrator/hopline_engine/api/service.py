@@ -322,8 +322,9 @@ class Service:
         wanted = plan.nodes if nodes is None else nodes
         single = [node.index for node in wanted if node.over is None]
         mapped = [node.index for node in wanted if node.over is not None]
-        rows = await self._store.read(partial(steps.overview, run_id=run, single=single, mapped=mapped))
+        # Taken before the rows are read: a step that ends in between is then seen as ended by one of the two.
         live = self._engine.coordinator.runs.get(run)
+        rows = await self._store.read(partial(steps.overview, run_id=run, single=single, mapped=mapped))
         return step_views(plan, rows, live, self._explainer(), nodes)
 
 

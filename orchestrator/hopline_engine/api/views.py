@@ -107,7 +107,7 @@ def _step_view(plan: Plan, node: Node, rows: Overview, live: LiveRun | None, exp
     row = rows.ended.get(node.index)
     if row is not None:
         progress = _ended(node, row)
-    elif live is not None and live.nodes[node.index].state not in FINAL_STEP_STATES:
+    elif live is not None:
         progress = _open(live, node, explainer)
     else:
         progress = _Progress(StepState.PENDING)
@@ -141,6 +141,8 @@ def _ended(node: Node, row: StepEnded) -> _Progress:
 def _open(live: LiveRun, node: Node, explainer: Explainer) -> _Progress:
     state = live.nodes[node.index]
     unit = state.unit
+    if state.state in FINAL_STEP_STATES:
+        return _Progress(state.state, started_at=state.opened_at)  # its row was committed after the rows were read
     if isinstance(unit, LiveTask):
         return _open_task(unit, explainer)
     if isinstance(unit, LiveRun):

@@ -189,7 +189,7 @@ class RunScope:
         """Return a secret of the engine's environment."""
         found = self._secrets.get(name) if self._secrets is not None else None
         if found is None:
-            raise BindingError(f"secret {name!r} is not set; start the server with HOPLINE_SECRET_{name} set")
+            raise BindingError(f"secret {name!r} is not set; set HOPLINE_SECRET_{name} where the engine runs")
         return found
 
 

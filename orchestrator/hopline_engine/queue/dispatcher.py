@@ -18,7 +18,8 @@ from hopline_engine.clock import Clock
 from hopline_engine.core.binding import BindingError, BoundRequest
 from hopline_engine.core.live import LiveTask, RunScope, item_of
 from hopline_engine.core.names import idempotency_key
-from hopline_engine.core.retry import Failure
+from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.retry import NETWORK_ERRORS, Failure
 from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
@@ -146,12 +147,12 @@ class Dispatcher:
         except BindingError as error:
             return Unsendable(Failure("BindingError", str(error), ("BindingError",), final=True))
 
-    def result_type(self, task: LiveTask) -> ResultType:
+    def result_type(self, plan: Plan, node: Node) -> ResultType:
         """Return the declared type of a step's result."""
-        key = (task.run.plan.digest, task.node.index)
+        key = (plan.digest, node.index)
         found = self._result_types.get(key)
         if found is None:
-            found = self._result_types[key] = ResultType(task.node.result, self._result_max_bytes)
+            found = self._result_types[key] = ResultType(node.result, self._result_max_bytes)
         return found
 
     def _headers(self, task: LiveTask, attempt_end: float) -> Headers:
@@ -216,7 +217,7 @@ class Dispatcher:
             answer = await self._target.exchange_raw(endpoint, headers, bound.body or b"", seconds)
         except ExchangeFailed as error:
             final = error.kind in {"blocked", "too_large"}
-            failure = Failure(_exchange_type(error), error.message, error.types, final=final)
+            failure = Failure(_exchange_type(error), error.message, _exchange_types(error), final=final)
             return Failed(failure, timed_out=error.kind == "timeout")
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             message = f"the request cannot be made: {error}"
@@ -230,7 +231,7 @@ class Dispatcher:
     def _read_result(self, answer: Answer, task: LiveTask) -> Outcome:
         is_text = answer.headers.get("content-type", "").startswith("text/")
         try:
-            result = self.result_type(task).read(answer.body, is_text=is_text)
+            result = self.result_type(task.run.plan, task.node).read(answer.body, is_text=is_text)
         except InvalidResultError as error:
             message = f"HTTP {answer.status}, but {error}"
             return Failed(Failure("InvalidResult", message, ("InvalidResult",), status=answer.status, final=True))
@@ -270,6 +271,14 @@ def _exchange_type(error: ExchangeFailed) -> str:
     return {"timeout": "TimeoutError", "blocked": "TargetBlocked", "too_large": "AnswerTooLarge"}.get(
         error.kind, error.types[0] if error.types else "ConnectionError"
     )
+
+
+def _exchange_types(error: ExchangeFailed) -> tuple[str, ...]:
+    """Return what a policy may call it: no such host and no route to one are connection errors too, unlike bad TLS."""
+    is_named = not NETWORK_ERRORS.isdisjoint(error.types) or error.types[0].startswith("ssl.")
+    if is_named or error.kind not in {"refused", "network"}:
+        return error.types
+    return (*error.types, "ConnectionError")
 
 
 def _status_failure(answer: Answer, now: float) -> Failure:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, assert_never
 
 from hopline_engine.clock import Clock
-from hopline_engine.core import advance
-from hopline_engine.core.advance import Decision, Ids, Limits
+from hopline_engine.core import advance, records
+from hopline_engine.core.decision import Decision, Ids, Limits
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.live import LiveRun, LiveTask, Past
 from hopline_engine.core.model import AttemptState, RunId, RunState, TaskId, TaskState
@@ -97,7 +97,7 @@ class Coordinator:
     ) -> "asyncio.Future[None]":
         """Begin a new run; the future is done when the run is durable."""
         decision = self._decision()
-        advance.add_run(run, decision, idempotency_key=idempotency_key, retry_of=retry_of)
+        records.record_run(run, decision, idempotency_key=idempotency_key, retry_of=retry_of)
         if past is not None:
             decision.rows.steps_ended += past.steps
         advance.begin(run, decision, past)
@@ -311,7 +311,7 @@ class Coordinator:
         """Forget the runs of a decision that the store refused: memory is ahead of it, and the rows are right."""
         log.error("the store refused a decision; its runs wait for a restart", exc_info=error)
         for task in leased:
-            self.admission.release(task)
+            self._give_back(task)
         for run in decision.touched:
             self.runs.pop(run.id, None)
             run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
@@ -320,7 +320,7 @@ class Coordinator:
 
     def _send(self, task: LiveTask) -> None:
         if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:
-            self.admission.release(task)
+            self._give_back(task)
             return
         exchange = asyncio.get_running_loop().create_task(self._exchange(task))
         self._sending[task.id] = exchange
@@ -330,8 +330,7 @@ class Coordinator:
         try:
             outcome = await self._dispatcher.execute(task, worker)
         except asyncio.CancelledError:
-            self.admission.release(task)
-            asyncio.get_running_loop().call_soon(self.look_again)
+            self._give_back(task)
             raise
         except Exception as error:
             log.exception("dispatching task %s failed", task.id)
@@ -339,3 +338,8 @@ class Coordinator:
         finally:
             self._sending.pop(task.id, None)
         self._on_answer(task, outcome)
+
+    def _give_back(self, task: LiveTask) -> None:
+        """Free the place of a task that is not sent after all; nothing else may come that lets the next one go."""
+        self.admission.release(task)
+        asyncio.get_running_loop().call_soon(self.look_again)

@@ -12,9 +12,18 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.advance import Limits
-from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past
-from hopline_engine.core.model import Digest, RunId, RunState, StepEnded, StepState, TaskState
+from hopline_engine.core.decision import Limits
+from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, failure_from_json
+from hopline_engine.core.model import (
+    AttemptEnded,
+    AttemptState,
+    Digest,
+    RunId,
+    RunState,
+    StepEnded,
+    StepState,
+    TaskState,
+)
 from hopline_engine.core.names import parse_step_name, run_id
 from hopline_engine.core.plan import DEFAULT_QUEUE, Plan, child_digests
 from hopline_engine.core.retry import Failure
@@ -27,7 +36,7 @@ from hopline_engine.errors import (
 )
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.queue.dispatcher import Dispatcher, Failed, Succeeded
-from hopline_engine.queue.results import InvalidResultError
+from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.coordinator import Coordinator
@@ -275,40 +284,39 @@ class Engine:
         run = run_id(public)
         node, item = parse_step_name(step)
         task = self.coordinator.find(run, node, item) if run is not None else None
-        if task is None or task.attempt != attempt:
-            return await self._late_callback(run, node, item, attempt, task, result), None
+        report = failure or result or b"null"
+        # A task that waits for its next attempt has an attempt behind it that is over.
+        if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:
+            return await self._late_callback(run, node, item, attempt, task, report), None
         if task.state is not TaskState.ACCEPTED:
             return CallbackOutcome.UNKNOWN, "the attempt has not been accepted yet"
-        if failure is not None:
-            await self.coordinator.call_back(task, Failed(failure))
+        if isinstance(report, Failure):
+            await self.coordinator.call_back(task, Failed(report))
             return CallbackOutcome.APPLIED, None
         try:
-            read = self._dispatcher.result_type(task).read(result or b"null")
+            read = self._dispatcher.result_type(task.run.plan, task.node).read(report)
         except InvalidResultError as error:
             return CallbackOutcome.INVALID, str(error)
         await self.coordinator.call_back(task, Succeeded(read, 200))
         return CallbackOutcome.APPLIED, None
 
     async def _late_callback(
-        self, run: RunId | None, node: str, item: int, attempt: int, task: LiveTask | None, result: bytes | None
+        self, run: RunId | None, node: str, item: int, attempt: int, task: LiveTask | None, report: bytes | Failure
     ) -> CallbackOutcome:
         """Say what a well-signed callback of an attempt that is not open comes too late, or too early, for."""
-        if run is None:
+        stored = await self.store.read(lambda connection: runs.get(connection, run)) if run is not None else None
+        plan = await self.plan_of(stored.digest) if stored is not None else None
+        place = plan.by_id.get(node) if plan is not None else None
+        if stored is None or plan is None or place is None or (task is not None and attempt > task.attempt):
             return CallbackOutcome.UNKNOWN
-        if task is not None:
-            return CallbackOutcome.STALE if attempt < task.attempt else CallbackOutcome.UNKNOWN
-        stored = await self.store.read(lambda connection: runs.get(connection, run))
-        if stored is None:
-            return CallbackOutcome.UNKNOWN
-        place = (await self.plan_of(stored.digest)).by_id.get(node)
-        if place is None:
-            return CallbackOutcome.UNKNOWN
-        row = await self.store.read(lambda connection: steps.get(connection, run, place.index, item))
-        if row is not None and row.attempts == attempt and row.state == StepState.SUCCEEDED and row.result == result:
+        where = {"run_id": stored.id, "node": place.index, "item": item}
+        row = await self.store.read(partial(steps.get, **where))
+        over = await self.store.read(partial(steps.attempts, **where, number=attempt, limit=1))
+        if over and _is_repeated(report, over[0], row, self._dispatcher.result_type(plan, place)):
             return CallbackOutcome.ALREADY
         if stored.state != RunState.RUNNING:
             return CallbackOutcome.ENDED
-        return CallbackOutcome.STALE if row is not None else CallbackOutcome.UNKNOWN
+        return CallbackOutcome.STALE if task is not None or row is not None else CallbackOutcome.UNKNOWN
 
     # --- queues -----------------------------------------------------------------------------------------------------
 
@@ -422,6 +430,18 @@ class Engine:
                 self.workers.remove(worker.id)
             if silent:
                 self.coordinator.look_again()
+
+
+def _is_repeated(report: bytes | Failure, attempt: AttemptEnded, step: StepEnded | None, declared: ResultType) -> bool:
+    """Return whether a report says again how its attempt ended."""
+    if isinstance(report, Failure):
+        ended = failure_from_json(attempt.error)
+        return attempt.state == AttemptState.FAILED and (ended.type, ended.message) == (report.type, report.message)
+    if attempt.state != AttemptState.SUCCEEDED or step is None:
+        return False
+    with contextlib.suppress(InvalidResultError):
+        return declared.read(report) == step.result
+    return False
 
 
 def _limits(queue: Queue) -> QueueLimits:

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from hopline_engine.core.plan import Plan
 from hopline_engine.errors import InvalidInputError, closest
-from hopline_engine.queue.results import describe
+from hopline_engine.queue.results import describe, validator
 
 
 def complete_input(plan: Plan, given: Mapping[str, Any]) -> bytes:
@@ -41,7 +41,7 @@ def _unknown(name: str, properties: Mapping[str, Any]) -> str:
 
 def _mismatches(plan: Plan, value: Mapping[str, Any]) -> list[str]:
     return [
-        f'parameter "{error.absolute_path[0]}": {describe(error)}'
+        f'parameter "{error.absolute_path[0]}": {describe(error, below=1)}'
         for error in sorted(_validator(plan).iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
         if error.absolute_path
     ]
@@ -59,4 +59,4 @@ def _signature(plan: Plan) -> str:
 
 @lru_cache(maxsize=256)
 def _validator(plan: Plan) -> Draft202012Validator:
-    return Draft202012Validator(plan.parameters)
+    return validator(plan.parameters)

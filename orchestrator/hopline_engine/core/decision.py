@@ -1,0 +1,121 @@
+"""What one event changes, collected until it can be committed."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hopline_engine.core.changes import Changes
+from hopline_engine.core.live import (
+    LiveRun,
+    LiveTask,
+    Past,
+)
+from hopline_engine.core.model import (
+    RunId,
+    TaskAdded,
+    TaskId,
+    TaskMoved,
+)
+from hopline_engine.core.plan import Node
+
+
+class Ids(Protocol):
+    """Gives out numbers that grow and are never given twice."""
+
+    def next_run(self) -> RunId:
+        """Return a new run number."""
+        ...
+
+    def next_task(self) -> TaskId:
+        """Return a new task number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The engine's own bounds on steps."""
+
+    accepted_timeout: float = 86_400.0
+    retry_after_cap: float = 3600.0
+    lost_limit: int = 10
+    map_window: int = 1000
+
+
+@dataclass(slots=True)
+class Decision:
+    """Collects what one event changes.
+
+    ``rows`` is complete only after ``seal``: the rows of tasks are made last, so that a task which is opened and
+    leased by the same decision is one row.
+    """
+
+    now: float
+    random: Callable[[], float]
+    ids: Ids
+    limits: Limits
+    rows: Changes = field(default_factory=Changes)
+    opened: list[LiveTask] = field(default_factory=list)
+    """New tasks, to be queued."""
+    moved: dict[TaskId, LiveTask] = field(default_factory=dict)
+    """Stored tasks that changed."""
+    rescheduled: list[LiveTask] = field(default_factory=list)
+    """Tasks that wait again: for their time, or for the queue."""
+    accepted: list[LiveTask] = field(default_factory=list)
+    closed: dict[TaskId, LiveTask] = field(default_factory=dict)
+    """Tasks that are no more."""
+    began: list[LiveRun] = field(default_factory=list)
+    ended: list[LiveRun] = field(default_factory=list)
+    touched: dict[LiveRun, set[int]] = field(default_factory=dict)
+    """Steps that changed, by run: what watchers are shown."""
+    todo: deque[tuple[LiveRun, Node]] = field(default_factory=deque)
+    """Steps whose upstreams are done and which are to be opened. A queue and not recursion: chains are long."""
+    empty: deque[LiveRun] = field(default_factory=deque)
+    """Sub-runs without a step, which end as soon as they begin."""
+    past: dict[RunId, Past] = field(default_factory=dict)
+
+    def touch(self, run: LiveRun, node: Node) -> None:
+        """Note that a step changed."""
+        self.touched.setdefault(run, set()).add(node.index)
+
+    def seal(self) -> Changes:
+        """Add the rows of tasks and return all rows."""
+        rows = self.rows
+        rows.tasks_moved += [_moved(task) for task in self.moved.values() if task.stored and task.id not in self.closed]
+        for task in self.opened:
+            if task.id not in self.closed:
+                rows.tasks_added.append(_added(task))
+                task.stored = True
+        return rows
+
+
+def _added(task: LiveTask) -> TaskAdded:
+    return TaskAdded(
+        task.id,
+        task.run.id,
+        task.node.index,
+        task.item,
+        task.node.queue,
+        task.state,
+        task.attempt,
+        task.lost,
+        task.schedule_time,
+        task.deadline_time,
+        task.first_attempt_at,
+        task.leased_at,
+        task.epoch,
+    )
+
+
+def _moved(task: LiveTask) -> TaskMoved:
+    return TaskMoved(
+        task.state,
+        task.attempt,
+        task.lost,
+        task.schedule_time,
+        task.deadline_time,
+        task.first_attempt_at,
+        task.leased_at,
+        task.epoch,
+        task.id,
+    )

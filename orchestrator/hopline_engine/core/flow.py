@@ -1,0 +1,330 @@
+"""How steps of a run open and close, and what follows from it.
+
+A step opens when everything that it waits for is there, as a task, a sub-run or a map of them. When it closes, steps
+that waited for it are told; when the last one closes, the run ends, and with it perhaps a step of the run above.
+"""
+
+from hopline_engine.core.binding import BindingError, Value, decode_items
+from hopline_engine.core.decision import Decision
+from hopline_engine.core.live import (
+    LiveMap,
+    LiveNode,
+    LiveRun,
+    LiveTask,
+    Parent,
+    RunScope,
+    StoredTask,
+    failure_from_json,
+    failure_json,
+    item_of,
+)
+from hopline_engine.core.model import (
+    WHOLE,
+    RunEnded,
+    RunState,
+    StepState,
+    TaskState,
+)
+from hopline_engine.core.plan import Node
+from hopline_engine.core.records import record_node, record_run, record_sub_step
+from hopline_engine.core.retry import Failure
+from hopline_engine.core.states import FINAL_STEP_STATES
+
+
+def settle(decision: Decision) -> None:
+    """Open every step that is noted as ready, and what becomes ready by that."""
+    while decision.todo or decision.empty:
+        while decision.empty:
+            end_if_done(decision.empty.popleft(), decision)
+        if decision.todo:
+            run, node = decision.todo.popleft()
+            if run.state is RunState.RUNNING and run.nodes[node.index].state is StepState.PENDING:
+                _open(run, node, decision)
+
+
+def _open(run: LiveRun, node: Node, decision: Decision) -> None:
+    live = run.nodes[node.index]
+    live.opened_at = decision.now
+    if node.over is None:
+        _open_unit(run, node, WHOLE, decision)
+        if live.state is StepState.PENDING:
+            live.state = StepState.RUNNING
+    else:
+        _open_map(run, node, live, decision)
+
+
+def _open_map(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
+    try:
+        live.map = _new_map(run, node)
+    except BindingError as error:
+        _node_failed(run, node, _binding_failure(error), decision)
+        return
+    live.state = StepState.RUNNING
+    decision.touch(run, node)
+    _resume_map(run, node, live.map, decision)
+    if node.stream_from is not None:
+        upstream = run.nodes[node.stream_from].map
+        assert upstream is not None
+        live.map.blocked = run.nodes[node.stream_from].state in FINAL_STEP_STATES - {StepState.SUCCEEDED}
+        done = (item for item, result in enumerate(upstream.results) if result is not None)
+        live.map.ready.extend(item for item in done if not live.map.is_taken(item))
+    for stream in node.streams:
+        _signal(run, run.plan.nodes[stream], decision)
+    _fill_map(run, node, live.map, decision)
+
+
+def _new_map(run: LiveRun, node: Node) -> LiveMap:
+    if node.stream_from is not None:
+        upstream = run.nodes[node.stream_from].map
+        assert upstream is not None
+        return LiveMap(upstream.size, None, [None] * upstream.size)
+    assert node.items is not None
+    items = decode_items(node.items.render(RunScope(run, None)))
+    return LiveMap(len(items), items, [None] * len(items))
+
+
+def _resume_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -> None:
+    """Take up what is stored of the elements of a map."""
+    past = decision.past.get(run.id)
+    if past is None:
+        return
+    for row in past.steps:
+        if row.node == node.index and row.item != WHOLE:
+            if row.state == StepState.SUCCEEDED:
+                live_map.results[row.item] = row.result
+                live_map.done += 1
+            else:
+                live_map.failed += 1
+                live_map.failure = live_map.failure or failure_from_json(row.error)
+    for of_node, item in [*past.tasks, *past.runs]:
+        if of_node == node.index and item != WHOLE:
+            _open_unit(run, node, item, decision)
+
+
+def _fill_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -> None:
+    """Open elements up to the window; end the map when nothing is open and nothing can be opened."""
+    window = min(node.max_parallel or decision.limits.map_window, decision.limits.map_window)
+    while live_map.failure is None and not live_map.blocked and len(live_map.units) < window:
+        item = live_map.take_ready()
+        if item is None:
+            break
+        _open_unit(run, node, item, decision)
+    if live_map.units or run.nodes[node.index].state in FINAL_STEP_STATES:
+        return
+    if live_map.done == live_map.size:
+        _node_succeeded(run, node, decision)
+    elif live_map.failure is not None:
+        _node_failed(run, node, live_map.failure, decision)
+    elif live_map.blocked:
+        _close_node(run, node, StepState.UPSTREAM_FAILED, decision)
+
+
+def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
+    """Open one step run: its task or sub-run, taken up from the past if it is there."""
+    decision.touch(run, node)
+    past = decision.past.get(run.id)
+    known = past.tasks.get((node.index, item)) if past else None
+    sub_run = past.runs.get((node.index, item)) if past else None
+    if known is not None:
+        _attach(run, node, item, _restored(run, node, known))
+    elif sub_run is not None:
+        _attach(run, node, item, sub_run)
+    elif node.child is not None:
+        _start_sub_run(run, node, item, decision)
+    else:
+        deadline = decision.now + node.deadline if node.deadline is not None else None
+        task = LiveTask(decision.ids.next_task(), run, node, item, deadline, schedule_time=decision.now)
+        _attach(run, node, item, task)
+        decision.opened.append(task)
+
+
+def _attach(run: LiveRun, node: Node, item: int, unit: LiveTask | LiveRun) -> None:
+    live = run.nodes[node.index]
+    if item == WHOLE:
+        live.unit = unit
+    else:
+        assert live.map is not None
+        live.map.units[item] = unit
+
+
+def _start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
+    assert node.child is not None
+    try:
+        arguments = node.inputs.render(RunScope(run, item_of(run, node, item)))
+    except BindingError as error:
+        record_sub_step(run, node, item, StepState.FAILED, decision, failure=_binding_failure(error))
+        unit_failed(run, node, item, _binding_failure(error), decision)
+        return
+    sub_run = LiveRun.fresh(decision.ids.next_run(), node.child, arguments, decision.now, Parent(run, node, item))
+    _attach(run, node, item, sub_run)
+    record_run(sub_run, decision)
+    decision.began.append(sub_run)
+    if not sub_run.nodes:
+        decision.empty.append(sub_run)
+    decision.todo.extend((sub_run, first) for first in node.child.nodes if first.waits == 0)
+
+
+def _signal(run: LiveRun, node: Node, decision: Decision) -> None:
+    """Tell a step that one of the things it waits for is there."""
+    live = run.nodes[node.index]
+    live.waits -= 1
+    if live.waits == 0 and live.state is StepState.PENDING:
+        decision.todo.append((run, node))
+
+
+def unit_succeeded(run: LiveRun, node: Node, item: int, result: bytes, decision: Decision) -> None:
+    """Note that what executed a step run, or one element of a map, has a result."""
+    decision.touch(run, node)
+    live = run.nodes[node.index]
+    if item == WHOLE:
+        live.unit = None
+        live.value = Value(result)
+        _node_succeeded(run, node, decision)
+        return
+    live_map = live.map
+    assert live_map is not None
+    del live_map.units[item]
+    live_map.results[item] = result
+    live_map.done += 1
+    for stream in node.streams:
+        following = run.nodes[stream].map
+        if following is not None and run.nodes[stream].state is StepState.RUNNING:
+            following.ready.append(item)
+            _fill_map(run, run.plan.nodes[stream], following, decision)
+    _fill_map(run, node, live_map, decision)
+
+
+def unit_failed(run: LiveRun, node: Node, item: int, failure: Failure, decision: Decision) -> None:
+    """Note that what executed a step run, or one element of a map, failed for good."""
+    decision.touch(run, node)
+    live = run.nodes[node.index]
+    if item == WHOLE:
+        live.unit = None
+        _close_node(run, node, StepState.FAILED, decision, failure, record=False)
+        return
+    live_map = live.map
+    assert live_map is not None
+    live_map.units.pop(item, None)
+    live_map.failed += 1
+    if live_map.failure is None:
+        live_map.failure = failure
+    _fill_map(run, node, live_map, decision)
+
+
+def _node_succeeded(run: LiveRun, node: Node, decision: Decision) -> None:
+    live = run.nodes[node.index]
+    live.state = StepState.SUCCEEDED
+    run.open_nodes -= 1
+    decision.touch(run, node)
+    if node.over is not None:
+        record_node(run, node, StepState.SUCCEEDED, decision)
+    for following in node.downstream:
+        _signal(run, run.plan.nodes[following], decision)
+    end_if_done(run, decision)
+
+
+def _node_failed(run: LiveRun, node: Node, failure: Failure, decision: Decision) -> None:
+    _close_node(run, node, StepState.FAILED, decision, failure)
+
+
+def _close_node(
+    run: LiveRun,
+    node: Node,
+    state: StepState,
+    decision: Decision,
+    failure: Failure | None = None,
+    *,
+    record: bool = True,
+) -> None:
+    """End a step without success, and with it everything that needs it."""
+    if failure is not None and run.failure is None:
+        run.failure = (node.id, failure)
+    closing: list[tuple[Node, StepState, Failure | None, bool]] = [(node, state, failure, record)]
+    while closing:
+        closed, its_state, why, has_record = closing.pop()
+        live = run.nodes[closed.index]
+        if live.state in FINAL_STEP_STATES:
+            continue
+        live.state = its_state
+        run.open_nodes -= 1
+        decision.touch(run, closed)
+        if has_record:
+            record_node(run, closed, its_state, decision, why)
+        for index in (*closed.downstream, *closed.streams):
+            following, its_live = run.plan.nodes[index], run.nodes[index]
+            if its_live.map is None:
+                closing.append((following, StepState.UPSTREAM_FAILED, None, True))
+            elif its_live.state is StepState.RUNNING:
+                its_live.map.blocked = True
+                if not its_live.map.units:
+                    closing.append((following, StepState.UPSTREAM_FAILED, None, True))
+    end_if_done(run, decision)
+
+
+def end_if_done(run: LiveRun, decision: Decision) -> None:
+    """End a run whose last step has ended, and tell the run above."""
+    if run.open_nodes or run.state is not RunState.RUNNING:
+        return
+    if run.failure is not None or any(live.state is not StepState.SUCCEEDED for live in run.nodes):
+        end_run(run, RunState.FAILED, decision)
+        if run.parent is not None:
+            sub_run_failed(run, _sub_run_failure(run), decision)
+        return
+    try:
+        result = run.plan.result.render(RunScope(run, None))
+    except BindingError as error:
+        run.failure = ("result", _binding_failure(error))
+        end_run(run, RunState.FAILED, decision)
+        if run.parent is not None:
+            sub_run_failed(run, _sub_run_failure(run), decision)
+        return
+    end_run(run, RunState.SUCCEEDED, decision, result)
+    if run.parent is not None:
+        parent, node, item = run.parent
+        record_sub_step(parent, node, item, StepState.SUCCEEDED, decision, result=result, started_at=run.created_at)
+        unit_succeeded(parent, node, item, result, decision)
+
+
+def _sub_run_failure(run: LiveRun) -> Failure:
+    assert run.failure is not None
+    step, failure = run.failure
+    return failure._replace(message=f"step {step} of run {run.public_id}: {failure.message}")
+
+
+def sub_run_failed(run: LiveRun, failure: Failure, decision: Decision) -> None:
+    """Fail the step run that a sub-run was the execution of."""
+    assert run.parent is not None
+    parent, node, item = run.parent
+    record_sub_step(parent, node, item, StepState.FAILED, decision, failure=failure, started_at=run.created_at)
+    unit_failed(parent, node, item, failure, decision)
+
+
+def end_run(run: LiveRun, state: RunState, decision: Decision, result: bytes | None = None) -> None:
+    """Write the end of a run."""
+    run.state = state
+    error = failure_json(run.failure[1], run.failure[0]) if run.failure and state is RunState.FAILED else None
+    decision.rows.runs_ended.append(RunEnded(state, result, error, decision.now, run.id))
+    decision.ended.append(run)
+    decision.touched.setdefault(run, set())
+
+
+def _restored(run: LiveRun, node: Node, row: StoredTask) -> LiveTask:
+    return LiveTask(
+        id=row.id,
+        run=run,
+        node=node,
+        item=row.item,
+        deadline_time=row.deadline_time,
+        state=TaskState(row.state),
+        attempt=row.attempt,
+        lost=row.lost,
+        schedule_time=row.schedule_time,
+        first_attempt_at=row.first_attempt_at,
+        leased_at=row.leased_at,
+        epoch=row.epoch,
+        stored=True,
+    )
+
+
+def _binding_failure(error: BindingError) -> Failure:
+    return Failure("BindingError", str(error), ("BindingError",), final=True)

@@ -1,0 +1,63 @@
+"""What is stored of a run, put back into its live state."""
+
+from hopline_engine.core.binding import Value, decode_items
+from hopline_engine.core.live import (
+    LiveMap,
+    LiveRun,
+    Past,
+    RunScope,
+    failure_from_json,
+)
+from hopline_engine.core.model import (
+    WHOLE,
+    StepEnded,
+    StepState,
+)
+from hopline_engine.core.plan import Node
+from hopline_engine.core.states import FINAL_STEP_STATES
+
+
+def apply_past(run: LiveRun, past: Past) -> None:
+    """Put the ended steps of a run into its live state."""
+    past.steps.sort(key=lambda row: row.ended_at)  # the first failure is the one that is told
+    for row in past.steps:
+        if row.item == WHOLE:
+            live = run.nodes[row.node]
+            live.state = StepState(row.state)
+            live.opened_at = row.started_at
+            live.value = Value(row.result) if row.result is not None else None
+            run.open_nodes -= 1
+            if live.state is StepState.FAILED and run.failure is None:
+                run.failure = (run.plan.nodes[row.node].id, failure_from_json(row.error))
+    _restore_maps(run, past)
+    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+        done = sum(run.nodes[upstream].state is StepState.SUCCEEDED for upstream in node.upstream)
+        streaming = node.stream_from is not None and run.nodes[node.stream_from].map is not None
+        live.waits = node.waits - done - streaming
+
+
+def _restore_maps(run: LiveRun, past: Past) -> None:
+    """Give maps that ended the results of their elements: for the steps after them, and the maps that follow them."""
+    elements: dict[int, list[StepEnded]] = {}
+    for row in past.steps:
+        if row.item != WHOLE:
+            elements.setdefault(row.node, []).append(row)
+    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+        rows = elements.get(node.index, [])
+        if live.state is StepState.SUCCEEDED and node.over is not None:
+            live.map = LiveMap(len(rows), None, [None] * len(rows), done=len(rows))
+        elif live.state in FINAL_STEP_STATES and rows:  # a map that follows it may still have open elements
+            size = _size_of_pipeline(run, node)
+            live.map = LiveMap(size, None, [None] * size)
+        else:
+            continue
+        for row in rows:
+            live.map.results[row.item] = row.result
+
+
+def _size_of_pipeline(run: LiveRun, node: Node) -> int:
+    """Return how many elements a map has that was opened; maps that follow each other have equally many."""
+    while node.stream_from is not None:
+        node = run.plan.nodes[node.stream_from]
+    assert node.items is not None
+    return len(decode_items(node.items.render(RunScope(run, None))))

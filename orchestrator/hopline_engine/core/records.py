@@ -1,0 +1,119 @@
+"""The rows of attempts and steps that end."""
+
+from hopline_engine.core.decision import Decision
+from hopline_engine.core.live import (
+    LiveRun,
+    LiveTask,
+    failure_json,
+)
+from hopline_engine.core.model import (
+    WHOLE,
+    AttemptEnded,
+    AttemptState,
+    RunAdded,
+    RunId,
+    RunState,
+    StepEnded,
+    StepState,
+)
+from hopline_engine.core.plan import Node
+from hopline_engine.core.retry import Failure
+
+
+def record_run(
+    run: LiveRun, decision: Decision, *, idempotency_key: str | None = None, retry_of: RunId | None = None
+) -> None:
+    """Write the row of a run that begins."""
+    parent = run.parent
+    decision.rows.runs_added.append(
+        RunAdded(
+            run.id,
+            run.public_id,
+            run.plan.name,
+            run.plan.digest,
+            RunState.RUNNING,
+            run.input.raw,
+            idempotency_key,
+            parent.run.id if parent else None,
+            parent.node.index if parent else None,
+            parent.item if parent else None,
+            retry_of,
+            run.created_at,
+        )
+    )
+
+
+def record_attempt(
+    task: LiveTask,
+    state: AttemptState,
+    decision: Decision,
+    *,
+    status: int | None = None,
+    failure: Failure | None = None,
+    logs: str | None = None,
+) -> None:
+    """Write the end of the current attempt of a task."""
+    decision.rows.attempts_ended.append(
+        AttemptEnded(
+            task.run.id,
+            task.node.index,
+            task.item,
+            task.attempt,
+            state,
+            status,
+            failure_json(failure) if failure else None,
+            logs,
+            task.leased_at if task.leased_at is not None else decision.now,
+            decision.now,
+        )
+    )
+
+
+def record_step(
+    task: LiveTask,
+    state: StepState,
+    decision: Decision,
+    *,
+    result: bytes | None = None,
+    failure: Failure | None = None,
+) -> None:
+    """Write the end of a step run that had a task."""
+    error = failure_json(failure) if failure else None
+    decision.rows.steps_ended.append(
+        StepEnded(
+            task.run.id,
+            task.node.index,
+            task.item,
+            state,
+            result,
+            error,
+            task.attempt,
+            task.first_attempt_at,
+            decision.now,
+        )
+    )
+
+
+def record_sub_step(
+    run: LiveRun,
+    node: Node,
+    item: int,
+    state: StepState,
+    decision: Decision,
+    *,
+    result: bytes | None = None,
+    failure: Failure | None = None,
+    started_at: float | None = None,
+) -> None:
+    """Write the end of a step run that was a run of a sub-workflow."""
+    error = failure_json(failure) if failure else None
+    decision.rows.steps_ended.append(
+        StepEnded(run.id, node.index, item, state, result, error, 1, started_at, decision.now)
+    )
+
+
+def record_node(run: LiveRun, node: Node, state: StepState, decision: Decision, failure: Failure | None = None) -> None:
+    """Write the end of a step that has no task of its own: a map's record, or a step that never opened."""
+    error = failure_json(failure) if failure else None
+    started = run.nodes[node.index].opened_at
+    decision.rows.steps_ended.append(StepEnded(run.id, node.index, WHOLE, state, None, error, 0, started, decision.now))
