@@ -21,6 +21,7 @@ EXIT_CODES = {
     422: ExitCode.USAGE,
 }
 CONNECT_SECONDS = 5.0
+HEALTH_SECONDS = 2.0
 ANSWER_SECONDS = 60.0
 """Also the longest silence of an event stream: the server sends something at least every 15 s."""
 
@@ -57,7 +58,8 @@ class Api:
         try:
             response = await self._http.request(method, PREFIX + path, **request)
         except httpx.HTTPError as error:
-            raise ServerGone(self.url, _reason(error)) from error
+            was_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise ServerGone(self.url, _reason(error), is_order_lost=method != "GET" and was_sent) from error
         if response.is_error:
             raise _refusal(response, self.url)
         return response
@@ -70,7 +72,7 @@ class Api:
                 if response.is_error:
                     await response.aread()
                     raise _refusal(response, self.url)
-                async for event in _server_sent(response.aiter_lines()):
+                async for event in _server_sent(_lines(response)):
                     yield event
         except httpx.HTTPError as error:
             raise ServerGone(self.url, _reason(error)) from error
@@ -80,11 +82,18 @@ class Api:
 async def api_over(url: str, token: str | None) -> AsyncIterator[Api]:
     """Open the API of the server at *url*."""
     timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-    # A proxy from the environment cannot reach a server on this machine.
-    async with httpx.AsyncClient(
-        base_url=url, headers=_headers(token), timeout=timeout, trust_env=not is_loopback(url)
-    ) as http:
+    async with _client(url, timeout, _headers(token)) as http:
         yield Api(http)
+
+
+def _client(url: str, timeout: httpx.Timeout, headers: dict[str, str]) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=url,
+        headers=headers,
+        timeout=timeout,
+        trust_env=not is_loopback(url),  # a proxy cannot reach a server on this machine
+        verify=not url.startswith("http:"),  # reading the certificate authorities takes longer than most answers
+    )
 
 
 @asynccontextmanager
@@ -98,8 +107,8 @@ async def api_inside(app: Any, token: str | None) -> AsyncIterator[Api]:
 async def is_up(url: str) -> bool:
     """Return whether a server answers at *url*."""
     try:
-        async with httpx.AsyncClient(timeout=2.0, trust_env=not is_loopback(url)) as http:
-            return (await http.get(f"{url.rstrip('/')}/healthz")).is_success
+        async with _client(url.rstrip("/"), httpx.Timeout(HEALTH_SECONDS), {}) as http:
+            return (await http.get("/healthz")).is_success
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
@@ -147,9 +156,20 @@ def _refusal(response: httpx.Response, url: str) -> CliError:
         code, message, hint = str(told["code"]), str(told["message"]), told.get("hint")
     except (ValueError, KeyError, TypeError):
         code, message, hint = "server-error", f"{url} answered HTTP {response.status_code}", None
+    if code == "engine-stopping":
+        return ServerGone(url, "it is stopping")
     if response.status_code == 401:
         hint = hint or "set HOPLINE_API_TOKEN to the server's token"
     return CliError(code, message, hint=hint, exit_code=EXIT_CODES.get(response.status_code, ExitCode.FAILED))
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield the lines of a body. JSON may hold characters that Python takes for line ends, so only LF is one here."""
+    rest = b""
+    async for part in response.aiter_bytes():
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode()
 
 
 async def _server_sent(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Any]]:

@@ -55,10 +55,14 @@ class UsageError(CliError):
 class ServerGone(CliError):  # noqa: N818 - it is a state of the world, and reads so where it is caught
     """The server cannot be reached, or stopped answering in the middle of an answer."""
 
-    def __init__(self, url: str, reason: str, *, hint: str | None = None) -> None:
+    def __init__(self, url: str, reason: str, *, is_order_lost: bool = False) -> None:
         super().__init__(
             "server-unreachable",
             f"no server answers at {url}: {reason}",
-            hint=hint or "check the address, or start one with: hopline dev PATH",
+            hint="look whether it was done: hopline runs list"
+            if is_order_lost
+            else "check the address, or start one with: hopline dev PATH",
             exit_code=ExitCode.NO_SERVER,
         )
+        self.is_order_lost = is_order_lost
+        """Something was asked of it that it may or may not have done."""

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hopline_cli import screen
-from hopline_cli.answers import FINAL_RUN_STATES, RunDetail, Step
+from hopline_cli.answers import FINAL_RUN_STATES, FINAL_STEP_STATES, RunDetail, Step
 from hopline_cli.client import Api
 from hopline_cli.errors import ServerGone
 from hopline_cli.live import note, picture
@@ -132,17 +132,26 @@ def changes(old: RunDetail | None, new: RunDetail, now: float) -> list[Text]:
     before = {step["id"]: _stage(step) for step in old["steps"]} if old else {}
     states = {step["id"]: step["state"] for step in new["steps"]}
     told = [] if old else [_told(new["created_at"], new["id"], new["workflow"], "begins")]
-    moved = [step for step in new["steps"] if before.get(step["id"], ("pending", 0)) != _stage(step)]
-    told += sorted(_step_change(step, states, now) for step in moved)
+    moved = [step for step in new["steps"] if before.get(step["id"], _UNTOUCHED) != _stage(step)]
+    told += sorted(_step_change(step, states, now) for step in moved if new["ended_at"] or not _is_ending(step))
     if new["ended_at"] and (old is None or old["state"] != new["state"]):
         took = duration(unix(new["ended_at"]) - unix(new["created_at"]))
         told.append(_told(new["ended_at"], new["id"], new["workflow"], new["state"], took))
     return [Text(line) for line in told]
 
 
-def _stage(step: Step) -> tuple[str, int]:
-    # Attempts of a map's items are too many to tell one by one.
-    return step["state"], 0 if step["items"] is not None else step["attempts"]
+def _stage(step: Step) -> tuple[str, int, bool]:
+    # Attempts of a map's items are too many to tell one by one; an ended step makes no more of them.
+    is_counted = step["items"] is None and step["state"] not in FINAL_STEP_STATES
+    return step["state"], step["attempts"] if is_counted else 0, _is_ending(step)
+
+
+def _is_ending(step: Step) -> bool:
+    """Return whether a step has ended and its record, with attempts and times, is still to come."""
+    return step["state"] in FINAL_STEP_STATES and step["ended_at"] is None
+
+
+_UNTOUCHED = ("pending", 0, False)
 
 
 def _step_change(step: Step, states: Mapping[str, str], now: float) -> str:

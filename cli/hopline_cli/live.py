@@ -35,7 +35,7 @@ INTERESTING = ("failed", "running", "scheduled", "waiting", "queued", "cancelled
 
 _STALE_TIME = re.compile(r"(?:at [\d:]+ UTC )?\(?in \d[\d.]* (?:ms|s|min|h|d)\b\)?")
 _SAID_BY_THE_STATE = re.compile(r"^(?:is retrying, |is running for [^,]*(?:, |$)|\d+ of \d+ items(?:; |$)|waits: )")
-_BLANK = (" ", "")
+_BLANK: tuple[str, str] = (" ", "")
 _WIDEST_NAME = 40
 _SECONDS_WIDTH = 12
 _BAR_WIDTHS = (8, 40)

@@ -62,10 +62,10 @@ async def carry_out(order: Order, start: Start) -> int:
                 except Interrupted:
                     _tell_detached(place, order, started[0]["id"] if started else None)
                     return ExitCode.INTERRUPTED
-                except ServerGone:
-                    if not started or place.own or place.named:
+                except ServerGone as gone:
+                    if gone.is_order_lost or place.own or place.named:
                         raise
-                    screen.say(f"the server at {place.url} is gone; the run goes on here")
+                    screen.say(f"the server at {place.url} is gone; going on without it")
 
 
 async def _at(place: Place, order: Order, start: Start, lines: LinesView, interrupts: Interrupts) -> int:
@@ -156,7 +156,7 @@ async def _tell_failure(api: Api, run: RunDetail, again: str) -> None:
     what = ": ".join(str(part) for part in (failure.get("type"), failure.get("message")) if part)
     error = CliError("run-failed", f"step {failure.get('step')} failed: {what}" if step else what or "the run failed")
     if step:
-        error.hints.append(f"all it printed: hopline runs logs {run['id']} --step {step}")
+        error.hints.append(f"each attempt and what it printed: hopline runs logs {run['id']} --step {step}")
     error.hints.append(f"when the cause is gone, run what is left: {again}")
     for title, text in await _evidence(api, run["id"], failure):
         screen.say(f"── {title} ──")

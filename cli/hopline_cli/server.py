@@ -82,10 +82,22 @@ async def opened(settings: "Settings", *, dispatch: bool) -> "AsyncIterator[Inst
     from hopline_engine.bootstrap import open_engine
 
     try:
-        async with open_engine(settings, dispatch=dispatch) as engine:
+        async with AsyncExitStack() as stack:
+            try:
+                engine = await stack.enter_async_context(open_engine(settings, dispatch=dispatch))
+            except OSError as error:
+                raise _unusable(settings, error) from error
             yield engine
     except HoplineError as error:
         raise CliError(error.code, error.message, hint=error.hint) from error
+
+
+def _unusable(settings: "Settings", error: OSError) -> CliError:
+    return CliError(
+        "state-dir",
+        f"cannot use {error.filename or settings.state_dir}: {error.strerror or error}",
+        hint="name another folder with HOPLINE_STATE_DIR",
+    )
 
 
 async def listening(engine: "Installation", port: int) -> str:

@@ -21,7 +21,7 @@ Json = dict[str, Any]
 T0 = "2026-11-20T02:00:00.000Z"
 
 
-def a_step(name: str, state: str = "succeeded", **fields: Any) -> Json:
+def a_step(name: str, state: str = "succeeded", **fields: Any) -> Any:
     step: Json = {
         "id": name, "kind": "python", "state": state, "attempts": 0, "items": None, "started_at": None,
         "ended_at": None, "upstream": [], "level": 0, "error": None, "next_at": None, "note": None, "bars": [],
@@ -29,7 +29,7 @@ def a_step(name: str, state: str = "succeeded", **fields: Any) -> Json:
     return step | fields
 
 
-def a_bar(begin: float, end: float | None, state: str = "succeeded", attempt: int = 1) -> Json:
+def a_bar(begin: float, end: float | None, state: str = "succeeded", attempt: int = 1) -> Any:
     return {"attempt": attempt, "state": state, "started_at": at(begin), "ended_at": None if end is None else at(end)}
 
 
@@ -38,7 +38,7 @@ def at(seconds: float) -> str:
     return f"2026-11-20T02:00:{seconds:06.3f}Z"
 
 
-def a_run(run_id: str = "r_7h2kq9m3xa", state: str = "succeeded", *steps: Json, **fields: Any) -> Json:
+def a_run(run_id: str = "r_7h2kq9m3xa", state: str = "succeeded", *steps: Json, **fields: Any) -> Any:
     done = sum(step["state"] in {"succeeded", "failed", "skipped"} for step in steps)
     run: Json = {
         "id": run_id, "workflow": "daily_etl", "digest": "d" * 64, "state": state, "input": {}, "result": None,
@@ -60,6 +60,8 @@ class FakeApi:
         self.definitions: dict[str, Json] = {}
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {}
         """(method, path below the prefix) to (status, JSON)."""
+        self.once: set[tuple[str, str]] = set()
+        """Answers that are given only once; the next one is the route's own."""
         self.events: dict[str, list[tuple[str, Json]]] = {}
         """Events of a run; the stream ends after a final one, else it stays open."""
         self.restarts = 0
@@ -86,7 +88,8 @@ class FakeApi:
         body = await request.body()
         self.asked.append((method, path, json.loads(body) if body else dict(request.query_params)))
         if (method, path) in self.answers:
-            status, content = self.answers[method, path]
+            is_once = (method, path) in self.once
+            status, content = self.answers.pop((method, path)) if is_once else self.answers[method, path]
             return JSONResponse(content, status)
         return self._route(method, path, json.loads(body) if body else None)
 
@@ -119,7 +122,7 @@ class FakeApi:
 async def _stream(events: list[tuple[str, Json]]) -> AsyncIterator[bytes]:
     yield b": a comment\n\n"
     for name, data in events:
-        yield f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+        yield f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
     if not events or events[-1][1].get("state") not in {"succeeded", "failed", "cancelled"}:
         await asyncio.Event().wait()
 

@@ -12,5 +12,5 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(hopline_cli.__p
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
-def test_examples_in_docstrings_hold(name):
+def test_examples_in_docstrings_hold(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0

@@ -67,7 +67,7 @@ def eventually(check: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def test_run_needs_nothing_but_the_file_and_leaves_a_store_to_look_at(wf, folder, hopline: Cli):
+def test_run_needs_nothing_but_the_file_and_leaves_a_store_to_look_at(wf: Path, folder: Path, hopline: Cli) -> None:
     done = hopline("run", "wf.py", "attempts=2")
     assert (done.code, done.out) == (0, "14\n")
     assert re.search(r"Z  total  succeeded  .*2 attempts", done.err)
@@ -85,7 +85,7 @@ def test_run_needs_nothing_but_the_file_and_leaves_a_store_to_look_at(wf, folder
     assert (watched.code, watched.out) == (0, "14\n")
 
 
-def test_failed_run_is_retried_from_where_it_failed_once_the_file_is_right(wf, hopline: Cli):
+def test_failed_run_is_retried_from_where_it_failed_once_the_file_is_right(wf: Path, hopline: Cli) -> None:
     failed = hopline("run", "wf.py", "attempts=9")
     assert (failed.code, failed.out) == (ExitCode.RUN_FAILED, "")
     assert "error[run-failed]: step total failed: ValueError: not yet" in failed.err
@@ -102,20 +102,22 @@ def test_failed_run_is_retried_from_where_it_failed_once_the_file_is_right(wf, h
     assert [step["attempts"] for step in kept["steps"] if step["id"] == "numbers"] != [2]
 
 
-def test_same_key_runs_once(wf, hopline: Cli):
+def test_same_key_runs_once(wf: Path, hopline: Cli) -> None:
     first = json.loads(hopline("run", "wf.py", "--key", "k", "--json").out)
     second = json.loads(hopline("run", "wf.py", "--key", "k", "--json").out)
     assert first["id"] == second["id"]
 
 
-def test_wrong_type_is_told_and_starts_no_run(wf, hopline: Cli):
+def test_wrong_type_is_told_and_starts_no_run(wf: Path, hopline: Cli) -> None:
     done = hopline("run", "wf.py", "count=many")
     assert done.code == ExitCode.USAGE
     assert "count" in done.err and "integer" in done.err
     assert hopline("runs", "list", "-q").out == ""
 
 
-def test_ctrl_c_keeps_the_run_and_watching_it_with_the_file_goes_on(wf, folder, start: Start, hopline: Cli):
+def test_ctrl_c_keeps_the_run_and_watching_it_with_the_file_goes_on(
+    wf: Path, folder: Path, start: Start, hopline: Cli
+) -> None:
     command = start("run", "wf.py", "wait=opened")
     eventually((folder / "opened.reached").exists)
     command.process.send_signal(signal.SIGINT)
@@ -132,7 +134,9 @@ def test_ctrl_c_keeps_the_run_and_watching_it_with_the_file_goes_on(wf, folder, 
     assert (again.code, again.out) == (0, "14\n")
 
 
-def test_second_ctrl_c_quits_at_once_and_leaves_nothing_running(wf, folder, start: Start, hopline: Cli):
+def test_second_ctrl_c_quits_at_once_and_leaves_nothing_running(
+    wf: Path, folder: Path, start: Start, hopline: Cli
+) -> None:
     wf.write_text(FILE.replace(".touch()", ".write_text(str(os.getpid()))"))
     command = start("run", "wf.py", "wait=never")
     eventually(lambda: (folder / "never.reached").exists() and (folder / "never.reached").read_text())
@@ -155,16 +159,27 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if Path("/proc").exists() else True
 
 
-def test_worker_that_dies_is_started_again_and_the_run_ends(wf, folder, hopline: Cli):
-    wf.write_text(FILE.replace("return number * number", 'return number * number if fell() else os.kill(os.getpid(), 9)')
-                  + "\n\ndef fell():\n    try:\n        Path('fallen').touch(exist_ok=False)\n"
-                  "    except FileExistsError:\n        return True\n    return False\n")  # fmt: skip
+FALLING = """
+
+def fell() -> bool:
+    "Whether it has fallen before."
+    try:
+        Path("fallen").touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    return False
+"""
+
+
+def test_worker_that_dies_is_started_again_and_the_run_ends(wf: Path, hopline: Cli) -> None:
+    falling = "return number * number if fell() else os.kill(os.getpid(), 9)"
+    wf.write_text(FILE.replace("return number * number", falling) + FALLING)
     done = hopline("run", "wf.py")
     assert (done.code, done.out) == (0, "14\n")
     assert "worker: ended with SIGKILL; starting again in 0.2 s" in done.err
 
 
-def test_run_uses_the_server_of_another_and_takes_over_when_that_ends(wf, folder, start: Start):
+def test_run_uses_the_server_of_another_and_takes_over_when_that_ends(wf: Path, folder: Path, start: Start) -> None:
     first = start("run", "wf.py", "wait=one")
     eventually((folder / "one.reached").exists)
     second = start("run", "wf.py", "wait=two")
@@ -176,19 +191,19 @@ def test_run_uses_the_server_of_another_and_takes_over_when_that_ends(wf, folder
     assert (done.code, done.out) == (0, "14\n")
 
 
-def test_two_runs_begun_at_once_both_end(wf, start: Start):
+def test_two_runs_begun_at_once_both_end(wf: Path, start: Start) -> None:
     commands = [start("run", "wf.py", f"count={count}") for count in (3, 4)]
     assert [command.end().out for command in commands] == ["5\n", "14\n"]
 
 
 @pytest.fixture
-def dev(wf, start: Start) -> Running:
+def dev(wf: Path, start: Start) -> Running:
     command = start("dev", "wf.py", "--port", "0")
     command.wait_for("✔ 1 workflow loaded (squares)")
     return command
 
 
-def test_dev_serves_the_file_until_ctrl_c_and_leaves_no_half_state(dev: Running, folder, hopline: Cli):
+def test_dev_serves_the_file_until_ctrl_c_and_leaves_no_half_state(dev: Running, folder: Path, hopline: Cli) -> None:
     assert re.search(r"api    http://127.0.0.1:\d+/api/v1\n  store  .hopline/hopline.db", dev.err)
     assert hopline("run", "squares", "count=3").out == "5\n"
     assert "already-running" in hopline("dev", "wf.py").err
@@ -198,7 +213,9 @@ def test_dev_serves_the_file_until_ctrl_c_and_leaves_no_half_state(dev: Running,
     assert hopline("runs", "list", "-q").code == 0
 
 
-def test_dev_loads_a_changed_file_again_and_keeps_the_old_one_when_it_is_broken(dev: Running, wf, hopline: Cli):
+def test_dev_loads_a_changed_file_again_and_keeps_the_old_one_when_it_is_broken(
+    dev: Running, wf: Path, hopline: Cli
+) -> None:
     wf.write_text(FILE.replace("number * number", "number + 1"))
     dev.wait_for("✔ 1 workflow loaded again")
     assert hopline("run", "squares", "count=3").out == "6\n"
@@ -211,7 +228,7 @@ def test_dev_loads_a_changed_file_again_and_keeps_the_old_one_when_it_is_broken(
     assert hopline("run", "squares", "count=3").out == "5\n"
 
 
-def test_dev_begins_with_a_broken_file_and_waits_for_it(wf, start: Start, hopline: Cli):
+def test_dev_begins_with_a_broken_file_and_waits_for_it(wf: Path, start: Start, hopline: Cli) -> None:
     wf.write_text("import surely_not_installed\n")
     command = start("dev", "wf.py", "--port", "0")
     command.wait_for("error[import-error]")
@@ -220,7 +237,7 @@ def test_dev_begins_with_a_broken_file_and_waits_for_it(wf, start: Start, hoplin
     assert hopline("run", "squares", "count=3").out == "5\n"
 
 
-def test_serve_and_worker_are_two_processes_that_find_each_other(wf, start: Start, hopline: Cli):
+def test_serve_and_worker_are_two_processes_that_find_each_other(wf: Path, start: Start, hopline: Cli) -> None:
     server = start("serve", "--port", "0")
     server.wait_for("serving .hopline/hopline.db at http://127.0.0.1:")
     worker = start("worker", "wf.py", "--concurrency", "2")
@@ -232,7 +249,7 @@ def test_serve_and_worker_are_two_processes_that_find_each_other(wf, start: Star
         assert command.end().code == 0
 
 
-def test_why_names_the_reason_that_a_step_waits(wf, start: Start, hopline: Cli):
+def test_why_names_the_reason_that_a_step_waits(wf: Path, start: Start, hopline: Cli) -> None:
     server = start("serve", "--port", "0")
     server.wait_for("serving")
     started = hopline("run", "wf.py", "--detach")
@@ -264,7 +281,7 @@ def on_a_terminal(*arguments: str, columns: int = 100) -> tuple[str, int]:
     return written.decode(), process.wait(60)
 
 
-def test_terminal_shows_the_picture_and_keeps_its_last_form(wf):
+def test_terminal_shows_the_picture_and_keeps_its_last_form(wf: Path) -> None:
     written, code = on_a_terminal("run", "wf.py", "attempts=2")
     assert code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "\n")
@@ -277,7 +294,7 @@ def test_terminal_shows_the_picture_and_keeps_its_last_form(wf):
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h")
 
 
-def test_terminal_gets_relative_times_and_whole_ids(wf, hopline: Cli):
+def test_terminal_gets_relative_times_and_whole_ids(wf: Path, hopline: Cli) -> None:
     hopline("run", "wf.py")
     run_id = hopline("runs", "list", "-q").out.strip()
     written, _ = on_a_terminal("runs", "list", columns=40)

@@ -26,31 +26,31 @@ def modules_after(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("help", "exit-codes"), ("runs", "--help")])
-def test_help_imports_nothing_that_takes_time(arguments):
+def test_help_imports_nothing_that_takes_time(arguments: tuple[str, ...]) -> None:
     loaded = modules_after(*arguments)
     assert "typer" in loaded
     assert not HEAVY & {name.partition(".")[0] for name in loaded}
 
 
-def test_help_page_loads_little_more_than_typer():
+def test_help_page_loads_little_more_than_typer() -> None:
     loaded = modules_after("--help")
     assert len(loaded) <= 200
     assert not {"pydantic", "asyncio"} & loaded
 
 
 @pytest.mark.parametrize("name", [*VERBS, *NOUNS])
-def test_every_listed_command_has_a_help_page(cli: Cli, name):
+def test_every_listed_command_has_a_help_page(cli: Cli, name: str) -> None:
     done = cli(name, "--help")
     assert done.code == 0
     assert f"Usage: hopline {name}" in done.out
 
 
-def test_help_without_command_is_the_help_page(cli: Cli):
+def test_help_without_command_is_the_help_page(cli: Cli) -> None:
     assert cli().out == cli("--help").out
 
 
 @pytest.mark.parametrize("alias, noun", [("workflow", "workflows"), ("queue", "queues")])
-def test_singular_of_a_noun_works_and_is_not_listed(cli: Cli, alias, noun):
+def test_singular_of_a_noun_works_and_is_not_listed(cli: Cli, alias: str, noun: str) -> None:
     assert cli(alias, "--help").out.replace(f"hopline {alias} ", f"hopline {noun} ") == cli(noun, "--help").out
     assert f"\n  {alias} " not in cli("--help").out
 
@@ -58,7 +58,7 @@ def test_singular_of_a_noun_works_and_is_not_listed(cli: Cli, alias, noun):
 @pytest.mark.parametrize(
     "words, near", [(["quues"], "queues"), (["runs", "cancle"], "cancel"), (["workflows", "grap"], "graph")]
 )
-def test_mistyped_command_is_answered_with_the_nearest(cli: Cli, words, near):
+def test_mistyped_command_is_answered_with_the_nearest(cli: Cli, words: list[str], near: str) -> None:
     done = cli(*words)
     assert done.code == ExitCode.USAGE
     assert f"error[usage]: there is no command '{words[-1]}'" in done.err
@@ -66,16 +66,16 @@ def test_mistyped_command_is_answered_with_the_nearest(cli: Cli, words, near):
     assert done.out == ""
 
 
-def test_missing_argument_names_the_help_page(cli: Cli):
+def test_missing_argument_names_the_help_page(cli: Cli) -> None:
     done = cli("runs", "show")
     assert done.code == ExitCode.USAGE
     assert done.err == "error[usage]: Missing argument 'RUN'.\nhint: see hopline runs show --help\n"
 
 
-def test_exit_codes_are_listed_with_their_meaning(cli: Cli):
+def test_exit_codes_are_listed_with_their_meaning(cli: Cli) -> None:
     lines = cli("help", "exit-codes").out.splitlines()
     assert [int(line.split()[0]) for line in lines] == [0, 1, 2, 3, 4, 5, 6, 7, 130]
 
 
-def test_version_is_printed(cli: Cli):
+def test_version_is_printed(cli: Cli) -> None:
     assert cli("--version").out.startswith("hopline ")

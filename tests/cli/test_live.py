@@ -2,6 +2,7 @@
 
 import re
 from io import StringIO
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -47,18 +48,18 @@ SAMPLE = a_run(
 )
 
 
-def shown(run, width=100, height=None, now=NOW):
+def shown(run: Any, width: int = 100, height: int | None = None, now: float = NOW) -> list[str]:
     return [line.plain for line in lines(run, now, width, height)]
 
 
-def test_header_says_what_runs_how_long_and_how_far():
+def test_header_says_what_runs_how_long_and_how_far() -> None:
     header = shown(SAMPLE)[0]
     assert header.startswith(" daily_etl  r_7h2kq9m3xa  ● running  4.4 s  2/5 ")
     assert header.count("━") == 24 * 2 // 5
     assert header.count("━") + header.count("─") == 24
 
 
-def test_each_step_has_a_line_with_its_sign_in_topological_order():
+def test_each_step_has_a_line_with_its_sign_in_topological_order() -> None:
     assert [line.split()[0:2] for line in shown(SAMPLE)[1:]] == [
         ["✔", "extract_orders"],
         ["✔", "clean_orders"],
@@ -68,7 +69,7 @@ def test_each_step_has_a_line_with_its_sign_in_topological_order():
     ]
 
 
-def test_notes_say_attempts_next_retry_progress_and_what_is_waited_for():
+def test_notes_say_attempts_next_retry_progress_and_what_is_waited_for() -> None:
     _, extract, clean, score, audit, load = shown(SAMPLE)
     assert extract.endswith("0.5 s")
     assert clean.endswith("1.1 s  2 attempts")
@@ -77,47 +78,47 @@ def test_notes_say_attempts_next_retry_progress_and_what_is_waited_for():
     assert load.endswith("waits for score, audit")
 
 
-def test_countdown_of_a_retry_goes_on_between_events():
+def test_countdown_of_a_retry_goes_on_between_events() -> None:
     assert shown(SAMPLE, now=NOW + 2.5)[3].endswith("attempt 3 of 5 in 1.5 s; HTTP 503")
 
 
-def marks(line):
+def marks(line: str) -> list[str]:
     return re.findall(r"[▇▒░]+", line)
 
 
-def test_every_attempt_is_a_mark_of_its_own_on_the_common_axis():
+def test_every_attempt_is_a_mark_of_its_own_on_the_common_axis() -> None:
     _, extract, clean, score, *_ = shown(SAMPLE)
     assert [mark[0] for mark in marks(clean)] == ["▒", "▇"]
     assert [mark[0] for mark in marks(score)] == ["▒", "▒"]
     assert extract.index("▇") < clean.index("▒") < clean.index("▇") < score.index("▒")
 
 
-def test_failed_attempts_are_red_and_the_good_one_green():
+def test_failed_attempts_are_red_and_the_good_one_green() -> None:
     line = lines(SAMPLE, NOW, 100)[2]
     styles = {line.plain[span.start]: str(span.style) for span in line.spans if line.plain[span.start] in "▒▇"}
     assert styles == {"▒": "red", "▇": "green"}
 
 
-def test_attempts_that_are_too_short_for_the_axis_are_still_told_apart():
+def test_attempts_that_are_too_short_for_the_axis_are_still_told_apart() -> None:
     bars = [a_bar(n / 100, n / 100 + 0.001, "failed", n) for n in range(5)]
     run = a_run("r_1", "running", a_step("flaky", "running", attempts=5, bars=bars, started_at=at(0)))
     assert len(marks(shown(run, now=NOW + 50)[1])) == 5
 
 
-def test_attempts_at_the_end_of_the_axis_are_still_told_apart():
+def test_attempts_at_the_end_of_the_axis_are_still_told_apart() -> None:
     bars = [a_bar(4.35 + n / 100, 4.35 + n / 100 + 0.005, "failed", n) for n in range(5)]
     run = a_run("r_1", "failed", a_step("flaky", "failed", attempts=5, bars=bars, started_at=at(0)))
     assert len(marks(shown(run)[1])) == 5
 
 
-def test_narrow_screen_keeps_names_and_ids_and_loses_the_axis_first():
+def test_narrow_screen_keeps_names_and_ids_and_loses_the_axis_first() -> None:
     narrow = shown(SAMPLE, width=45)
     assert "r_7h2kq9m3xa" in narrow[0]
     assert not any(marks(line) for line in narrow)
     assert "extract_orders" in narrow[1]
 
 
-def test_short_screen_shows_what_goes_on_and_counts_the_rest():
+def test_short_screen_shows_what_goes_on_and_counts_the_rest() -> None:
     steps = [a_step(f"s{n:03}", "succeeded" if n < 100 else "pending") for n in range(200)]
     steps[100] = a_step("s100", "running")
     steps[7] = a_step("s007", "failed")
@@ -130,17 +131,17 @@ def test_short_screen_shows_what_goes_on_and_counts_the_rest():
     assert told[-1] == "   … 190 more steps: 95 succeeded, 95 pending"
 
 
-def test_ended_run_no_longer_gets_older():
+def test_ended_run_no_longer_gets_older() -> None:
     ended = a_run("r_1", "succeeded", a_step("only", bars=[a_bar(0, 1)], attempts=1, started_at=at(0), ended_at=at(1)))
     assert shown(ended, now=NOW + 1000) == shown(ended, now=NOW)
 
 
 @pytest.mark.parametrize("state", GLYPHS)
-def test_every_state_has_a_sign(state):
+def test_every_state_has_a_sign(state: str) -> None:
     assert shown(a_run("r_1", "running", a_step("x", state)))[1].startswith(f" {GLYPHS[state][0]} x")
 
 
-def test_state_of_a_newer_server_is_shown_all_the_same():
+def test_state_of_a_newer_server_is_shown_all_the_same() -> None:
     assert shown(a_run("r_1", "paused", a_step("x", "napping")))[1].startswith(" ? x")
 
 
@@ -154,15 +155,18 @@ def test_state_of_a_newer_server_is_shown_all_the_same():
         (a_step("x", "queued", note="waits: no worker serves x in the version of this run"), "no worker serves x in"),
         (a_step("x", "running", attempts=2, note="is running for 0.3 s, attempt 2 of 5"), "attempt 2 of 5"),
         (a_step("x", "running", items={"total": None, "succeeded": 3, "failed": 0, "running": 1}), "3 items so far"),
-        (a_step("x", "failed", items={"total": 9, "succeeded": 3, "failed": 2, "running": 0}), "3 of 9 items, 2 failed"),
+        (
+            a_step("x", "failed", items={"total": 9, "succeeded": 3, "failed": 2, "running": 0}),
+            "3 of 9 items, 2 failed",
+        ),
     ],
 )
-def test_note_says_why(step, said):
+def test_note_says_why(step: Any, said: str) -> None:
     run = a_run("r_1", "running", a_step("a", "failed"), a_step("b"), step)
     assert said in shown(run, width=140)[3]
 
 
-def test_mapped_step_says_why_its_items_wait():
+def test_mapped_step_says_why_its_items_wait() -> None:
     step = a_step(
         "x",
         "running",
@@ -192,22 +196,22 @@ steps = st.builds(
 
 
 @given(st.lists(steps, max_size=30), st.integers(20, 200), st.integers(3, 40), st.floats(0, 1e5))
-def test_picture_fits_every_screen(chosen, width, height, later):
+def test_picture_fits_every_screen(chosen: list[Any], width: int, height: int, later: float) -> None:
     told = lines(a_run("r_7h2kq9m3xa", "running", *chosen), NOW + later, width, height)
     assert len(told) <= height
     assert all(line.cell_len <= width for line in told)
     assert all(printable(line.plain) == line.plain and "\n" not in line.plain for line in told)
 
 
-def test_picture_is_drawn_by_rich_without_wrapping():
+def test_picture_is_drawn_by_rich_without_wrapping() -> None:
     console = Console(width=60, file=StringIO())
     with console.capture() as captured:
         console.print(picture(SAMPLE, NOW, 60))
     assert len(captured.get().splitlines()) == 6
 
 
-def test_columns_of_wide_characters_stay_aligned():
-    step = {"attempts": 1, "started_at": at(0), "ended_at": at(4.4), "bars": [a_bar(0, 4.4)]}
+def test_columns_of_wide_characters_stay_aligned() -> None:
+    step: dict[str, Any] = {"attempts": 1, "started_at": at(0), "ended_at": at(4.4), "bars": [a_bar(0, 4.4)]}
     run = a_run("r_1", "succeeded", a_step("日本語", **step), a_step("abcdef", **step))
     wide, narrow = lines(run, NOW, 100)[1:]
     assert wide.cell_len == narrow.cell_len

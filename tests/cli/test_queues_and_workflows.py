@@ -19,7 +19,7 @@ MAIL = DEFAULT | {
 }  # fmt: skip
 
 
-def test_queues_are_listed_with_their_load(api: FakeApi, cli: Cli):
+def test_queues_are_listed_with_their_load(api: FakeApi, cli: Cli) -> None:
     api.answer("GET", "/queues", {"queues": [DEFAULT, MAIL]})
     assert [line.split("  ") for line in cli("queues", "list", "-q").out.splitlines()] == [["default"], ["mail"]]
     lines = cli("queues", "list").out.splitlines()
@@ -28,19 +28,19 @@ def test_queues_are_listed_with_their_load(api: FakeApi, cli: Cli):
     assert json.loads(cli("queues", "list", "--json").out) == [DEFAULT, MAIL]
 
 
-def test_one_queue_is_shown_with_its_limits(api: FakeApi, cli: Cli):
+def test_one_queue_is_shown_with_its_limits(api: FakeApi, cli: Cli) -> None:
     api.answer("GET", "/queues/mail", MAIL)
     assert "rate       2/s, bursts of 10" in cli("queues", "show", "mail").out.splitlines()
     assert json.loads(cli("queues", "show", "mail", "--json").out) == MAIL
 
 
 @pytest.mark.parametrize("order", ["pause", "resume"])
-def test_queue_is_shown_as_it_is_after_the_order(api: FakeApi, cli: Cli, order):
+def test_queue_is_shown_as_it_is_after_the_order(api: FakeApi, cli: Cli, order: str) -> None:
     api.answer("POST", f"/queues/mail/{order}", MAIL)
     assert "state      paused" in cli("queue", order, "mail").out
 
 
-def test_workflows_are_listed_with_what_they_take(api: FakeApi, cli: Cli):
+def test_workflows_are_listed_with_what_they_take(api: FakeApi, cli: Cli) -> None:
     schema = {"properties": {"folder": {"type": "string"}}, "required": ["folder"]}
     one = {"name": "report", "digest": "d", "steps": 4, "served": True, "parameters": schema}
     api.answer("GET", "/workflows", {"workflows": [one, one | {"name": "old", "served": False}]})
@@ -80,13 +80,13 @@ def files(folder: Path) -> Path:
     return folder
 
 
-def test_check_lists_sound_workflows_with_their_size(files, hopline: Cli):
+def test_check_lists_sound_workflows_with_their_size(files: Path, hopline: Cli) -> None:
     done = hopline("workflows", "check", "good.py")
     assert done.code == 0
     assert done.out.splitlines() == [" ✔ inner  2 steps  2 levels", " ✔ outer  1 step  1 level"]
 
 
-def test_check_names_place_problem_and_hint_of_what_is_wrong(files, hopline: Cli):
+def test_check_names_place_problem_and_hint_of_what_is_wrong(files: Path, hopline: Cli) -> None:
     done = hopline("workflows", "check", "good.py", "broken.py", "missing.py")
     assert done.code == ExitCode.FAILED
     assert " ✖ broken.py:1  syntax-error" in done.out
@@ -94,23 +94,23 @@ def test_check_names_place_problem_and_hint_of_what_is_wrong(files, hopline: Cli
     assert "hint: install 'surely_not_installed'" in done.out
 
 
-def test_check_as_json_is_for_programs(files, hopline: Cli):
+def test_check_as_json_is_for_programs(files: Path, hopline: Cli) -> None:
     done = hopline("workflows", "check", "broken.py", "--json")
     assert done.code == ExitCode.FAILED
     assert [error["code"] for error in json.loads(done.out)["errors"]] == ["syntax-error"]
 
 
-def test_check_changes_nothing(files, hopline: Cli):
+def test_check_changes_nothing(files: Path, hopline: Cli) -> None:
     before = sorted(path.name for path in files.iterdir())
     hopline("workflows", "check", ".")
     assert sorted(path.name for path in files.iterdir() if path.name != "__pycache__") == before
 
 
-def test_graph_of_a_file_draws_the_workflow_that_no_other_runs(files, hopline: Cli):
+def test_graph_of_a_file_draws_the_workflow_that_no_other_runs(files: Path, hopline: Cli) -> None:
     assert hopline("workflows", "graph", "good.py").out == "outer\n  inner  [workflow inner]\n"
 
 
-def test_graph_of_a_named_workflow_in_every_format(files, hopline: Cli):
+def test_graph_of_a_named_workflow_in_every_format(files: Path, hopline: Cli) -> None:
     text = hopline("workflows", "graph", "good.py:inner")
     assert text.out == "inner\n  numbers\n  └─▶ double  [for each]\n"
     assert "n0 --> n1" in hopline("workflows", "graph", "good.py:inner", "--format", "mermaid").out
@@ -120,19 +120,19 @@ def test_graph_of_a_named_workflow_in_every_format(files, hopline: Cli):
     assert json.loads(as_json)["edges"] == [["numbers", "double"]]
 
 
-def test_graph_of_a_broken_file_is_its_error(files, hopline: Cli):
+def test_graph_of_a_broken_file_is_its_error(files: Path, hopline: Cli) -> None:
     done = hopline("workflows", "graph", "broken.py")
     assert (done.code, done.out) == (ExitCode.FAILED, "")
     assert done.err.startswith("error[syntax-error]: ")
 
 
-def test_graph_of_a_mistyped_workflow_names_the_nearest(files, hopline: Cli):
+def test_graph_of_a_mistyped_workflow_names_the_nearest(files: Path, hopline: Cli) -> None:
     done = hopline("workflows", "graph", "good.py:iner")
     assert done.code == ExitCode.NOT_FOUND
     assert "hint: did you mean inner?" in done.err
 
 
-def test_graph_of_a_registered_workflow_comes_from_the_server(api: FakeApi, cli: Cli):
+def test_graph_of_a_registered_workflow_comes_from_the_server(api: FakeApi, cli: Cli) -> None:
     definition = {"name": "etl", "nodes": [{"id": "a", "kind": "http", "inputs": {}, "after": []}]}
     api.answer("GET", "/workflows/etl", {"name": "etl", "parameters": {}, "definition": definition})
     assert cli("workflows", "graph", "etl").out == "etl\n  a  [http]\n"

@@ -37,37 +37,37 @@ def served(api: FakeApi, folder: Path) -> FakeApi:
     return api
 
 
-def test_run_registers_the_file_starts_the_root_and_prints_the_result(served, cli: Cli):
+def test_run_registers_the_file_starts_the_root_and_prints_the_result(served: FakeApi, cli: Cli) -> None:
     done = cli("run", "wf.py", "number=7")
     assert (done.code, done.out) == (0, "14\n")
     assert served.asked_for("POST", "/runs") == [{"workflow": "outer", "input": {"number": 7}, "idempotency_key": None}]
     assert set(served.definitions) == {"inner", "outer"}
 
 
-def test_worker_is_gone_when_the_run_is(served, cli: Cli):
+def test_worker_is_gone_when_the_run_is(served: FakeApi, cli: Cli) -> None:
     cli("run", "wf.py", "number=7")
     assert served.workers == {}
     assert [path for method, path, _ in served.asked if method == "DELETE"]
 
 
-def test_named_workflow_and_key_are_sent(served, cli: Cli):
+def test_named_workflow_and_key_are_sent(served: FakeApi, cli: Cli) -> None:
     cli("run", "wf.py:inner", "number=7", "--key", "order-17")
     assert served.asked_for("POST", "/runs") == [
         {"workflow": "inner", "input": {"number": 7}, "idempotency_key": "order-17"}
     ]
 
 
-def test_key_that_has_a_run_is_said(served, cli: Cli):
+def test_key_that_has_a_run_is_said(served: FakeApi, cli: Cli) -> None:
     served.answer("POST", "/runs", RUNNING, 200)
     assert "key order-17 has a run already: r_1" in cli("run", "wf.py", "number=7", "--key", "order-17").err
 
 
-def test_json_prints_the_whole_run(served, cli: Cli):
+def test_json_prints_the_whole_run(served: FakeApi, cli: Cli) -> None:
     run = json.loads(cli("run", "wf.py", "number=7", "--json").out)
     assert (run["id"], run["result"], "steps" in run) == ("r_1", 14, False)
 
 
-def test_failed_run_exits_with_3_and_prints_no_result(served, cli: Cli):
+def test_failed_run_exits_with_3_and_prints_no_result(served: FakeApi, cli: Cli) -> None:
     failed = a_run("r_1", "failed", error={"step": None, "type": "X", "message": "no"})
     served.events["r_1"] = [("snapshot", failed)]
     done = cli("run", "wf.py", "number=7")
@@ -75,14 +75,14 @@ def test_failed_run_exits_with_3_and_prints_no_result(served, cli: Cli):
     assert "error[run-failed]: X: no" in done.err
 
 
-def test_name_of_a_served_workflow_runs_without_a_file(served, cli: Cli):
+def test_name_of_a_served_workflow_runs_without_a_file(served: FakeApi, cli: Cli) -> None:
     served.answer("GET", "/workflows/etl", {"name": "etl", "parameters": {}, "definition": {}})
     assert cli("run", "etl").code == 0
     assert served.asked_for("POST", "/runs")[0]["workflow"] == "etl"
     assert served.workers == {}
 
 
-def test_detach_prints_the_id_and_leaves(served, cli: Cli):
+def test_detach_prints_the_id_and_leaves(served: FakeApi, cli: Cli) -> None:
     served.events["r_1"] = [("snapshot", RUNNING)]
     done = cli("run", "wf.py", "number=7", "--detach")
     assert (done.code, done.out) == (0, "r_1\n")
@@ -100,7 +100,9 @@ def test_detach_prints_the_id_and_leaves(served, cli: Cli):
         (["wf.py", "number"], 2, ["'number' is not of the form name=value"]),
     ],
 )
-def test_bad_input_is_told_and_starts_nothing(served, cli: Cli, words, code, said):
+def test_bad_input_is_told_and_starts_nothing(
+    served: FakeApi, cli: Cli, words: list[str], code: int, said: list[str]
+) -> None:
     done = cli("run", *words)
     assert done.code == code
     assert all(text in done.err for text in said), done.err
@@ -108,11 +110,11 @@ def test_bad_input_is_told_and_starts_nothing(served, cli: Cli, words, code, sai
     assert served.workers == {}
 
 
-def test_value_that_the_server_refuses_is_told_with_the_parameters(served, cli: Cli):
+def test_value_that_the_server_refuses_is_told_with_the_parameters(served: FakeApi, cli: Cli) -> None:
     served.refuse("POST", "/runs", 422, "invalid-input", "input of outer: number: 'x' is not an integer")
     done = cli("run", "wf.py", "number=x")
     assert done.code == ExitCode.USAGE
-    assert "hint: parameters: number (integer, needed), label (text, default \"x\")" in done.err
+    assert 'hint: parameters: number (integer, needed), label (text, default "x")' in done.err
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,9 @@ def test_value_that_the_server_refuses_is_told_with_the_parameters(served, cli: 
         ("import hopline\n", "no-workflow", "@workflow"),
     ],
 )
-def test_file_that_does_not_load_is_told_and_registers_nothing(served, folder, cli: Cli, content, code, said):
+def test_file_that_does_not_load_is_told_and_registers_nothing(
+    served: FakeApi, folder: Path, cli: Cli, content: str, code: str, said: str
+) -> None:
     (folder / "wf.py").write_text(content)
     done = cli("run", "wf.py", "number=1")
     assert done.code == ExitCode.FAILED
@@ -133,27 +137,27 @@ def test_file_that_does_not_load_is_told_and_registers_nothing(served, folder, c
     assert served.definitions == {}
 
 
-def test_several_workflows_without_a_root_are_listed(served, folder, cli: Cli):
+def test_several_workflows_without_a_root_are_listed(served: FakeApi, folder: Path, cli: Cli) -> None:
     (folder / "wf.py").write_text(FILE + FILE[FILE.index("@workflow\ndef outer") :].replace("outer", "other"))
     done = cli("run", "wf.py", "number=1")
     assert done.code == ExitCode.USAGE
     assert "error[which-workflow]: the file has 3 workflows: inner, other, outer" in done.err
 
 
-def test_what_a_file_prints_while_it_loads_is_talk_and_escaped(served, folder, cli: Cli):
+def test_what_a_file_prints_while_it_loads_is_talk_and_escaped(served: FakeApi, folder: Path, cli: Cli) -> None:
     (folder / "wf.py").write_text("print('loading \\x1b[31mhard')\n" + FILE)
     done = cli("run", "wf.py", "number=7")
     assert done.out == "14\n"
     assert "loading \\x1b[31mhard" in done.err
 
 
-def test_server_with_a_token_takes_the_worker_too(served, cli: Cli, folder):
+def test_server_with_a_token_takes_the_worker_too(served: FakeApi, cli: Cli, folder: Path) -> None:
     served.token = "s3cret"
     (folder / "hopline.toml").write_text('api_token = "s3cret"\n')
     assert cli("run", "wf.py", "number=7").code == 0
 
 
-def test_ctrl_c_detaches_and_says_how_to_come_back(served, start: Start):
+def test_ctrl_c_detaches_and_says_how_to_come_back(served: FakeApi, start: Start) -> None:
     served.events["r_1"] = [("snapshot", RUNNING)]
     command = start("run", "wf.py", "number=7")
     command.wait_for("r_1  outer  begins")
@@ -164,6 +168,19 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(served, start: Start):
     assert served.workers == {}
 
 
-def test_server_that_restarts_in_the_middle_is_followed_again(served, cli: Cli):
+def test_server_that_stops_before_the_run_began_is_left_for_the_next(
+    served: FakeApi, folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOPLINE_SERVER_URL")
+    (folder / ".hopline").mkdir()
+    (folder / ".hopline" / "server.json").write_text(json.dumps({"url": served.url, "pid": 1}))
+    served.refuse("POST", "/runs", 503, "engine-stopping", "the engine is not running")
+    served.once.add(("POST", "/runs"))
+    done = cli("run", "wf.py", "number=7")
+    assert (done.code, done.out) == (0, "14\n")
+    assert f"the server at {served.url} is gone; going on without it" in done.err
+
+
+def test_server_that_restarts_in_the_middle_is_followed_again(served: FakeApi, cli: Cli) -> None:
     served.restarts = 2
     assert cli("run", "wf.py", "number=7").out == "14\n"

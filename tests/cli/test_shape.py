@@ -1,34 +1,40 @@
 """The shape of a workflow is read from its definition and written down in four ways."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from hopline_cli import shape
 
 
-def node(name, *, inputs=None, after=(), kind="python", over=None, workflow=None, request=None):
-    return {
-        "id": name, "kind": kind, "inputs": inputs or {}, "after": list(after), "over": over,
-        "workflow": {"name": workflow, "digest": "d"} if workflow else None, "request": request,
-    }  # fmt: skip
+def node(name: str, *, inputs: Any = None, after: Sequence[str] = (), kind: str = "python", **fields: Any) -> Any:
+    plain = {"id": name, "kind": kind, "inputs": inputs or {}, "after": list(after), "over": None, "workflow": None}
+    return plain | fields
 
 
-def ref(name):
+def ref(name: str) -> dict[str, Any]:
     return {"$ref": name, "path": []}
 
 
-SALES = {
+SALES: dict[str, Any] = {
     "name": "daily_sales",
     "nodes": [
         node("join", inputs={"sales": ref("sales"), "options": {"users": [ref("users")]}}),
         node("list_shops", inputs={"day": ref("$input"), "fixed": {"$literal": {"$ref": "nothing"}}}),
         node("notify", kind="http", after=["users"], request={"url": {"$text": ["http://x/", ref("join")]}}),
-        node("sales", over="shop", workflow="shop_sales", kind="workflow", inputs={"shop": ref("list_shops")}),
+        node(
+            "sales",
+            over="shop",
+            workflow={"name": "shop_sales", "digest": "d"},
+            kind="workflow",
+            inputs={"shop": ref("list_shops")},
+        ),
         node("users"),
     ],
 }
 
 
-def test_nodes_come_by_level_with_what_they_wait_for():
+def test_nodes_come_by_level_with_what_they_wait_for() -> None:
     assert [(one.id, one.level, one.upstream) for one in shape.nodes(SALES)] == [
         ("list_shops", 0, ()),
         ("users", 0, ()),
@@ -38,7 +44,7 @@ def test_nodes_come_by_level_with_what_they_wait_for():
     ]
 
 
-def test_text_is_a_tree_in_which_every_step_stands_once():
+def test_text_is_a_tree_in_which_every_step_stands_once() -> None:
     assert shape.as_text(SALES) == (
         "daily_sales\n"
         "  list_shops\n"
@@ -49,36 +55,42 @@ def test_text_is_a_tree_in_which_every_step_stands_once():
     )
 
 
-def test_mermaid_quotes_labels_and_numbers_nodes():
+def test_mermaid_quotes_labels_and_numbers_nodes() -> None:
     lines = shape.as_mermaid(SALES).splitlines()
     assert lines[0] == "flowchart LR"
     assert '  n2[["sales  [workflow shop_sales, for each]"]]' in lines
     assert "  n0 --> n2" in lines
 
 
-def test_dot_names_every_edge():
+def test_dot_names_every_edge() -> None:
     lines = shape.as_dot(SALES).splitlines()
     assert lines[0] == 'digraph "daily_sales" {'
     assert '  "join" -> "notify";' in lines
     assert lines[-1] == "}"
 
 
-def test_json_has_nodes_with_levels_and_edges():
+def test_json_has_nodes_with_levels_and_edges() -> None:
     graph = shape.as_json(SALES)
     assert json.loads(json.dumps(graph)) == graph
     assert ["users", "join"] in graph["edges"]
-    assert graph["nodes"][2] == {"id": "sales", "kind": "workflow", "level": 1, "mapped": True, "workflow": "shop_sales"}
+    assert graph["nodes"][2] == {
+        "id": "sales",
+        "kind": "workflow",
+        "level": 1,
+        "mapped": True,
+        "workflow": "shop_sales",
+    }
 
 
-def test_workflows_that_a_workflow_runs_are_its_callees():
+def test_workflows_that_a_workflow_runs_are_its_callees() -> None:
     assert shape.callees(SALES) == {"shop_sales"}
 
 
-def test_names_are_escaped_before_they_are_drawn():
-    odd = {"name": "a\x1b[2J", "nodes": [node('b"\x1b]0;x\x07')]}
+def test_names_are_escaped_before_they_are_drawn() -> None:
+    odd: dict[str, Any] = {"name": "a\x1b[2J", "nodes": [node('b"\x1b]0;x\x07')]}
     for drawn in (shape.as_text(odd), shape.as_mermaid(odd), shape.as_dot(odd)):
         assert "\x1b" not in drawn
 
 
-def test_workflow_of_no_steps_is_its_name():
+def test_workflow_of_no_steps_is_its_name() -> None:
     assert shape.as_text({"name": "empty", "nodes": []}) == "empty"

@@ -1,6 +1,7 @@
 """Foreign text cannot steer the terminal; what is shown is short and still true."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,48 +29,52 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("text", ESCAPES)
-def test_escapes_of_terminals_and_bidi_controls_become_visible(text):
+def test_escapes_of_terminals_and_bidi_controls_become_visible(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert shown.encode().isascii()
 
 
-def test_newlines_and_tabs_of_logs_stay():
+def test_newlines_and_tabs_of_logs_stay() -> None:
     assert printable("a\tb\r\nc\n") == "a\tb\nc\n"
 
 
 @given(st.text())
-def test_printable_text_is_printable_already(text):
+def test_printable_text_is_printable_already(text: str) -> None:
     assert printable(printable(text)) == printable(text)
 
 
 @given(st.text(), st.integers(1, 50))
-def test_one_line_is_one_line_within_its_limit(text, limit):
+def test_one_line_is_one_line_within_its_limit(text: str, limit: int) -> None:
     line = one_line(text, limit)
     assert "\n" not in line
     assert len(line) <= limit
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
-def test_json_text_is_the_same_json_and_safe_to_show(value):
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_json_text_is_the_same_json_and_safe_to_show(value: Any) -> None:
     text = json_text(value)
     assert json.loads(text) == value
     assert printable(text) == text
 
 
 @pytest.mark.parametrize("text", ESCAPES)
-def test_escapes_in_json_stay_json(text):
+def test_escapes_in_json_stay_json(text: str) -> None:
     assert json.loads(json_text({"k": text})) == {"k": text}
     assert json_text(text).isprintable()
 
 
 @given(st.floats(0, 1e9))
-def test_durations_and_ages_are_short(seconds):
+def test_durations_and_ages_are_short(seconds: float) -> None:
     assert len(duration(seconds)) <= 14
     assert len(ago(seconds)) <= 11
 
 
-def test_age_and_time_are_both_taken_as_since():
+def test_age_and_time_are_both_taken_as_since() -> None:
     now = unix("2026-11-20T12:00:00Z")
     assert since("1d12h", now) == "2026-11-19T00:00:00.000Z"
     assert since("2026-11-19T01:00:00+01:00", now) == "2026-11-19T00:00:00.000Z"
@@ -77,6 +82,6 @@ def test_age_and_time_are_both_taken_as_since():
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "24", "3 weeks", "h", "24hours"])
-def test_what_is_neither_age_nor_time_is_refused(text):
+def test_what_is_neither_age_nor_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="neither an age nor a time"):
         since(text, 0.0)

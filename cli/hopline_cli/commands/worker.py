@@ -18,6 +18,8 @@ def worker(
     server: options.Server = None,
     concurrency: options.Concurrency = None,
     processes: Annotated[int, typer.Option("--processes", min=1, help="Worker processes, for steps that compute.")] = 1,
+    host: Annotated[str, typer.Option("--host", help="Address on which the engine reaches the worker.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 is any free one.")] = 0,
 ) -> None:
     """Serve the steps of workflow files to an engine; waits for it when it is not up yet.
 
@@ -29,6 +31,7 @@ def worker(
     settings = load_settings(server_url=server)
     expected = f"http://{settings.host}:{settings.port}"
     url = settings.server_url or asyncio.run(running_server(settings)) or expected
-    command = worker_command(Job(url=url, paths=paths, concurrency=concurrency), "--processes", str(processes))
+    listen = ["--host", host, "--port", str(port), "--processes", str(processes)]
+    command = worker_command(Job(url=url, paths=paths, concurrency=concurrency), *listen)
     # The worker takes the place of this process, signals included.
     os.execve(command[0], command, worker_environment(settings.api_token))  # noqa: S606
