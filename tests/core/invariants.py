@@ -5,38 +5,19 @@ are seen by the same look.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from hopline_engine.core.live import LiveMap, LiveRun, LiveTask, StoredTask
 from hopline_engine.core.model import (
     WHOLE,
-    AttemptEnded,
-    RunAdded,
-    RunEnded,
     RunId,
     RunState,
     StepEnded,
     StepState,
-    TaskId,
     TaskState,
 )
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_RUN_STATES, FINAL_STEP_STATES
-
-
-class Rows(Protocol):
-    """The rows of a store."""
-
-    @property
-    def runs(self) -> Mapping[RunId, RunAdded]: ...
-    @property
-    def ended(self) -> Mapping[RunId, RunEnded]: ...
-    @property
-    def steps(self) -> Mapping[RunId, Mapping[tuple[int, int], StepEnded]]: ...
-    @property
-    def attempts(self) -> Mapping[tuple[RunId, int, int], list[AttemptEnded]]: ...
-    @property
-    def tasks(self) -> Mapping[TaskId, StoredTask]: ...
+from tests.core.rows import Rows
 
 
 def check(rows: Rows, live: Mapping[RunId, LiveRun], plans: Mapping[str, Plan]) -> None:
@@ -74,6 +55,8 @@ def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
     assert next(run.units(), None) is not None, f"nothing will ever wake run {run.id}"
     steps = rows.steps[run.id]
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+        if live.map is not None:
+            _check_elements(node, live.map, steps)
         ended = steps.get((node.index, WHOLE))
         if ended is not None:
             assert live.state == ended.state
@@ -88,17 +71,21 @@ def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
         assert is_open == (live.state is StepState.RUNNING), f"{node.id} is {live.state}"
         assert is_open == (live.waits == 0), f"{node.id} waits for {live.waits} and is {live.state}"
         if live.map is not None:
-            _check_map(run, node, live.map, steps)
+            _check_map(run, node, live.map)
 
 
-def _check_map(run: LiveRun, node: Node, live_map: LiveMap, steps: Mapping[tuple[int, int], StepEnded]) -> None:
-    """An open map knows its elements, and waits for at least one of them, or for the map that it follows."""
-    ended = {item: row for (index, item), row in steps.items() if index == node.index}
-    succeeded = {item for item, row in ended.items() if row.state == StepState.SUCCEEDED}
-    assert {item for item, result in enumerate(live_map.results) if result is not None} == succeeded
-    assert live_map.done == len(succeeded)
-    assert live_map.failed == len(ended) - len(succeeded)
+def _check_elements(node: Node, live_map: LiveMap, steps: Mapping[tuple[int, int], StepEnded]) -> None:
+    """A map that was opened knows how its elements ended, also when it has ended itself."""
+    ended = {item: row for (index, item), row in steps.items() if index == node.index and item != WHOLE}
+    results = {item: row.result for item, row in ended.items() if row.state == StepState.SUCCEEDED}
+    assert {item: result for item, result in enumerate(live_map.results) if result is not None} == results
+    assert live_map.done == len(results)
+    assert live_map.failed == len(ended) - len(results)
     assert not ended.keys() & live_map.units.keys()
+
+
+def _check_map(run: LiveRun, node: Node, live_map: LiveMap) -> None:
+    """An open map waits for at least one of its elements, or for the map that it follows."""
     assert (live_map.failure is not None) == (live_map.failed > 0)
     if not live_map.units:
         assert node.stream_from is not None, f"{node.id} is open without an open element"

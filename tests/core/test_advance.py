@@ -1,51 +1,15 @@
 """What each event does to a run, one sentence at a time."""
 
-from typing import Any
-
-import msgspec
 import pytest
 
-from hopline_engine.core.decision import Limits
-from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core import advance
+from hopline_engine.core.decision import Decision, Limits
+from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
-from hopline_engine.core.plan import Plan
+from hopline_engine.core.records import record_run
 from hopline_engine.core.retry import Failure
-from tests.core.worlds import ACCEPT, Execute, Outcome, Sent, World, plan, ref, step
-
-BROKEN = Failure("ValueError", "broken", ("ValueError", "Exception"))
-
-
-def failing(*names: str) -> Execute:
-    """Return an executor under which these steps fail and all others return their arguments."""
-
-    def execute(task: LiveTask, arguments: dict[str, Any]) -> Outcome:
-        return BROKEN if task.name in names else msgspec.json.encode(arguments)
-
-    return execute
-
-
-def identity(_: LiveTask, arguments: dict[str, Any]) -> Outcome:
-    """Return the one argument of a step."""
-    return msgspec.json.encode(next(iter(arguments.values()), None))
-
-
-def world(*nodes: dict[str, Any], result: Any = None, execute: Execute = identity, **more: Any) -> World:
-    return World({"w": plan(list(nodes), result)}, execute, **more)
-
-
-def with_child(child: Plan, *nodes: dict[str, Any], result: Any = None, execute: Execute = identity) -> World:
-    return World({"w": plan(list(nodes), result, {child.name: child}), child.name: child}, execute)
-
-
-CHILD = plan(
-    [step("first", {"x": ref("$input", "v")}), step("second", {"x": ref("first")})], ref("second"), name="child"
-)
-
-
-def call(name: str = "sub", v: Any = 1, **more: Any) -> dict[str, Any]:
-    """Return a step that runs the child workflow."""
-    return step(name, {"v": v}, workflow=("child", "child"), **more)
-
+from tests.core.small_worlds import BROKEN, CHILD, call, failing, identity, with_child, world
+from tests.core.worlds import ACCEPT, Sent, World, ref, step
 
 # --- one step -------------------------------------------------------------------------------------------------------
 
@@ -115,6 +79,44 @@ def test_attempt_that_timed_out_is_recorded_as_such() -> None:
     w.fail(w.task("a"), BROKEN, AttemptState.TIMED_OUT)
     assert w.attempts(run, "a") == ["timed_out"]
     assert w.step_state(run, "a") is StepState.SCHEDULED
+
+
+def test_task_that_is_opened_and_leased_by_one_decision_is_one_row() -> None:
+    w = world(step("a"), haste=1.0)
+    with w.event() as decision:
+        run = begun(w, decision)
+    assert (len(decision.rows.tasks_added), decision.rows.tasks_moved) == (1, [])
+    assert decision.rows.tasks_added[0].state == TaskState.LEASED
+    assert w.step_state(run, "a") is StepState.RUNNING
+
+
+def test_task_that_is_opened_and_closed_by_one_decision_is_no_row() -> None:
+    w = world(step("a"))
+    with w.event() as decision:
+        run = begun(w, decision)
+        advance.cancel(run, decision)
+    rows = decision.rows
+    assert (rows.tasks_added, rows.tasks_moved, rows.tasks_removed) == ([], [], [])
+    assert w.state(run) is RunState.CANCELLED
+
+
+def test_task_that_is_moved_and_closed_by_one_decision_is_only_removed() -> None:
+    w = world(step("a"))
+    run = w.start()
+    task = w.task("a")
+    w.lease(task)
+    with w.event() as decision:
+        advance.unlease(task, decision)
+        advance.cancel(run, decision)
+    assert decision.rows.tasks_moved == []
+    assert [row.id for row in decision.rows.tasks_removed] == [task.id]
+
+
+def begun(w: World, decision: Decision) -> LiveRun:
+    run = LiveRun.fresh(w.ids.next_run(), w.plans["w"], b"{}", w.now, None)
+    record_run(run, decision)
+    advance.begin(run, decision)
+    return run
 
 
 def test_run_without_steps_ends_as_it_begins() -> None:
@@ -319,395 +321,6 @@ def test_each_attempt_has_the_whole_time_to_be_called_back() -> None:
     assert w.task("a").deadline_time is None, "a retry without a deadline has none"
     w.run_step("a")
     assert w.task("a").deadline_time == w.now + 60.0
-
-
-# --- maps -----------------------------------------------------------------------------------------------------------
-
-
-def test_map_runs_every_item_and_collects_results_in_order() -> None:
-    w = world(step("m", {"x": [3, 1, 2]}, over="x"), result=ref("m"))
-    run = w.start()
-    assert w.open_steps() == ["m[0]", "m[1]", "m[2]"]
-    for name in ("m[1]", "m[2]", "m[0]"):
-        w.run_step(name)
-    assert w.result(run) == [3, 1, 2]
-
-
-def test_map_over_nothing_succeeds_with_an_empty_list() -> None:
-    w = world(step("m", {"x": []}, over="x"), step("b", {"x": ref("m")}), result=ref("b"))
-    run = w.start()
-    assert w.step_state(run, "m") is StepState.SUCCEEDED
-    w.finish()
-    assert w.result(run) == []
-
-
-@pytest.mark.parametrize("value", [None, 5, "text", {"a": 1}])
-def test_map_over_what_is_no_list_fails_the_step(value: Any) -> None:
-    w = world(step("a", {"x": value}), step("m", {"x": ref("a")}, over="x"), step("b", after=["m"]))
-    run = w.start()
-    w.run_step("a")
-    assert w.state(run) is RunState.FAILED
-    assert (w.error(run)["step"], w.error(run)["message"]) == ("m", "the value to map over is not a list")
-    assert w.step_state(run, "b") is StepState.UPSTREAM_FAILED
-
-
-def test_map_over_a_path_that_is_missing_fails_the_step() -> None:
-    w = world(step("a", {"x": {}}), step("m", {"x": ref("a", "files")}, over="x"))
-    run = w.start()
-    w.run_step("a")
-    assert w.step_state(run, "m") is StepState.FAILED
-    assert w.error(run)["type"] == "BindingError"
-
-
-def test_map_opens_no_more_items_than_max_parallel() -> None:
-    w = world(step("m", {"x": [0, 1, 2, 3]}, over="x", max_parallel=2))
-    w.start()
-    assert w.open_steps() == ["m[0]", "m[1]"]
-    w.run_step("m[1]")
-    assert w.open_steps() == ["m[0]", "m[2]"]
-
-
-def test_map_opens_no_more_items_than_the_window_of_the_engine() -> None:
-    w = world(step("m", {"x": [0, 1, 2, 3]}, over="x", max_parallel=100), limits=Limits(map_window=3))
-    w.start()
-    assert w.open_steps() == ["m[0]", "m[1]", "m[2]"]
-
-
-def test_failed_item_stops_new_items_but_lets_open_ones_finish() -> None:
-    w = world(step("m", {"x": [0, 1, 2, 3]}, over="x", max_parallel=2), step("b", after=["m"]), execute=failing("m[0]"))
-    run = w.start()
-    w.run_step("m[0]")
-    assert w.open_steps() == ["m[1]"]
-    assert w.step_state(run, "m") is StepState.RUNNING
-    w.run_step("m[1]")
-    assert w.step_state(run, "m") is StepState.FAILED
-    assert w.step_state(run, "m[1]") is StepState.SUCCEEDED
-    assert w.step_row(run, "m[2]") is None
-    assert w.step_state(run, "b") is StepState.UPSTREAM_FAILED
-    assert w.error(run)["step"] == "m"
-
-
-def test_failed_item_stops_new_items_also_after_a_restart() -> None:
-    w = world(step("m", {"x": [0, 1, 2, 3]}, over="x", max_parallel=2), execute=failing("m[0]"))
-    run = w.start()
-    w.run_step("m[0]")
-    w.crash()
-    w.finish()
-    assert w.state(run) is RunState.FAILED
-    assert {sent.step for sent in w.sent} == {"m[0]", "m[1]"}
-
-
-def test_item_is_retried_while_others_go_on() -> None:
-    w = world(step("m", {"x": [0, 1]}, over="x", attempts=2), result=ref("m"), execute=failing("m[0]"))
-    run = w.start()
-    w.run_step("m[0]")
-    w.run_step("m[1]")
-    w.execute = identity
-    w.finish()
-    assert w.state(run) is RunState.SUCCEEDED
-    assert w.attempts(run, "m[0]") == ["failed", "succeeded"]
-
-
-def test_step_after_a_map_waits_for_all_of_it() -> None:
-    w = world(step("m", {"x": [0, 1]}, over="x"), step("b", {"x": ref("m", 0)}))
-    w.start()
-    w.run_step("m[0]")
-    assert w.open_steps() == ["m[1]"]
-    w.run_step("m[1]")
-    assert w.open_steps() == ["b"]
-
-
-def test_map_takes_its_other_arguments_from_steps_and_input() -> None:
-    w = world(
-        step("a", {"x": 5}),
-        step("m", {"x": [0, 1], "y": ref("a"), "z": ref("$input", "z")}, over="x"),
-        result=ref("m"),
-        execute=lambda task, arguments: b"5" if task.name == "a" else msgspec.json.encode(arguments),
-    )
-    run = w.start(input_=b'{"z":7}')
-    w.finish()
-    assert w.result(run) == [{"x": 0, "y": 5, "z": 7}, {"x": 1, "y": 5, "z": 7}]
-
-
-# --- maps over maps -------------------------------------------------------------------------------------------------
-
-
-def pipeline(**more: Any) -> World:
-    return world(step("a", {"x": [1, 2, 3]}, over="x"), step("b", {"x": ref("a")}, over="x"), result=ref("b"), **more)
-
-
-def test_map_over_a_map_starts_each_element_as_soon_as_it_is_there() -> None:
-    w = pipeline()
-    run = w.start()
-    assert w.open_steps() == ["a[0]", "a[1]", "a[2]"]
-    w.run_step("a[2]")
-    assert w.open_steps() == ["a[0]", "a[1]", "b[2]"]
-    w.run_step("b[2]")
-    w.finish()
-    assert w.result(run) == [1, 2, 3]
-
-
-def test_map_over_a_map_over_nothing_succeeds() -> None:
-    w = world(step("a", {"x": []}, over="x"), step("b", {"x": ref("a")}, over="x"), result=ref("b"))
-    run = w.start()
-    assert w.result(run) == []
-
-
-def test_map_over_a_map_that_also_needs_its_whole_waits_for_it() -> None:
-    w = world(
-        step("a", {"x": [1, 2]}, over="x"),
-        step("b", {"x": ref("a"), "all": ref("a")}, over="x"),
-        result=ref("b"),
-        execute=lambda task, arguments: msgspec.json.encode(arguments if task.node.id == "b" else arguments["x"]),
-    )
-    run = w.start()
-    w.run_step("a[0]")
-    assert w.open_steps() == ["a[1]"]
-    w.finish()
-    assert w.result(run) == [{"x": 1, "all": [1, 2]}, {"x": 2, "all": [1, 2]}]
-
-
-def test_map_over_a_map_that_opens_late_takes_up_what_is_there() -> None:
-    w = world(
-        step("slow"),
-        step("a", {"x": [1, 2, 3]}, over="x"),
-        step("b", {"x": ref("a")}, over="x", after=["slow"]),
-        result=ref("b"),
-    )
-    run = w.start()
-    w.run_step("a[1]")
-    assert w.open_steps() == ["a[0]", "a[2]", "slow"]
-    w.run_step("slow")
-    assert w.open_steps() == ["a[0]", "a[2]", "b[1]"]
-    w.finish()
-    assert w.result(run) == [1, 2, 3]
-
-
-def test_failed_element_ends_the_following_map_but_lets_its_open_elements_finish() -> None:
-    w = pipeline(execute=failing("a[1]"))
-    run = w.start()
-    w.run_step("a[0]")
-    w.run_step("a[1]")
-    w.run_step("a[2]")
-    assert w.step_state(run, "a") is StepState.FAILED
-    assert w.step_state(run, "b") is StepState.RUNNING
-    assert w.open_steps() == ["b[0]", "b[2]"]
-    w.finish()
-    assert w.step_state(run, "b") is StepState.UPSTREAM_FAILED
-    assert w.step_state(run, "b[0]") is StepState.SUCCEEDED
-    assert w.error(run)["step"] == "a"
-
-
-def test_following_map_opens_no_more_elements_once_the_map_before_it_has_failed() -> None:
-    w = world(
-        step("a", {"x": [1, 2, 3]}, over="x"),
-        step("b", {"x": ref("a")}, over="x", max_parallel=1),
-        execute=failing("a[2]"),
-    )
-    run = w.start()
-    for name in ("a[0]", "a[1]", "a[2]"):
-        w.run_step(name)
-    w.run_step("b[0]")
-    assert w.open_steps() == []
-    assert w.step_state(run, "b") is StepState.UPSTREAM_FAILED
-    assert w.step_row(run, "b[1]") is None
-
-
-def test_following_map_without_open_elements_ends_with_the_map_it_follows() -> None:
-    w = pipeline(execute=failing("a[0]"))
-    run = w.start()
-    w.run_step("a[1]")
-    w.run_step("b[1]")
-    w.run_step("a[0]")
-    w.run_step("a[2]")
-    w.run_step("b[2]")
-    assert w.step_state(run, "b") is StepState.UPSTREAM_FAILED
-    assert w.state(run) is RunState.FAILED
-
-
-@pytest.mark.parametrize("last", [1, 2])
-def test_following_map_of_a_failed_map_ends_also_after_a_restart(last: int) -> None:
-    w = world(
-        step("a", {"x": [1, 2, 3]}, over="x", max_parallel=last),
-        step("b", {"x": ref("a")}, over="x"),
-        step("c", {"x": ref("b")}, over="x"),
-        step("d", after=["c"]),
-        execute=failing(f"a[{last}]"),
-    )
-    run = w.start()
-    w.run_step("a[0]")
-    w.run_step("b[0]")
-    while w.step_state(run, "a") is StepState.RUNNING:
-        w.run_step(next(name for name in w.open_steps() if name.startswith("a")))
-    assert w.step_state(run, "b") in {StepState.RUNNING, StepState.UPSTREAM_FAILED}
-    w.crash()
-    w.finish()
-    assert w.state(run) is RunState.FAILED
-    states = [w.step_state(run, name) for name in "abcd"]
-    assert states == [StepState.FAILED, *[StepState.UPSTREAM_FAILED] * 3]
-
-
-def test_element_that_fails_in_the_following_map_does_not_stop_the_map_before_it() -> None:
-    w = pipeline(execute=failing("b[0]"))
-    run = w.start()
-    w.run_step("a[0]")
-    w.run_step("b[0]")
-    assert w.step_state(run, "b") is StepState.FAILED
-    assert w.open_steps() == ["a[1]", "a[2]"]
-    w.finish()
-    assert w.step_state(run, "a") is StepState.SUCCEEDED
-    assert w.state(run) is RunState.FAILED
-
-
-def test_two_maps_may_follow_one() -> None:
-    w = world(
-        step("a", {"x": [1, 2]}, over="x"),
-        step("b", {"x": ref("a")}, over="x"),
-        step("c", {"x": ref("a")}, over="x"),
-        result=[ref("b"), ref("c")],
-    )
-    run = w.start()
-    w.run_step("a[0]")
-    assert w.open_steps() == ["a[1]", "b[0]", "c[0]"]
-    w.finish()
-    assert w.result(run) == [[1, 2], [1, 2]]
-
-
-# --- sub-workflows --------------------------------------------------------------------------------------------------
-
-
-def test_sub_workflow_runs_as_a_run_of_its_own() -> None:
-    w = with_child(CHILD, call(v=7), step("after", {"x": ref("sub")}), result=ref("after"))
-    run = w.start()
-    sub = w.sub_run("sub")
-    row = w.rows.runs[sub.id]
-    assert (row.parent_id, row.workflow, row.input) == (run.id, "child", b'{"v":7}')
-    assert w.step_state(run, "sub") is StepState.RUNNING
-    w.finish()
-    assert w.state(sub) is RunState.SUCCEEDED
-    assert w.result(run) == 7
-
-
-def test_mapped_sub_workflows_nest_maps() -> None:
-    inner = plan([step("m", {"x": ref("$input", "v")}, over="x")], ref("m"), name="child")
-    w = with_child(inner, call(v=[[1, 2], [], [3]], over="v"), result=ref("sub"))
-    run = w.start()
-    w.finish()
-    assert w.result(run) == [[1, 2], [], [3]]
-
-
-def test_failed_sub_run_fails_its_step_and_says_where() -> None:
-    w = with_child(CHILD, call(), step("after", after=["sub"]), execute=failing("second"))
-    run = w.start()
-    sub = w.sub_run("sub")
-    w.finish()
-    assert w.state(sub) is RunState.FAILED
-    assert w.step_state(run, "sub") is StepState.FAILED
-    assert w.step_state(run, "after") is StepState.UPSTREAM_FAILED
-    error = w.error(run)
-    assert error["step"] == "sub"
-    assert error["message"] == f"step second of run {sub.public_id}: broken"
-
-
-def test_failed_element_that_is_a_sub_run_fails_the_map() -> None:
-    w = with_child(CHILD, call(v=[1, 2], over="v"), execute=failing("first"))
-    run = w.start()
-    w.finish()
-    assert w.state(run) is RunState.FAILED
-    assert w.step_state(run, "sub") is StepState.FAILED
-
-
-def test_sub_run_whose_input_cannot_be_bound_fails_its_step() -> None:
-    w = with_child(CHILD, step("a", {"x": {}}), call(v=ref("a", "missing")))
-    run = w.start()
-    w.run_step("a")
-    assert w.state(run) is RunState.FAILED
-    assert w.step_state(run, "sub") is StepState.FAILED
-    assert len(w.rows.runs) == 1
-
-
-def test_mapped_sub_run_whose_input_cannot_be_bound_fails_the_map() -> None:
-    node = step("sub", {"v": [1, 2, 3], "w": ref("a", "missing")}, over="v", workflow=("child", "child"))
-    w = with_child(CHILD, step("a", {"x": {}}), node)
-    run = w.start()
-    w.run_step("a")
-    assert w.state(run) is RunState.FAILED
-    assert w.step_state(run, "sub[0]") is StepState.FAILED
-    assert w.step_row(run, "sub[1]") is None
-
-
-def test_cancelled_sub_run_fails_the_step_that_waits_for_it() -> None:
-    w = with_child(CHILD, call(), step("other"))
-    run = w.start()
-    w.cancel(w.sub_run("sub"))
-    assert w.step_state(run, "sub") is StepState.FAILED
-    assert w.open_steps() == ["other"]
-    w.finish()
-    assert w.error(run)["type"] == "Cancelled"
-
-
-def test_sub_workflow_without_steps_has_its_result_at_once() -> None:
-    empty = plan([], ref("$input", "v"), name="child")
-    w = with_child(empty, call(v=3), step("after", {"x": ref("sub")}), result=ref("after"))
-    run = w.start()
-    assert w.step_state(run, "sub") is StepState.SUCCEEDED
-    w.finish()
-    assert w.result(run) == 3
-
-
-def test_thousands_of_sub_workflows_without_steps_end_in_one_decision() -> None:
-    empty = plan([], ref("$input", "v"), name="child")
-    w = with_child(empty, call(v=ref("$input", "all"), over="v"), result=ref("sub"))
-    everything = list(range(5000))
-    run = w.start(input_=msgspec.json.encode({"all": everything}))
-    assert w.state(run) is RunState.SUCCEEDED
-    assert w.result(run) == everything
-
-
-def test_thousands_of_sub_workflows_without_steps_follow_a_map() -> None:
-    empty = plan([], ref("$input", "v"), name="child")
-    w = with_child(
-        empty,
-        call("first", ref("$input", "all"), over="v"),
-        call("second", ref("first"), over="v"),
-        result=ref("second"),
-    )
-    everything = list(range(2000))
-    run = w.start(input_=msgspec.json.encode({"all": everything}))
-    assert w.result(run) == everything
-
-
-def test_sub_workflow_without_steps_and_with_a_bad_result_fails_its_step() -> None:
-    bad = plan([], ref("$input", "missing"), name="child")
-    w = with_child(bad, call(), step("after", after=["sub"]))
-    run = w.start()
-    assert w.state(run) is RunState.FAILED
-    assert w.step_state(run, "after") is StepState.UPSTREAM_FAILED
-
-
-def test_long_chain_of_sub_workflows_without_steps_ends_in_one_decision() -> None:
-    empty = plan([], 1, name="child")
-    nodes = [call("s0000"), *(call(f"s{n:04}", ref(f"s{n - 1:04}")) for n in range(1, 2000))]
-    w = with_child(empty, *nodes)
-    run = w.start()
-    assert w.state(run) is RunState.SUCCEEDED
-
-
-def test_sub_runs_of_sub_runs_end_their_parents() -> None:
-    leaf = plan([step("leaf", {"x": ref("$input", "v")})], ref("leaf"), name="leaf_flow")
-    middle = plan(
-        [step("inner", {"v": ref("$input", "v")}, workflow=("leaf_flow", "leaf_flow"))],
-        ref("inner"),
-        {"leaf_flow": leaf},
-        "child",
-    )
-    top = plan([call(v=9)], ref("sub"), {"child": middle})
-    w = World({"w": top, "child": middle, "leaf_flow": leaf}, identity)
-    run = w.start()
-    assert len(w.live) == 3
-    w.run_step("leaf")
-    assert w.result(run) == 9
-    assert w.live == {}
 
 
 # --- cancel ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hopline_engine.core.binding import (
@@ -113,7 +113,6 @@ expressions = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(expressions)
 @example({"$literal": {"$ref": "nowhere", "path": []}})
 @example([{"$literal": {"$literal": {"$x": 1}}}, {"a": {"$literal": [{"$text": []}]}}])
@@ -122,7 +121,6 @@ def test_expression_renders_to_what_a_plain_reading_gives(expression: Any) -> No
     assert json.loads(rendered) == plainly(expression)
 
 
-@settings(deadline=None)
 @given(expressions)
 def test_sources_are_all_that_rendering_asks_for(expression: Any) -> None:
     asked: set[str] = set()
@@ -137,7 +135,6 @@ def test_sources_are_all_that_rendering_asks_for(expression: Any) -> None:
     assert set(compiled.sources()) == asked
 
 
-@settings(deadline=None)
 @given(data)
 def test_plain_data_is_encoded_once_when_it_is_compiled(value: Any) -> None:
     compiled = compile_expression({"$literal": value})

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hopline_engine.core.binding import BindingError
@@ -102,7 +102,7 @@ def run_once(task: LiveTask, arguments: dict[str, Any]) -> Outcome:
     return msgspec.json.encode({"id": 1, "files": [{"id": 5}, "b", None], **arguments})
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(broken_definitions())
 def test_malformed_definition_is_refused_or_can_be_run(body: dict[str, Any]) -> None:
     try:

@@ -5,7 +5,7 @@
 
 from collections import Counter
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hopline_engine.core.decision import Limits
@@ -22,9 +22,7 @@ FAULTS = Faults(crash=0.05, undo=0.05, lose=0.1, unlease=0.1)
 """What may go wrong without a change to how a run ends."""
 HARM = Faults(crash=0.03, undo=0.03, lose=0.1, unlease=0.1, reject=0.05, expire=0.1)
 
-many = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+many = settings(max_examples=80)
 
 
 def world_of(flow: Flow, seed: int, limits: Limits = LIMITS) -> World:

@@ -14,29 +14,24 @@ from typing import Any
 import msgspec
 
 from hopline_engine.core import advance, records
-from hopline_engine.core.decision import Decision, Limits
 from hopline_engine.core.binding import BindingError
-from hopline_engine.core.changes import Changes
-from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, RunScope, StoredTask, item_of
+from hopline_engine.core.decision import Decision, Limits
+from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, RunScope, item_of
 from hopline_engine.core.model import (
     WHOLE,
-    AttemptEnded,
     AttemptState,
     Digest,
-    RunAdded,
-    RunEnded,
     RunId,
     RunState,
     StepEnded,
     StepState,
-    TaskId,
     TaskState,
 )
 from hopline_engine.core.names import parse_step_name
-from hopline_engine.core.plan import Node, Plan, build_plan
+from hopline_engine.core.plan import Plan, build_plan
 from hopline_engine.core.retry import Failure
-from hopline_engine.core.states import FINAL_STEP_STATES
 from tests.core import invariants
+from tests.core.rows import Numbers, Place, Rows, items_of, shown_state
 
 ANY: dict[str, Any] = {}
 
@@ -109,66 +104,6 @@ def plan(
     nodes: list[dict[str, Any]], result: Any = None, children: dict[str, Plan] | None = None, name: str = "w"
 ) -> Plan:
     return build_plan(definition(name, nodes, result), Digest(name), children or {})
-
-
-# --- the store ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Numbers:
-    """Counts runs and tasks."""
-
-    last: int = 0
-
-    def next_run(self) -> RunId:
-        self.last += 1
-        return RunId(self.last)
-
-    def next_task(self) -> TaskId:
-        self.last += 1
-        return TaskId(self.last)
-
-
-Place = tuple[RunId, int, int]
-
-
-@dataclass
-class Rows:
-    """What a store would hold, with the rules it would enforce."""
-
-    runs: dict[RunId, RunAdded] = field(default_factory=dict)
-    ended: dict[RunId, RunEnded] = field(default_factory=dict)
-    steps: dict[RunId, dict[tuple[int, int], StepEnded]] = field(default_factory=dict)
-    attempts: dict[Place, list[AttemptEnded]] = field(default_factory=dict)
-    tasks: dict[TaskId, StoredTask] = field(default_factory=dict)
-
-    def apply(self, changes: Changes) -> None:
-        for run in changes.runs_added:
-            assert run.id not in self.runs, "a run was added twice"
-            self.runs[run.id] = run
-            self.steps[run.id] = {}
-        for ended in changes.steps_ended:
-            steps = self._open(ended.run_id)
-            assert (ended.node, ended.item) not in steps, f"{ended} ended twice"
-            steps[ended.node, ended.item] = ended
-        for attempt in changes.attempts_ended:
-            self._open(attempt.run_id)
-            self.attempts.setdefault((attempt.run_id, attempt.node, attempt.item), []).append(attempt)
-        for added in changes.tasks_added:
-            self._open(added.run_id)
-            assert added.id not in self.tasks, "a task was added twice"
-            self.tasks[added.id] = StoredTask(*added)
-        for moved in changes.tasks_moved:
-            self.tasks[moved.id] = self.tasks[moved.id]._replace(**moved._asdict())
-        for removed in changes.tasks_removed:
-            del self.tasks[removed.id]
-        for end in changes.runs_ended:
-            self._open(end.id)
-            self.ended[end.id] = end
-
-    def _open(self, run: RunId) -> dict[tuple[int, int], StepEnded]:
-        assert run not in self.ended, f"run {run} has ended, but changes"
-        return self.steps[run]
 
 
 # --- the world ------------------------------------------------------------------------------------------------------
@@ -490,7 +425,7 @@ class World:
         runs = [*self.live.values(), *(decision.ended if decision else ())]
         for run in runs:
             for node in run.plan.nodes:
-                for item in _items(run, node, self.rows):
+                for item in items_of(run, node, self.rows):
                     before = self.seen.get((run.id, node.index, item), StepState.PENDING)
                     after = shown_state(run, node, item, self.rows, self.now)
                     self.seen[run.id, node.index, item] = after
@@ -512,29 +447,3 @@ class World:
 
 def _is_leased(unit: LiveTask | LiveRun) -> bool:
     return isinstance(unit, LiveTask) and unit.state is TaskState.LEASED
-
-
-def _items(run: LiveRun, node: Node, rows: Rows) -> set[int]:
-    live_map = run.nodes[node.index].map
-    ended = {item for index, item in rows.steps[run.id] if index == node.index} if node.over is not None else set()
-    return {WHOLE, *ended, *(live_map.units if live_map else ())}
-
-
-def shown_state(run: LiveRun, node: Node, item: int, rows: Rows, now: float) -> StepState:
-    """Return the state of a step run as people are shown it."""
-    ended = rows.steps[run.id].get((node.index, item))
-    if ended is not None:
-        return StepState(ended.state)
-    live = run.nodes[node.index]
-    assert item != WHOLE or live.state not in FINAL_STEP_STATES
-    unit = run.unit(node, item)
-    if isinstance(unit, LiveTask):
-        match unit.state:
-            case TaskState.SCHEDULED:
-                return StepState.QUEUED if unit.schedule_time <= now else StepState.SCHEDULED
-            case TaskState.LEASED:
-                return StepState.RUNNING
-            case TaskState.ACCEPTED:
-                return StepState.WAITING
-    is_map = item == WHOLE and live.map is not None
-    return StepState.RUNNING if unit is not None or is_map else StepState.PENDING

@@ -220,6 +220,7 @@ def test_withdrawn_task_is_passed_over() -> None:
     assert a.queues["default"].ready == 1
     assert a.admit(NOW) == [tasks[1]]
     assert a.queues["default"].ready == 0
+    assert a.queues["default"].lanes == {}, "nothing is kept of what has gone"
 
 
 def test_withdraw_of_a_task_that_does_not_wait_changes_nothing() -> None:

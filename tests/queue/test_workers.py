@@ -2,11 +2,10 @@
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hopline_engine.core.plan import Route
-from hopline_engine.queue.transport import Endpoint
 from hopline_engine.queue.workers import Worker, Workers, routes_of
 
 S, T = Route("s", "1"), Route("t", "1")
@@ -54,6 +53,7 @@ def test_route_that_nobody_serves_has_no_slot() -> None:
     assert pool(worker("a", S)).reserve(T) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5), max_size=4), st.integers(0, 30))
 def test_workers_take_exactly_as_many_steps_as_they_have_slots(sizes: list[int], asked: int) -> None:
     workers = pool(*(worker(str(number), S, concurrency=size) for number, size in enumerate(sizes)))
@@ -92,9 +92,10 @@ def test_unserved_routes_are_those_without_a_worker() -> None:
 def test_address_of_a_step_is_under_that_of_its_worker(url: str) -> None:
     a = worker("a", S)
     a.url = url
-    endpoint = a.endpoint_of("s")
-    assert endpoint == Endpoint.of("POST", httpx.URL(f"{url}/steps/s"))
-    assert a.endpoint_of("s") is endpoint, "it is parsed once"
+    endpoint = a.endpoint_of(S)
+    assert endpoint.url == httpx.URL(f"{url}/steps/s")
+    assert endpoint.start.count(b"\r\nHopline-Signature: " + S.signature.encode()) == 1
+    assert a.endpoint_of(S) is endpoint, "it is made once"
 
 
 def test_token_is_sent_and_never_shown() -> None:

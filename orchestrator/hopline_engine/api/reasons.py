@@ -112,7 +112,8 @@ class Explainer:
             case Hindrance.NO_WORKER:
                 return f"waits: no worker serves {task.node.step} in the version of this run"
             case Hindrance.CONCURRENCY:
-                return f'waits: queue "{queue.name}" has {queue.in_flight} of {queue.in_flight} tasks in flight'
+                limit = queue.max_concurrent_dispatches
+                return f'waits: queue "{queue.name}" has {queue.in_flight} of {limit} tasks in flight'
             case Hindrance.RATE:
                 rate = queue.max_dispatches_per_second
                 return f'waits: queue "{queue.name}" sends {rate:g} tasks a second at most'

@@ -14,7 +14,6 @@ from hopline_engine.core.live import (
     Parent,
     RunScope,
     StoredTask,
-    failure_from_json,
     failure_json,
     item_of,
 )
@@ -90,12 +89,7 @@ def _resume_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision)
         return
     for row in past.steps:
         if row.node == node.index and row.item != WHOLE:
-            if row.state == StepState.SUCCEEDED:
-                live_map.results[row.item] = row.result
-                live_map.done += 1
-            else:
-                live_map.failed += 1
-                live_map.failure = live_map.failure or failure_from_json(row.error)
+            live_map.take_up(row)
     for of_node, item in [*past.tasks, *past.runs]:
         if of_node == node.index and item != WHOLE:
             _open_unit(run, node, item, decision)

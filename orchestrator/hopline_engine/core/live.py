@@ -91,6 +91,15 @@ class LiveMap:
     blocked: bool = False
     """Whether the map it follows ended without success."""
 
+    def take_up(self, row: StepEnded) -> None:
+        """Note how an element ended that is stored; the earliest first."""
+        if row.state == StepState.SUCCEEDED:
+            self.results[row.item] = row.result
+            self.done += 1
+        else:
+            self.failed += 1
+            self.failure = self.failure or failure_from_json(row.error)
+
     def is_taken(self, item: int) -> bool:
         """Return whether an element is done or open."""
         return self.results[item] is not None or item in self.units
@@ -129,20 +138,21 @@ class LiveRun:
     nodes: list[LiveNode]
     open_nodes: int
     parent: Parent | None = None
+    public_id: str = field(init=False)
+    """The id that people see; every request of the run says it."""
     state: RunState = RunState.RUNNING
     failure: tuple[str, Failure] | None = None
     """The first step that failed, and why."""
+
+    def __post_init__(self) -> None:
+        """Name it."""
+        self.public_id = public_id(self.id)
 
     @classmethod
     def fresh(cls, run: RunId, plan: Plan, input_: bytes, created_at: float, parent: Parent | None) -> "LiveRun":
         """Return a run in which nothing has happened."""
         nodes = [LiveNode(StepState.PENDING, node.waits) for node in plan.nodes]
         return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent)
-
-    @property
-    def public_id(self) -> str:
-        """The id that people see."""
-        return public_id(self.id)
 
     def result_of(self, node: Node) -> Value:
         """Return the result of a step that succeeded; of a map, the list of its elements' results."""

@@ -45,14 +45,14 @@ def _restore_maps(run: LiveRun, past: Past) -> None:
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
         rows = elements.get(node.index, [])
         if live.state is StepState.SUCCEEDED and node.over is not None:
-            live.map = LiveMap(len(rows), None, [None] * len(rows), done=len(rows))
+            size = len(rows)
         elif live.state in FINAL_STEP_STATES and rows:  # a map that follows it may still have open elements
             size = _size_of_pipeline(run, node)
-            live.map = LiveMap(size, None, [None] * size)
         else:
             continue
+        live.map = LiveMap(size, None, [None] * size)
         for row in rows:
-            live.map.results[row.item] = row.result
+            live.map.take_up(row)
 
 
 def _size_of_pipeline(run: LiveRun, node: Node) -> int:

@@ -1,4 +1,4 @@
-"""The rows of attempts and steps that end."""
+"""The rows of runs that begin, and of attempts and steps that end."""
 
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import (
