@@ -186,6 +186,18 @@ def test_step_that_is_lost_too_often_fails() -> None:
     assert "lost 3 times" in w.error(run)["message"]
 
 
+def test_restarts_of_the_engine_never_fail_a_step() -> None:
+    w = world(step("a"), limits=Limits(lost_limit=3))
+    run = w.start()
+    for _ in range(5):
+        w.lease(w.task("a"))
+        w.crash()
+        run = w.live[run.id]
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+    assert w.attempts(run, "a") == ["lost"] * 5 + ["succeeded"]
+
+
 def test_losses_come_at_growing_distances() -> None:
     w = world(step("a"))
     w.start()

@@ -276,7 +276,7 @@ class World:
             self.losses += len(leased)
             for task in leased:
                 assert isinstance(task, LiveTask)
-                advance.lose(task, decision, "the engine stopped")
+                advance.lose(task, decision, "the engine stopped", blame=False)
 
     # --- time and turns
 

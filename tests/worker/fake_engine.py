@@ -20,6 +20,11 @@ class Asked(NamedTuple):
     authorization: str | None
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Workers are killed in these tests: connections that break are no news."""
+
+
 class FakeEngine:
     """Answers workers as the engine does; remembers registered workers until told to forget them."""
 
@@ -56,7 +61,7 @@ class FakeEngine:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._http = _QuietServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self.port = self._http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"

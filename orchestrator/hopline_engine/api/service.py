@@ -43,6 +43,7 @@ from hopline_engine.errors import (
     RunNotRetryableError,
     RunNotSucceededError,
     StepNotFoundError,
+    StoreUnavailableError,
     closest,
 )
 from hopline_engine.queue import admission
@@ -196,7 +197,10 @@ class Service:
         """End a run as cancelled."""
         stored = await self._find(run)
         if not await self._engine.cancel_run(stored.id):
-            raise RunEndedError(run=run, state=(await self._find(run)).state)
+            stored = await self._find(run)
+            if stored.state is RunState.RUNNING:
+                raise StoreUnavailableError(reason=f"run {run} has to be read again")
+            raise RunEndedError(run=run, state=stored.state)
         return await self._run(await self._find(run))
 
     async def retry_run(self, run: str) -> Run:

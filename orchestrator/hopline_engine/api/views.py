@@ -142,7 +142,8 @@ def _open(live: LiveRun, node: Node, explainer: Explainer) -> _Progress:
     state = live.nodes[node.index]
     unit = state.unit
     if state.state in FINAL_STEP_STATES:
-        return _Progress(state.state, started_at=state.opened_at)  # its row was committed after the rows were read
+        # Decided, but its row was not there when the rows were read: as long as that is so, it has not ended.
+        return _Progress(StepState.RUNNING, 1, state.opened_at)
     if isinstance(unit, LiveTask):
         return _open_task(unit, explainer)
     if isinstance(unit, LiveRun):

@@ -114,12 +114,16 @@ def fail(
         _reschedule(task, failure, at, decision)
 
 
-def lose(task: LiveTask, decision: Decision, reason: str) -> None:
-    """Record an attempt that died with its engine or worker; it is tried again, but not for ever."""
+def lose(task: LiveTask, decision: Decision, reason: str, *, blame: bool = True) -> None:
+    """Record an attempt that died with its engine or worker; it is tried again.
+
+    Not for ever where the step may be to blame: one that kills its worker each time fails at the limit. It cannot
+    kill the engine, so that many restarts fail nothing.
+    """
     failure = Failure("AttemptLost", reason, ("AttemptLost",))
     record_attempt(task, AttemptState.LOST, decision, failure=failure)
     task.lost += 1
-    if task.lost >= decision.limits.lost_limit:
+    if blame and task.lost >= decision.limits.lost_limit:
         message = f"lost {task.lost} times; the step may be killing its worker (last: {reason})"
         _fail_task(task, failure._replace(message=message), decision)
     elif task.deadline_time is not None and decision.now >= task.deadline_time:

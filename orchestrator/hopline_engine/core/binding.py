@@ -35,9 +35,16 @@ class Value:
 
     @property
     def decoded(self) -> Any:
-        """The value as Python objects; shared, not to be changed."""
+        """The value as Python objects; shared, not to be changed.
+
+        Raises:
+            BindingError: it is no JSON: whoever executed the step did not keep to the protocol.
+        """
         if self._decoded is _UNDECODED:
-            self._decoded = _decode(self.raw)
+            try:
+                self._decoded = _decode(self.raw)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise BindingError(f"a value cannot be read: {error}") from None
         return self._decoded
 
 
@@ -373,7 +380,7 @@ def decode_items(raw: bytes) -> list[bytes]:
     """
     try:
         return [bytes(item) for item in _decode_list(raw)]
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BindingError("the value to map over is not a list") from None
 
 

@@ -40,6 +40,9 @@ class Limits:
     retry_after_cap: float = 3600.0
     lost_limit: int = 10
     map_window: int = 1000
+    composed_bytes: int = 256 * 2**20
+    """Of what is put together from results and stored: the result of a run, the input of a sub-run. SQLite's own limit,
+    10**9, must never be met: a run that cannot be ended never ends."""
 
 
 @dataclass(slots=True)
@@ -96,7 +99,7 @@ def _added(task: LiveTask) -> TaskAdded:
         task.node.index,
         task.item,
         task.node.queue,
-        task.state,
+        task.state.value,
         task.attempt,
         task.lost,
         task.schedule_time,
@@ -109,7 +112,7 @@ def _added(task: LiveTask) -> TaskAdded:
 
 def _moved(task: LiveTask) -> TaskMoved:
     return TaskMoved(
-        task.state,
+        task.state.value,
         task.attempt,
         task.lost,
         task.schedule_time,

@@ -14,11 +14,13 @@ Jitter = Literal["none", "full", "equal"]
 
 _CENTURY = 100 * 366 * 86_400
 """Seconds; what lies further ahead has no date that people could be shown."""
+_IN_HEADERS_AND_PATHS = r"^[^$\x00-\x20\x7f/?#%\[\]][^\x00-\x20\x7f/?#%\[\]]*\Z"
+"""Names of steps are sent in headers and stand in URLs; ``[3]`` after one means an element, and ``$input`` no step."""
 _Name = Annotated[str, Meta(min_length=1)]
-_Count = Annotated[int, Meta(ge=1)]
+_Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 _Duration = Annotated[float, Meta(gt=0, le=_CENTURY)]
 _Wait = Annotated[float, Meta(ge=0, le=_CENTURY)]
-_Rate = Annotated[float, Meta(gt=0, le=1e9)]
+_Rate = Annotated[float, Meta(ge=1e-9, le=1e9)]
 
 
 class RetrySpec(msgspec.Struct, frozen=True):
@@ -63,9 +65,9 @@ class RequestSpec(msgspec.Struct, frozen=True):
 class NodeSpec(msgspec.Struct, frozen=True):
     """One step."""
 
-    id: Annotated[str, Meta(pattern="^[^$]")]
+    id: Annotated[str, Meta(pattern=_IN_HEADERS_AND_PATHS, max_length=500)]
     kind: Kind
-    step: _Name
+    step: Annotated[str, Meta(pattern=_IN_HEADERS_AND_PATHS, max_length=500)]
     signature: str
     inputs: dict[str, Any]
     request: RequestSpec | None

@@ -4,7 +4,7 @@ A step opens when everything that it waits for is there, as a task, a sub-run or
 that waited for it are told; when the last one closes, the run ends, and with it perhaps a step of the run above.
 """
 
-from hopline_engine.core.binding import BindingError, Value, decode_items
+from hopline_engine.core.binding import BindingError, Expression, Value, decode_items
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import (
     LiveMap,
@@ -144,7 +144,7 @@ def _attach(run: LiveRun, node: Node, item: int, unit: LiveTask | LiveRun) -> No
 def _start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
     assert node.child is not None
     try:
-        arguments = node.inputs.render(RunScope(run, item_of(run, node, item)))
+        arguments = _composed(node.inputs, RunScope(run, item_of(run, node, item)), decision)
     except BindingError as error:
         record_sub_step(run, node, item, StepState.FAILED, decision, failure=_binding_failure(error))
         unit_failed(run, node, item, _binding_failure(error), decision)
@@ -156,6 +156,18 @@ def _start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> N
     if not sub_run.nodes:
         decision.empty.append(sub_run)
     decision.todo.extend((sub_run, first) for first in node.child.nodes if first.waits == 0)
+
+
+def _composed(expression: Expression, scope: RunScope, decision: Decision) -> bytes:
+    """Return a value that is to be stored.
+
+    Raises:
+        BindingError: it cannot be bound, or is too large.
+    """
+    value = expression.render(scope)
+    if len(value) > decision.limits.composed_bytes:
+        raise BindingError(f"it has {len(value):,} bytes; at most {decision.limits.composed_bytes:,} are stored")
+    return value
 
 
 def _signal(run: LiveRun, node: Node, decision: Decision) -> None:
@@ -265,7 +277,7 @@ def end_if_done(run: LiveRun, decision: Decision) -> None:
             sub_run_failed(run, _sub_run_failure(run), decision)
         return
     try:
-        result = run.plan.result.render(RunScope(run, None))
+        result = _composed(run.plan.result, RunScope(run, None), decision)
     except BindingError as error:
         run.failure = ("result", _binding_failure(error))
         end_run(run, RunState.FAILED, decision)
@@ -297,7 +309,7 @@ def end_run(run: LiveRun, state: RunState, decision: Decision, result: bytes | N
     """Write the end of a run."""
     run.state = state
     error = failure_json(run.failure[1], run.failure[0]) if run.failure and state is RunState.FAILED else None
-    decision.rows.runs_ended.append(RunEnded(state, result, error, decision.now, run.id))
+    decision.rows.runs_ended.append(RunEnded(state.value, result, error, decision.now, run.id))
     decision.ended.append(run)
     decision.touched.setdefault(run, set())
 

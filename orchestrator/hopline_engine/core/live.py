@@ -56,6 +56,11 @@ class LiveTask:
         return self.attempt - self.lost
 
     @property
+    def is_open(self) -> bool:
+        """Whether it still is what executes its step run."""
+        return self.run.state is RunState.RUNNING and self.run.unit(self.node, self.item) is self
+
+    @property
     def name(self) -> str:
         """What people call the step run."""
         return step_name(self.node.id, self.item)

@@ -22,7 +22,7 @@ from hopline_engine.core.binding import (
     compile_object,
     compile_request,
 )
-from hopline_engine.core.definition import DefinitionSpec, FormatSpec, Kind, NodeSpec
+from hopline_engine.core.definition import DefinitionSpec, FormatSpec, Kind, NodeSpec, QueueSpec
 from hopline_engine.core.model import Digest
 from hopline_engine.core.retry import RetryPolicy
 
@@ -90,7 +90,7 @@ class Plan:
     result: Expression
     parameters: Mapping[str, Any]
     """JSON schema of the input."""
-    queues: tuple[Mapping[str, Any], ...]
+    queues: tuple[QueueSpec, ...]
     routes: frozenset[Route]
     """What workers must serve so that every step can run, those of sub-workflows included."""
 
@@ -110,7 +110,7 @@ def build_plan(definition: Mapping[str, Any], digest: Digest, children: Mapping[
         given = msgspec.convert(definition, FormatSpec).format
         if given != FORMAT:
             raise PlanError(f"definition format {given} is not {FORMAT}; upgrade the server")
-        return _build(msgspec.convert(definition, DefinitionSpec), definition, digest, children)
+        return _build(msgspec.convert(definition, DefinitionSpec), digest, children)
     except PlanError:
         raise
     except ValueError as error:
@@ -119,7 +119,7 @@ def build_plan(definition: Mapping[str, Any], digest: Digest, children: Mapping[
         raise PlanError("malformed definition: its values are nested too deep") from error
 
 
-def _build(spec: DefinitionSpec, definition: Mapping[str, Any], digest: Digest, children: Mapping[str, Plan]) -> Plan:
+def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -> Plan:
     specs = {node.id: node for node in spec.nodes}
     if len(specs) != len(spec.nodes):
         raise PlanError("two steps have the same id")
@@ -136,7 +136,7 @@ def _build(spec: DefinitionSpec, definition: Mapping[str, Any], digest: Digest, 
         by_id=by_id,
         result=result,
         parameters=spec.parameters,
-        queues=tuple(definition["queues"]),
+        queues=tuple(spec.queues),
         routes=frozenset(_routes(nodes)),
     )
 

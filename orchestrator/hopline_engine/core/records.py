@@ -1,4 +1,7 @@
-"""The rows of runs that begin, and of attempts and steps that end."""
+"""The rows of runs that begin, and of attempts and steps that end.
+
+States stand in rows as plain values: for a member of an enum, SQLite's driver looks for an adapter each time.
+"""
 
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import (
@@ -31,7 +34,7 @@ def record_run(
             run.public_id,
             run.plan.name,
             run.plan.digest,
-            RunState.RUNNING,
+            RunState.RUNNING.value,
             run.input.raw,
             idempotency_key,
             parent.run.id if parent else None,
@@ -59,7 +62,7 @@ def record_attempt(
             task.node.index,
             task.item,
             task.attempt,
-            state,
+            state.value,
             status,
             failure_json(failure) if failure else None,
             logs,
@@ -84,7 +87,7 @@ def record_step(
             task.run.id,
             task.node.index,
             task.item,
-            state,
+            state.value,
             result,
             error,
             task.attempt,
@@ -108,7 +111,7 @@ def record_sub_step(
     """Write the end of a step run that was a run of a sub-workflow."""
     error = failure_json(failure) if failure else None
     decision.rows.steps_ended.append(
-        StepEnded(run.id, node.index, item, state, result, error, 1, started_at, decision.now)
+        StepEnded(run.id, node.index, item, state.value, result, error, 1, started_at, decision.now)
     )
 
 
@@ -116,4 +119,6 @@ def record_node(run: LiveRun, node: Node, state: StepState, decision: Decision, 
     """Write the end of a step that has no task of its own: a map's record, or a step that never opened."""
     error = failure_json(failure) if failure else None
     started = run.nodes[node.index].opened_at
-    decision.rows.steps_ended.append(StepEnded(run.id, node.index, WHOLE, state, None, error, 0, started, decision.now))
+    decision.rows.steps_ended.append(
+        StepEnded(run.id, node.index, WHOLE, state.value, None, error, 0, started, decision.now)
+    )

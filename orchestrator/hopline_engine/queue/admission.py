@@ -130,7 +130,7 @@ class Admission:
         queue, worker = self._reserved.pop(task.id)
         queue.in_flight -= 1
         if worker is not None:
-            worker.in_flight -= 1
+            worker.load.in_flight -= 1
         return worker
 
     def worker_of(self, task: LiveTask) -> Worker | None:
@@ -139,8 +139,8 @@ class Admission:
 
     def moved_queues(self, admitted: list[LiveTask]) -> list[QueueMoved]:
         """Return the rows of the queues whose tokens the admitted tasks took."""
-        limited = {queue.name: queue for task in admitted if (queue := self.queue_of(task)).bucket is not None}
-        return [queue.row() for queue in limited.values()]
+        queues = [self._reserved[task.id][0] for task in admitted]
+        return [queue.row() for queue in dict.fromkeys(queues) if queue.bucket is not None]
 
     def next_token_at(self) -> float | None:
         """Return when the next task that only waits for a token may go."""

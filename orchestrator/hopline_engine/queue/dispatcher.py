@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from hopline_engine.clock import Clock
 from hopline_engine.core.binding import BindingError, BoundRequest
 from hopline_engine.core.live import LiveTask, RunScope, item_of
+from hopline_engine.core.model import WHOLE
 from hopline_engine.core.names import idempotency_key
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import NETWORK_ERRORS, Failure
@@ -26,8 +28,13 @@ from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
 from hopline_engine.queue.workers import Worker
 
 USER_AGENT: Final = b"Hopline"
+_NOT_TAKEN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE})
+"""Statuses with which a worker says that it did not take the step."""
 _OURS: Final = frozenset({"idempotency-key", "traceparent"})
 """Headers that a step cannot set, with all that begin with ``hopline-``; the transport refuses those of its own."""
+
+LONGEST_KEPT_URL: Final = 1000
+"""A longer URL carries data: it hardly comes again, and thousands of them would weigh."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -158,14 +165,13 @@ class Dispatcher:
     def _headers(self, task: LiveTask, attempt_end: float) -> Headers:
         run, step, attempt = task.run.public_id, task.name, task.attempt
         return [
-            (b"User-Agent", USER_AGENT),
             (b"Hopline-Run", run.encode()),
             (b"Hopline-Step", step.encode()),
             (b"Hopline-Attempt", b"%d" % attempt),
             (b"Hopline-Deadline", b"%.3f" % attempt_end),
             (b"Idempotency-Key", idempotency_key(run, task.node.id, task.item).encode()),
-            (b"traceparent", self._signer.traceparent(run, step, attempt).encode()),
-            (b"Hopline-Callback-Url", f"{self.callback_base}/callbacks/{run}/{attempt}/{step}".encode()),
+            (b"traceparent", self._signer.traceparent(run, task.id, attempt).encode()),
+            (b"Hopline-Callback-Url", f"{self.callback_base}/callbacks/{run}/{attempt}/{_in_path(task)}".encode()),
             (b"Hopline-Callback-Token", self._signer.sign(run, step, attempt).encode()),
         ]
 
@@ -173,14 +179,9 @@ class Dispatcher:
         return RunScope(task.run, item_of(task.run, task.node, task.item), self._secrets)
 
     async def _ask_worker(self, task: LiveTask, worker: Worker, headers: Headers, seconds: float) -> Outcome:
-        headers += [
-            (b"Authorization", worker.authorization),
-            (b"Hopline-Signature", task.node.route.signature.encode()),
-            (b"Content-Type", b"application/json"),
-        ]
         arguments = task.node.inputs.render(self._scope(task))
         try:
-            answer = await self._workers.exchange_raw(worker.endpoint_of(task.node.step), headers, arguments, seconds)
+            answer = await self._workers.exchange_raw(worker.endpoint_of(task.node.route), headers, arguments, seconds)
         except ExchangeFailed as error:
             if error.kind == "refused":
                 return Unserved(error.message)
@@ -189,16 +190,18 @@ class Dispatcher:
             if error.kind == "too_large":
                 return Failed(Failure("InvalidResult", error.message, ("InvalidResult",), final=True))
             return Lost(f"the worker was lost: {error.message}")
+        except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
+            return Unserved(f"the worker cannot be called: {error}")
         return self._read_worker(answer)
 
     def _read_worker(self, answer: Answer) -> Outcome:
-        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}:
+        if answer.status in _NOT_TAKEN:
             return Unserved(f"the worker answered {answer.status}")
         if answer.status == HTTPStatus.ACCEPTED:
             return Accepted()
         try:
             read = _decode_worker_answer(answer.body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Lost(f"the worker answered {answer.status} with something that is not its protocol: {error}")
         if read.error is not None:
             return Failed(_worker_failure(read.error), logs=read.logs)
@@ -248,11 +251,24 @@ def _with_own_headers(headers: Headers, bound: BoundRequest) -> Headers:
     ]
     if bound.body is not None and "content-type" not in names:
         own.append((b"Content-Type", b"application/json"))
-    return [*(headers[1:] if "user-agent" in names else headers), *own]
+    if "user-agent" not in names:
+        own.append((b"User-Agent", USER_AGENT))
+    return [*headers, *own]
+
+
+def _in_path(task: LiveTask) -> str:
+    """Return the name of a step run as a URL has it."""
+    node = task.node.id
+    name = node if node.isascii() and node.isidentifier() else quote(node, safe="")
+    return name if task.item == WHOLE else f"{name}%5B{task.item}%5D"
+
+
+def _endpoint(method: str, url: str) -> Endpoint:
+    return _kept_endpoint(method, url) if len(url) <= LONGEST_KEPT_URL else Endpoint.of(method, httpx.URL(url))
 
 
 @lru_cache(maxsize=4096)
-def _endpoint(method: str, url: str) -> Endpoint:
+def _kept_endpoint(method: str, url: str) -> Endpoint:
     return Endpoint.of(method, httpx.URL(url))
 
 

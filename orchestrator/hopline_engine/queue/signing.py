@@ -4,6 +4,7 @@ A token is an HMAC over run, step and attempt. Nothing is stored per attempt, an
 that is not known (a restored backup, a replica behind) can be told from a forged one.
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -19,6 +20,7 @@ class Signer:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._installation = hashlib.blake2b(key[:64], digest_size=4).hexdigest()
 
     def sign(self, run: str, step: str, attempt: int) -> str:
         """Return the token of one attempt: 64 hexadecimal digits."""
@@ -28,11 +30,13 @@ class Signer:
         """Return whether a token is that of an attempt; takes the same time whether right or wrong."""
         return hmac.compare_digest(given.encode(), self.sign(run, step, attempt).encode())
 
-    def traceparent(self, run: str, step: str, attempt: int) -> str:
-        """Return the W3C trace context of one attempt: a trace per run, a span per attempt."""
-        trace = hashlib.blake2b(run.encode(), digest_size=16, key=self._key[:32]).hexdigest()
-        span = hashlib.blake2b(f"{step}\n{attempt}".encode(), digest_size=8, key=self._key[:32]).hexdigest()
-        return f"00-{trace}-{span}-01"
+    def traceparent(self, run: str, task: int, attempt: int) -> str:
+        """Return the W3C trace context of one attempt: a trace per run, a span per attempt.
+
+        The twelve characters of the run's id are in the trace's, and the task's number in the span's: nothing has to be
+        hashed for each request, and either can be found from the other.
+        """
+        return f"00-{self._installation}{run.encode().hex()}-{task & 0xFFFF_FFFF_FFFF:012x}{attempt & 0xFFFF:04x}-01"
 
 
 def load_key(path: Path) -> bytes:
@@ -41,18 +45,26 @@ def load_key(path: Path) -> bytes:
     Raises:
         KeyFileError: the file can be read by others, or holds no key.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token(32))
-            file.flush()
-            os.fsync(file.fileno())
+    if not path.exists():
+        _make_key(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFileError(f"{path} can be read by others", hint=f"chmod 600 {path}")
     text = path.read_text(encoding="ascii").strip()
     if len(text) < 32:
         raise KeyFileError(f"{path} holds no key", hint="delete it; callbacks of steps that wait now will be refused")
     return text.encode()
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key to *path*, whole or not at all, unless another process was first."""
+    draft = path.with_name(f"{path.name}.{token(4)}.new")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token(32))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)

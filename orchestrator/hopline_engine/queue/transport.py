@@ -32,23 +32,32 @@ _BODILESS_METHODS = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A method and URL, checked and encoded once, to send any number of requests to."""
+    """A method, a URL and headers, checked and encoded once, to send any number of requests to."""
 
     method: str
     url: httpx.URL
     origin: Origin
     start: bytes
-    """The request line and the headers that depend on nothing else, without the last line end."""
+    """The request line and the headers that are the same in every request, without the last line end."""
+    line_ends: int
+    """How many line ends are in it."""
 
     @classmethod
-    def of(cls, method: str, url: httpx.URL) -> "Endpoint":
-        """Raise ``TargetBlockedError`` for a URL that is never called, ``httpx.LocalProtocolError`` for no method."""
+    def of(cls, method: str, url: httpx.URL, headers: Iterable[tuple[bytes, bytes]] = ()) -> "Endpoint":
+        """Return the endpoint; *headers* are sent with every request to it, before its own.
+
+        Raises ``TargetBlockedError`` for a URL that is never called, ``httpx.LocalProtocolError`` for what is no method
+        or no header.
+        """
         origin = origin_of(url)
         verb = method.encode("ascii", "replace")
         if not _TOKEN.fullmatch(verb):
             raise httpx.LocalProtocolError(f"{method!r} is not an HTTP method")
-        start = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity" % (verb, url.raw_path, url.netloc)
-        return cls(method=method, url=url, origin=origin, start=start)
+        first = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity" % (verb, url.raw_path, url.netloc)
+        lines = [first, *map(b": ".join, sent_headers(headers))]
+        start, line_ends = b"\r\n".join(lines), len(lines) + 1  # the first has three lines
+        _check_lines(start, line_ends)
+        return cls(method=method, url=url, origin=origin, start=start, line_ends=line_ends)
 
 
 class _Whole(httpx.AsyncByteStream):
@@ -87,10 +96,13 @@ def encode_request(endpoint: Endpoint, headers: Iterable[tuple[bytes, bytes]], b
     if body or endpoint.method not in _BODILESS_METHODS:
         lines.append(b"content-length: %d" % len(body))
     head = b"\r\n".join(lines)
-    line_ends = len(lines) + 1  # the start has three lines
+    _check_lines(head, endpoint.line_ends + len(lines) - 1)
+    return b"%b\r\n\r\n%b" % (head, body)
+
+
+def _check_lines(head: bytes, line_ends: int) -> None:
     if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
         raise httpx.LocalProtocolError("a header's value must not contain a line end or NUL")
-    return b"%b\r\n\r\n%b" % (head, body)
 
 
 class _Pool:

@@ -5,11 +5,19 @@ Memory only: a worker registers again when the engine that it talks to has forgo
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 import httpx
 
 from hopline_engine.core.plan import Route
 from hopline_engine.queue.transport import Endpoint
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Load:
+    """What a worker process has to do: the same for all registrations under its id."""
+
+    in_flight: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -25,25 +33,38 @@ class Worker:
     pid: int | None
     host: str | None
     seen_at: float
-    in_flight: int = 0
-    _endpoints: dict[str, Endpoint] = field(default_factory=dict, repr=False)
+    load: Load = field(default_factory=Load, repr=False)
+    _endpoints: dict[Route, Endpoint] = field(default_factory=dict, repr=False)
+
+    @property
+    def in_flight(self) -> int:
+        """How many steps it was sent that are not answered."""
+        return self.load.in_flight
 
     @property
     def is_free(self) -> bool:
         """Whether it can take one more step."""
-        return self.in_flight < self.concurrency
+        return self.load.in_flight < self.concurrency
 
     @property
     def authorization(self) -> bytes:
         """The header value that it asks of whoever calls it."""
         return b"Bearer " + self.token.encode()
 
-    def endpoint_of(self, step: str) -> Endpoint:
-        """Return the address of a step at this worker."""
-        endpoint = self._endpoints.get(step)
+    def endpoint_of(self, route: Route) -> Endpoint:
+        """Return the address of a step at this worker, with the headers that all requests for it have."""
+        endpoint = self._endpoints.get(route)
         if endpoint is None:
-            endpoint = self._endpoints[step] = Endpoint.of("POST", httpx.URL(f"{self.url}/steps/{step}"))
+            endpoint = self._endpoints[route] = self._new_endpoint(route)
         return endpoint
+
+    def _new_endpoint(self, route: Route) -> Endpoint:
+        headers = (
+            (b"Authorization", self.authorization),
+            (b"Hopline-Signature", route.signature.encode()),
+            (b"Content-Type", b"application/json"),
+        )
+        return Endpoint.of("POST", httpx.URL(f"{self.url}/steps/{route.step}"), headers)
 
 
 class Workers:
@@ -52,6 +73,8 @@ class Workers:
     def __init__(self) -> None:
         self._by_id: dict[str, Worker] = {}
         self._by_route: dict[Route, list[Worker]] = {}
+        self._loads: WeakValueDictionary[str, Load] = WeakValueDictionary()
+        """As long as a worker is known or a request to it is out."""
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(list(self._by_id.values()))
@@ -63,6 +86,7 @@ class Workers:
     def add(self, worker: Worker) -> None:
         """Add a worker, in place of an earlier registration of the same process."""
         self.remove(worker.id)
+        worker.load = self._loads.setdefault(worker.id, worker.load)
         self._by_id[worker.id] = worker
         for route in worker.routes:
             self._by_route.setdefault(route, []).append(worker)
@@ -97,7 +121,7 @@ class Workers:
         )
         if not least.is_free:
             return None
-        least.in_flight += 1
+        least.load.in_flight += 1
         return least
 
     def unserved(self, routes: Iterable[Route]) -> list[Route]:

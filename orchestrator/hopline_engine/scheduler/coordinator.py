@@ -8,6 +8,7 @@ Everything here runs on one asyncio loop, and no decision awaits anything, so de
 """
 
 import asyncio
+import inspect
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,8 +16,8 @@ from typing import Protocol, assert_never
 
 from hopline_engine.clock import Clock
 from hopline_engine.core import advance, records
-from hopline_engine.core.decision import Decision, Ids, Limits
 from hopline_engine.core.changes import Changes
+from hopline_engine.core.decision import Decision, Ids, Limits
 from hopline_engine.core.live import LiveRun, LiveTask, Past
 from hopline_engine.core.model import AttemptState, RunId, RunState, TaskId, TaskState
 from hopline_engine.queue.admission import Admission, Queue
@@ -74,6 +75,7 @@ class Coordinator:
         self.runs: dict[RunId, LiveRun] = {}
         self.admission = admission
         self.is_dispatching = False
+        self.on_forgotten: Callable[[RunId], None] = _leave_to_next_engine
         self._commits = commits
         self._dispatcher = dispatcher
         self._clock = clock
@@ -81,6 +83,7 @@ class Coordinator:
         self._limits = limits
         self._epoch = epoch
         self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
         self._timers = Timers(clock, self._on_due)
         self._sending: dict[TaskId, asyncio.Task[None]] = {}
         self._token_timer: asyncio.TimerHandle | None = None
@@ -101,10 +104,10 @@ class Coordinator:
         if past is not None:
             decision.rows.steps_ended += past.steps
         advance.begin(run, decision, past)
-        return self._commit(decision)
+        return self._durably(decision)
 
-    def resume(self, runs: Iterable[tuple[LiveRun, Past]]) -> "asyncio.Future[None]":
-        """Take up stored runs, parents before their sub-runs; what an earlier engine had sent is lost."""
+    def resume(self, runs: Iterable[tuple[LiveRun, Past]], reason: str) -> "asyncio.Future[None]":
+        """Take up stored runs, parents before their sub-runs; what had been sent is lost for *reason*."""
         decision = self._decision()
         pasts = list(runs)
         for run, past in pasts:
@@ -113,31 +116,31 @@ class Coordinator:
             advance.begin(run, decision, past)
         tasks = [unit for run, _ in pasts for unit in run.units() if isinstance(unit, LiveTask) and unit.stored]
         for task in tasks:
-            if task.state is TaskState.LEASED and task.epoch != self._epoch:
-                advance.lose(task, decision, "the engine stopped while it was running")
+            if task.state is TaskState.LEASED and task not in decision.opened:
+                advance.lose(task, decision, reason, blame=False)
             elif task.state is TaskState.ACCEPTED:
                 decision.accepted.append(task)
             else:
                 decision.rescheduled.append(task)
-        return self._commit(decision)
+        return self._durably(decision)
 
     def cancel(self, run: LiveRun) -> "asyncio.Future[None]":
         """End a run now; requests in flight are cut off."""
         decision = self._decision()
         advance.cancel(run, decision)
-        return self._commit(decision)
+        return self._durably(decision)
 
     def call_back(self, task: LiveTask, outcome: Succeeded | Failed) -> "asyncio.Future[None]":
         """Apply the callback of a step that answered 202."""
         decision = self._decision()
         self._decide(task, outcome, decision)
-        return self._commit(decision)
+        return self._durably(decision)
 
     def move_queue(self, queue: Queue) -> "asyncio.Future[None]":
         """Make the state of a queue durable, and admit what it now lets through."""
         decision = self._decision()
         decision.rows.queues_moved.append(queue.row())
-        return self._commit(decision)
+        return self._durably(decision)
 
     def look_again(self) -> None:
         """Admit what may be sent after something outside the runs changed: workers, queues, limits."""
@@ -182,6 +185,14 @@ class Coordinator:
         return Decision(self._clock.now(), self._clock.random, self.ids, self._limits)
 
     def _decide(self, task: LiveTask, outcome: Outcome, decision: Decision) -> None:
+        try:
+            self._apply(task, outcome, decision)
+        except Exception:  # halfway through: what memory holds of the run is worth nothing
+            self._forget({task.run, *decision.touched})
+            raise
+
+    @staticmethod
+    def _apply(task: LiveTask, outcome: Outcome, decision: Decision) -> None:
         match outcome:
             case Succeeded(result=result, status=status, logs=logs):
                 advance.succeed(task, result, decision, status, logs)
@@ -205,7 +216,12 @@ class Coordinator:
             self.look_again()  # the run ended while the request was out: only its place is free again
             return
         decision = self._decision()
-        self._decide(task, outcome, decision)
+        try:
+            self._decide(task, outcome, decision)
+        except Exception:
+            log.exception("the answer to task %s could not be used; its run is read again", task.id)
+            self.look_again()
+            return
         if isinstance(outcome, Unserved) and worker is not None:
             self._drop(worker, outcome.reason)
         self._commit(decision)
@@ -219,9 +235,7 @@ class Coordinator:
     def _on_due(self, due: list[LiveTask]) -> None:
         decision = self._decision()
         for task in due:
-            if task.run.state is not RunState.RUNNING or task.id in decision.closed:
-                continue
-            if task.run.unit(task.node, task.item) is not task:
+            if not task.is_open or task.id in decision.closed:
                 continue
             expired = task.deadline_time is not None and task.deadline_time <= decision.now
             if expired and task.state is not TaskState.LEASED:
@@ -234,7 +248,13 @@ class Coordinator:
 
     # --- committing -------------------------------------------------------------------------------------------------
 
-    def _commit(self, decision: Decision) -> "asyncio.Future[None]":
+    def _durably(self, decision: Decision) -> "asyncio.Future[None]":
+        """Commit a decision that somebody waits for; the future is done when it is durable."""
+        durable: asyncio.Future[None] = self._loop.create_future()
+        self._commit(decision, durable)
+        return durable
+
+    def _commit(self, decision: Decision, durable: "asyncio.Future[None] | None" = None) -> None:
         """Queue what is due, lease what may be sent, and hand all of it to the store as one transaction."""
         self._queue(decision)
         leased = self.admission.admit(decision.now) if self.is_dispatching else []
@@ -244,13 +264,11 @@ class Coordinator:
             self._watch_deadline(task)
         self._watch_tokens(decision.now)
         decision.rows.queues_moved += self.admission.moved_queues(leased)
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         changes = decision.seal()
         if decision.touched or leased or changes.queues_moved:
-            self._commits.submit(changes, lambda error: self._release(decision, leased, durable, error))
-        else:
+            self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))
+        elif durable is not None:
             durable.set_result(None)
-        return durable
 
     def _queue(self, decision: Decision) -> None:
         for run in decision.began:
@@ -279,51 +297,66 @@ class Coordinator:
             self._token_timer.cancel()
             self._token_timer = None
         if at is not None and self.is_dispatching:
-            self._token_timer = asyncio.get_running_loop().call_later(max(0.001, at - now), self.look_again)
+            self._token_timer = self._loop.call_later(min(max(0.001, at - now), 60.0), self.look_again)
 
-    def _release(
+    def _settle(
         self,
         decision: Decision,
         leased: list[LiveTask],
-        durable: "asyncio.Future[None]",
+        durable: "asyncio.Future[None] | None",
         error: BaseException | None,
     ) -> None:
         """Let the effects of a decision happen, now that it is durable; none of them if it was refused."""
-        if error is not None:
+        if error is None:
+            self._release(decision, leased)
+        else:
             self._give_up(decision, leased, error)
-            if not durable.cancelled():
-                durable.set_exception(error)
+        if durable is None or durable.cancelled():
             return
+        if error is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(error)
+
+    def _release(self, decision: Decision, leased: list[LiveTask]) -> None:
         for task in leased:
             self._send(task)
         for run in decision.ended:
             self.runs.pop(run.id, None)
         for task in decision.closed.values():
-            exchange = self._sending.get(task.id)
-            if exchange is not None:
-                exchange.cancel()
+            self._cut_off(task)
         for run, nodes in decision.touched.items():
             self._on_change(run, nodes)
-        if not durable.cancelled():
-            durable.set_result(None)
 
     def _give_up(self, decision: Decision, leased: list[LiveTask], error: BaseException) -> None:
         """Forget the runs of a decision that the store refused: memory is ahead of it, and the rows are right."""
-        log.error("the store refused a decision; its runs wait for a restart", exc_info=error)
+        log.error("a decision was not stored; its runs are read again", exc_info=error)
         for task in leased:
             self._give_back(task)
-        for run in decision.touched:
-            self.runs.pop(run.id, None)
-            run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
+        for task in decision.closed.values():
+            self._cut_off(task)
+        self._forget(decision.touched)
+
+    def _forget(self, runs: Iterable[LiveRun]) -> None:
+        """Drop runs, with those above and below them, until they are resumed from rows."""
+        for root, family in _families(runs).items():
+            for run in family:
+                run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
+                self.runs.pop(run.id, None)
+                for unit in run.units():
+                    if isinstance(unit, LiveTask):
+                        self.admission.withdraw(unit)
+                        self._cut_off(unit)
+            self.on_forgotten(root.id)
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
     def _send(self, task: LiveTask) -> None:
-        if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:
+        may_go = task.state is TaskState.LEASED and task.run.state is RunState.RUNNING
+        if not (may_go and self.is_dispatching):  # cancelled, or stopped, while the commit was under way
             self._give_back(task)
             return
-        exchange = asyncio.get_running_loop().create_task(self._exchange(task))
-        self._sending[task.id] = exchange
+        self._sending[task.id] = self._loop.create_task(self._exchange(task))
 
     async def _exchange(self, task: LiveTask) -> None:
         worker = self.admission.worker_of(task)
@@ -339,7 +372,38 @@ class Coordinator:
             self._sending.pop(task.id, None)
         self._on_answer(task, outcome)
 
+    def _cut_off(self, task: LiveTask) -> None:
+        """Give up the request of a task, if one is out."""
+        exchange = self._sending.get(task.id)
+        if exchange is None:
+            return
+        exchange.cancel()
+        if inspect.getcoroutinestate(exchange.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            del self._sending[task.id]  # it never runs, so nobody else gives the place back
+            self._give_back(task)
+
     def _give_back(self, task: LiveTask) -> None:
         """Free the place of a task that is not sent after all; nothing else may come that lets the next one go."""
         self.admission.release(task)
-        asyncio.get_running_loop().call_soon(self.look_again)
+        self._loop.call_soon(self.look_again)
+
+
+def _leave_to_next_engine(_: RunId) -> None:
+    """Do nothing: who opens the store next reads all runs."""
+
+
+def _families(runs: Iterable[LiveRun]) -> dict[LiveRun, set[LiveRun]]:
+    """Return the runs, and all others below the same ones, by the run that somebody started."""
+    families: dict[LiveRun, set[LiveRun]] = {}
+    for run in runs:
+        root = run
+        while root.parent is not None:
+            root = root.parent.run
+        families.setdefault(root, {root}).add(run)
+    for family in families.values():
+        pending = list(family)
+        while pending:
+            below = [unit for unit in pending.pop().units() if isinstance(unit, LiveRun)]
+            family.update(below)
+            pending += below
+    return families

@@ -3,20 +3,32 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
 from hopline_engine.core.model import Digest
 from hopline_engine.core.plan import Plan, PlanError, build_plan, child_digests
 from hopline_engine.errors import InvalidDefinitionError, WorkflowNotFoundError, closest
+from hopline_engine.store import definitions
 from hopline_engine.store.definitions import StoredDefinition
+from hopline_engine.store.interface import Store
+
+
+class Checked(NamedTuple):
+    """Definitions that can be run, and are not stored yet."""
+
+    definitions: list[StoredDefinition]
+    plans: Mapping[Digest, Plan]
+    """By digest."""
 
 
 class Catalogue:
     """Plans in memory; every definition they come from is stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._plans: dict[Digest, Plan] = {}
         self._bodies: dict[Digest, bytes] = {}
         self._current: dict[str, Digest] = {}
@@ -44,49 +56,74 @@ class Catalogue:
         """Return a definition as decoded JSON."""
         return msgspec.json.decode(self._bodies[digest], type=dict[str, Any])
 
-    def load(self, stored: Iterable[StoredDefinition]) -> None:
-        """Add stored definitions, in any order."""
-        bodies = {definition.digest: definition for definition in stored}
-        for digest in bodies:
-            self._load(digest, bodies)
+    async def load_current(self) -> None:
+        """Load the newest version of every workflow, with all that they call."""
+        newest = {stored.name: stored.digest for stored in await self._store.read(definitions.current)}
+        await self.load(set(newest.values()))
+        self.set_current(newest)
+
+    async def load(self, digests: set[Digest]) -> None:
+        """Load stored versions, with all that they call, unless they are in memory."""
+        loaded: dict[Digest, StoredDefinition] = {}
+        missing = digests - self._plans.keys()
+        while missing:
+            wanted = sorted(missing)
+            found = await self._store.read(partial(definitions.by_digests, digests=wanted))
+            loaded.update({stored.digest: stored for stored in found})
+            called = {Digest(child) for stored in found for child in child_digests(stored.body)}
+            missing = called - loaded.keys() - self._plans.keys()
+        add_plans(loaded.values(), self._plans)
+        self._bodies.update({digest: definition.body for digest, definition in loaded.items()})
 
     def set_current(self, current: Mapping[str, Digest]) -> None:
         """Make versions the newest of their names."""
         self._current.update(current)
 
-    def has(self, digest: Digest) -> bool:
-        """Return whether a version is loaded."""
-        return digest in self._plans
-
-    def check(self, definitions: Iterable[Mapping[str, Any]]) -> list[StoredDefinition]:
-        """Build the plans of definitions that are registered, and return them as they are to be stored.
+    def check(self, given: Iterable[Mapping[str, Any]]) -> Checked:
+        """Return what is to be stored of definitions that are registered, and then to be added.
 
         Raises:
             InvalidDefinitionError: one is malformed, or calls one that is neither among them nor known.
         """
-        received = {definition.digest: definition for definition in map(_canonical, definitions)}
+        received = {definition.digest: definition for definition in map(_canonical, given)}
+        plans = self._plans.copy()
         for digest, definition in received.items():
             try:
-                self._load(digest, received)
+                _build(digest, received, plans)
             except (PlanError, KeyError, TypeError, msgspec.DecodeError) as error:
                 raise InvalidDefinitionError(workflow=definition.name, problems=[str(error)]) from error
-        return list(received.values())
+        return Checked(list(received.values()), {digest: plans[digest] for digest in received})
 
-    def _load(self, digest: Digest, bodies: Mapping[Digest, StoredDefinition], above: tuple[Digest, ...] = ()) -> Plan:
-        if digest in self._plans:
-            return self._plans[digest]
-        if digest in above:
-            raise PlanError("a workflow calls itself")
-        if digest not in bodies:
-            raise PlanError(f"it calls the definition {digest[:12]}, which is not registered")
-        definition = bodies[digest]
-        children = {
-            child: self._load(Digest(child), bodies, (*above, digest)) for child in child_digests(definition.body)
-        }
-        plan = build_plan(msgspec.json.decode(definition.body), digest, children)
-        self._plans[digest] = plan
-        self._bodies[digest] = definition.body
-        return plan
+    def add(self, checked: Checked) -> None:
+        """Add definitions that are stored by now."""
+        self._plans.update(checked.plans)
+        self._bodies.update({definition.digest: definition.body for definition in checked.definitions})
+
+
+def add_plans(stored: Iterable[StoredDefinition], plans: dict[Digest, Plan]) -> None:
+    """Add the plans of stored definitions, in any order, to those that are there."""
+    bodies = {definition.digest: definition for definition in stored}
+    for digest in bodies:
+        _build(digest, bodies, plans)
+
+
+def _build(
+    digest: Digest,
+    bodies: Mapping[Digest, StoredDefinition],
+    plans: dict[Digest, Plan],
+    above: tuple[Digest, ...] = (),
+) -> Plan:
+    """Return the plan of a definition, adding it and those of the workflows it calls to *plans*."""
+    if digest in plans:
+        return plans[digest]
+    if digest in above:
+        raise PlanError("a workflow calls itself")
+    if digest not in bodies:
+        raise PlanError(f"it calls the definition {digest[:12]}, which is not registered")
+    body = bodies[digest].body
+    children = {child: _build(Digest(child), bodies, plans, (*above, digest)) for child in child_digests(body)}
+    plan = plans[digest] = build_plan(msgspec.json.decode(body), digest, children)
+    return plan
 
 
 def _canonical(definition: Mapping[str, Any]) -> StoredDefinition:

@@ -11,9 +11,11 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from hopline_engine.clock import Clock
 from hopline_engine.core.decision import Limits
-from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, failure_from_json
+from hopline_engine.core.live import LiveRun, LiveTask, Past, failure_from_json
 from hopline_engine.core.model import (
     AttemptEnded,
     AttemptState,
@@ -25,7 +27,7 @@ from hopline_engine.core.model import (
     TaskState,
 )
 from hopline_engine.core.names import parse_step_name, run_id
-from hopline_engine.core.plan import DEFAULT_QUEUE, Plan, child_digests
+from hopline_engine.core.plan import DEFAULT_QUEUE, Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.errors import (
     EngineStoppingError,
@@ -43,17 +45,17 @@ from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
+from hopline_engine.scheduler.resuming import Resumer
 from hopline_engine.scheduler.watchers import Watchers
 from hopline_engine.settings import Settings
-from hopline_engine.store import definitions, queues, recovery, runs, steps
-from hopline_engine.store.definitions import StoredDefinition
+from hopline_engine.store import definitions, nodes, queues, recovery, runs, steps
+from hopline_engine.store.errors import StoreError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.queues import QueueLimits
-from hopline_engine.store.recovery import StoredRun
 from hopline_engine.store.runs import RunRecord
 
 log = logging.getLogger(__name__)
-RUNS_AT_A_TIME: Final = 500
+HEARTBEAT_SECONDS: Final = 5.0
 
 
 class CallbackOutcome(StrEnum):
@@ -84,7 +86,7 @@ class Engine:
     ) -> None:
         """Make an engine over an open store; nothing runs before ``open``."""
         self.store = store
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(store)
         self.workers = Workers()
         self.watchers = Watchers()
         self._dispatcher = dispatcher
@@ -94,10 +96,11 @@ class Engine:
         self.trouble: Exception | None = None
         """What keeps the store from committing now; set by whoever opened it."""
         self._starting: dict[str, asyncio.Future[RunRecord]] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         default = Queue(DEFAULT_QUEUE, max_concurrent_dispatches=settings.default_max_concurrent_dispatches)
         self.admission = Admission(self.workers, default)
         self._coordinator: Coordinator | None = None
+        self._resumer: Resumer | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -119,10 +122,11 @@ class Engine:
             epoch=self.store.owner.epoch,
             on_change=self.watchers.tell,
         )
-        await self._load_catalogue()
+        self._resumer = Resumer(self.store, self.catalogue, self._coordinator)
+        await self.catalogue.load_current()
         await self._load_queues()
-        await self._take_up_runs()
-        self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
+        await self._resumer.take_up_all()
+        self._watches = [asyncio.create_task(watch) for watch in (self._keep_watch(), self._show_life())]
 
     def dispatch(self) -> None:
         """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now."""
@@ -132,10 +136,11 @@ class Engine:
     async def close(self) -> None:
         """Stop sending, wait a while for what is in flight, and leave the rest to the next engine."""
         self.watchers.end()
-        if self._watch is not None:
-            self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        if self._resumer is not None:
+            await self._resumer.stop()
         if self._coordinator is not None:
             await self._coordinator.stop(self._settings.drain_seconds)
 
@@ -149,6 +154,17 @@ class Engine:
         if self._coordinator is None:
             raise EngineStoppingError
         return self._coordinator
+
+    @property
+    def resumer(self) -> Resumer:
+        """What takes up the runs of an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._resumer is None:
+            raise EngineStoppingError
+        return self._resumer
 
     def check_ready(self) -> None:
         """Return if work is taken.
@@ -170,13 +186,17 @@ class Engine:
         Raises:
             InvalidDefinitionError: one is malformed; nothing is stored.
         """
-        received = self.catalogue.check(given)
-        by_name = {definition.name: definition.digest for definition in received}
+        checked = self.catalogue.check(given)
+        by_name = {definition.name: definition.digest for definition in checked.definitions}
         newest = {name: by_name[name] for name in current if name in by_name}
-        limits = [QueueLimits(**spec) for digest in newest.values() for spec in self.catalogue.plan(digest).queues]
+        queued = [spec for digest in newest.values() for spec in checked.plans[digest].queues]
+        limits = [QueueLimits(**msgspec.structs.asdict(spec)) for spec in queued]
         now = self._clock.now()
         await self.store.execute(partial(queues.set_limits, limits=limits))
-        await self.store.execute(partial(definitions.register, definitions=received, current=newest, now=now))
+        await self.store.execute(
+            partial(definitions.register, definitions=checked.definitions, current=newest, now=now)
+        )
+        self.catalogue.add(checked)
         self.catalogue.set_current(newest)
         for each in limits:
             self._limit(each)
@@ -264,6 +284,9 @@ class Engine:
         """End a run now; return whether it was alive. When this returns, no further attempt starts."""
         live = self.coordinator.runs.get(run)
         if live is None or live.state is not RunState.RUNNING:
+            await self.resumer.settled()  # its end may be decided and not durable, or it is just read again
+            live = self.coordinator.runs.get(run)
+        if live is None or live.state is not RunState.RUNNING:
             return False
         await self.coordinator.cancel(live)
         return True
@@ -309,9 +332,10 @@ class Engine:
         place = plan.by_id.get(node) if plan is not None else None
         if stored is None or plan is None or place is None or (task is not None and attempt > task.attempt):
             return CallbackOutcome.UNKNOWN
-        where = {"run_id": stored.id, "node": place.index, "item": item}
-        row = await self.store.read(partial(steps.get, **where))
-        over = await self.store.read(partial(steps.attempts, **where, number=attempt, limit=1))
+        row = await self.store.read(partial(steps.get, run_id=stored.id, node=place.index, item=item))
+        over = await self.store.read(
+            partial(steps.attempts, run_id=stored.id, node=place.index, item=item, number=attempt, limit=1)
+        )
         if over and _is_repeated(report, over[0], row, self._dispatcher.result_type(plan, place)):
             return CallbackOutcome.ALREADY
         if stored.state != RunState.RUNNING:
@@ -365,28 +389,10 @@ class Engine:
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
-    async def _load_catalogue(self) -> None:
-        current = await self.store.read(definitions.current)
-        newest = {stored.name: stored.digest for stored in current}
-        await self._load_definitions(set(newest.values()))
-        self.catalogue.set_current(newest)
-
     async def plan_of(self, digest: Digest) -> Plan:
         """Return a stored version of a workflow, loading it if it is not in memory."""
-        await self._load_definitions({digest})
+        await self.catalogue.load({digest})
         return self.catalogue.plan(digest)
-
-    async def _load_definitions(self, digests: set[Digest]) -> None:
-        """Load definitions with all that they call."""
-        loaded: dict[Digest, StoredDefinition] = {}
-        missing = {digest for digest in digests if not self.catalogue.has(digest)}
-        while missing:
-            wanted = sorted(missing)
-            found = await self.store.read(lambda connection: definitions.by_digests(connection, wanted))  # noqa: B023
-            loaded.update({stored.digest: stored for stored in found})
-            called = {Digest(child) for stored in found for child in child_digests(stored.body)}
-            missing = {digest for digest in called - loaded.keys() if not self.catalogue.has(digest)}
-        self.catalogue.load(loaded.values())
 
     async def _load_queues(self) -> None:
         for row in await self.store.read(queues.all_queues):
@@ -396,32 +402,22 @@ class Engine:
             if queue.bucket is not None and row.tokens_at:
                 queue.bucket.tokens, queue.bucket.at = row.tokens, row.tokens_at
 
-    async def _take_up_runs(self) -> None:
-        """Rebuild every live run; parents come before their sub-runs, since numbers grow."""
-        taken: dict[RunId, tuple[LiveRun, Past]] = {}
-        last = RunId(0)
-        while page := await self.store.read(partial(recovery.live_runs, after=last, limit=RUNS_AT_A_TIME)):
-            await self._load_definitions({stored.run.digest for stored in page})
-            for stored in page:
-                taken[stored.run.id] = self._rebuild(stored, taken)
-            last = page[-1].run.id
-        await self.coordinator.resume(taken.values())
-        if taken:
-            log.info("took up %d runs", len(taken))
-
-    def _rebuild(self, stored: StoredRun, taken: Mapping[RunId, tuple[LiveRun, Past]]) -> tuple[LiveRun, Past]:
-        row = stored.run
-        run = LiveRun.fresh(row.id, self.catalogue.plan(row.digest), row.input, row.created_at, None)
-        if row.parent_id is not None and row.parent_node is not None and row.parent_item is not None:
-            above, its_past = taken[row.parent_id]
-            run.parent = Parent(above, above.plan.nodes[row.parent_node], row.parent_item)
-            its_past.runs[row.parent_node, row.parent_item] = run
-        return run, Past(stored.steps, {(task.node, task.item): task for task in stored.tasks})
-
     # --- watching ---------------------------------------------------------------------------------------------------
 
+    async def _show_life(self) -> None:
+        """Note in the store that this node is alive, as long as the store is its own."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            try:
+                beat = partial(nodes.beat, node_id=self.store.owner.node, now=self._clock.now())
+                await self.store.execute(beat)
+            except StoreError as error:
+                log.exception("the store is not ours any more")
+                self.trouble = error
+                return
+
     async def _keep_watch(self) -> None:
-        """Drop workers that fell silent, and show that this node is alive."""
+        """Drop workers that fell silent."""
         while True:
             await asyncio.sleep(min(1.0, self._settings.worker_silence_seconds / 3))
             silent = self.workers.silent_since(self._clock.now() - self._settings.worker_silence_seconds)

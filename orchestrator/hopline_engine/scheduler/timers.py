@@ -1,16 +1,21 @@
 """One timer for all tasks that wait for a time.
 
 Memory only: each entry stands for a time in a task's row, and is made again from the row after a restart. Entries
-are not taken out when a task moves on; what fires is checked against the task by whoever asked for it.
+are not taken out when a task moves on; what fires is checked against the task by whoever asked for it. Those of tasks
+that are no more are swept out from time to time: a deadline may be days ahead, and a task keeps its whole run.
 """
 
 import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
+from typing import Final
 
 from hopline_engine.clock import Clock
 from hopline_engine.core.live import LiveTask
+
+LEAST_SWEPT: Final = 1000
+"""Entries below which it is not worth looking for those that are of no use any more."""
 
 
 class Timers:
@@ -24,9 +29,16 @@ class Timers:
         self._order = count()
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = float("inf")
+        self._sweep_at = LEAST_SWEPT
+
+    def __len__(self) -> int:
+        """Return how many entries are held."""
+        return len(self._heap)
 
     def add(self, at: float, task: LiveTask) -> None:
         """Have *task* fired at a time in Unix seconds."""
+        if len(self._heap) >= self._sweep_at:
+            self._sweep()
         heapq.heappush(self._heap, (at, next(self._order), task))
         if at < self._armed_for:
             self._arm(at)
@@ -36,6 +48,11 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
         self._heap.clear()
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if entry[2].is_open]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(LEAST_SWEPT, 2 * len(self._heap))
 
     def _arm(self, at: float) -> None:
         if self._handle is not None:

@@ -61,6 +61,7 @@ class GroupCommitter:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._closed: asyncio.Future[None] | None = None
         self._closing = threading.Event()
+        self._gave_up: StoreUnavailableError | None = None
         self._jobs: SimpleQueue[tuple[_Job, Sequence[Entry]] | None] = SimpleQueue()
         # A daemon: a process that dies without closing must not wait for it, and the file can bear it.
         self._thread = threading.Thread(target=self._work, name="hopline-commit", daemon=True)
@@ -103,6 +104,10 @@ class GroupCommitter:
     def _flush(self) -> None:
         self._scheduled = False
         group, size, has_calls = self._take()
+        if self._gave_up is not None:
+            # What follows builds on what was not written, so it must not be written either.
+            self._settle(group, [Outcome(error=self._gave_up)] * len(group))
+            return
         if has_calls or size > LOOP_BYTES:
             self._start(partial(self._persist, group), group)
             return
@@ -139,16 +144,17 @@ class GroupCommitter:
             except Exception as error:  # noqa: BLE001 - one listener's failure must not keep the others from hearing
                 self._loop.call_exception_handler({"message": "after a commit", "exception": error})
         self._busy = False
-        self._next()
+        # Not twice in a row: if the log cannot be copied, it is the commits that tell of the trouble.
+        self._next(may_copy=bool(group) and self._closed is None)
 
-    def _next(self) -> None:
-        if self._closed is None and self._log.must_be_copied():
+    def _next(self, *, may_copy: bool) -> None:
+        if may_copy and self._log.must_be_copied():
             self._start(self._copy_log, ())
         elif self._waiting:
             self._schedule()
         elif self._closed is not None:
             self._stop_if_done()
-        elif self._idle_timer is None and self._log.is_worth_copying():
+        elif may_copy and self._idle_timer is None and self._log.is_worth_copying():
             self._idle_timer = self._loop.call_later(IDLE_SECONDS, self._copy_if_idle)
 
     def _copy_if_idle(self) -> None:
@@ -190,7 +196,7 @@ class GroupCommitter:
     def _persist(self, group: Sequence[Entry]) -> list[Outcome]:
         """Commit a group however long the machine makes it wait: nothing is lost, nothing acknowledged before."""
         delay = FIRST_RETRY_SECONDS
-        in_trouble = False
+        in_trouble = is_last_try = False
         while True:
             try:
                 outcomes = self._writer.run(group)
@@ -199,8 +205,10 @@ class GroupCommitter:
             except Exception as error:  # noqa: BLE001 - the group is kept, and readiness tells of it
                 in_trouble = True
                 self._tell(partial(self._on_trouble, error))
-                if self._closing.wait(delay):
-                    return [Outcome(error=StoreUnavailableError(reason=str(error)))] * len(group)
+                if is_last_try:
+                    self._gave_up = StoreUnavailableError(reason=str(error))
+                    return [Outcome(error=self._gave_up)] * len(group)
+                is_last_try = self._closing.wait(delay)
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
                 continue
             if in_trouble:

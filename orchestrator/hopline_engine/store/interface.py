@@ -71,7 +71,10 @@ class Committer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Commit what was submitted, then refuse everything. In trouble, try once more and give up."""
+        """Commit what was submitted, then refuse everything.
+
+        In trouble, try once more and give up: that decision and all that follow it, which may build on it.
+        """
         ...
 
 

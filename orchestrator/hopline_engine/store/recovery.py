@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, func, literal, select
+from sqlalchemy import CTE, Connection, func, literal, select
 
 from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import RunAdded, RunId, RunState, StepEnded, TaskId
@@ -33,9 +33,16 @@ class LastIds(NamedTuple):
     task: TaskId
 
 
-def live_runs(connection: Connection, *, after: RunId | None = None, limit: int) -> list[StoredRun]:
-    """Return up to *limit* runs that have not ended, by id, from the one after *after*."""
+def live_runs(
+    connection: Connection, *, after: RunId | None = None, limit: int, root: RunId | None = None
+) -> list[StoredRun]:
+    """Return up to *limit* runs that have not ended, by id, from the one after *after*.
+
+    With a *root*, only this run and the runs of sub-workflows below it.
+    """
     following = run.c.id > (after or 0)
+    if root is not None:
+        following &= run.c.id.in_(select(_family_of(root).c.id))
     rows = connection.execute(select(*_RUN).where(_IS_LIVE, following).order_by(run.c.id).limit(limit))
     runs = [RunAdded._make(row) for row in rows]
     if not runs:
@@ -48,6 +55,12 @@ def live_runs(connection: Connection, *, after: RunId | None = None, limit: int)
     for open_task in map(StoredTask._make, connection.execute(select(*tasks.COLUMNS).where(task.c.run_id.in_(among)))):
         tasks_of[open_task.run_id].append(open_task)
     return [StoredRun(run=each, steps=steps_of[each.id], tasks=tasks_of[each.id]) for each in runs]
+
+
+def _family_of(root: RunId) -> CTE:
+    """Return the ids of a run and of all runs of sub-workflows below it."""
+    family = select(literal(root).label("id")).cte("family", recursive=True)
+    return family.union_all(select(run.c.id).where(run.c.parent_id == family.c.id))
 
 
 def last_ids(connection: Connection) -> LastIds:

@@ -74,7 +74,7 @@ class WorkerApp:
         body = await _body(receive)
         if not isinstance(body, bytes):
             return body
-        return await Attempt(step, body, context, deadline).run(self._threads_of_loop())
+        return await Attempt(step, body, context, deadline).run(self._threads_of_loop(), gone=receive)
 
     def _refused(self, method: str, headers: dict[bytes, bytes], name: str, step: Served | None) -> Answer | None:
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):

@@ -6,13 +6,12 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from hopline_engine import clock
+from hopline_engine import clock, event_loop
 from hopline_engine.worker import capture
 from hopline_engine.worker.app import WorkerApp
 from hopline_engine.worker.client import Announcement, EngineClient, Registration, RegistrationRefusedError
@@ -38,8 +37,8 @@ def serve(options: Options) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     with capture.routed(echo=options.verbose):
         loaded = load(options.paths)
-        with capture.logged(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            errors = loaded.errors or runner.run(_Worker(options, loaded, report).run(pipe))
+        with capture.logged():
+            errors = loaded.errors or event_loop.run(_Worker(options, loaded, report).run(pipe))
     report.failed(errors)
     _end_within(EXIT_SECONDS, status := 1 if errors else 0)
     return status
@@ -139,15 +138,6 @@ def _address_towards(server: str, family: int) -> str:
 async def _first_of(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     tasks[-1].cancel()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # an extra
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 def _end_within(seconds: float, status: int) -> None:

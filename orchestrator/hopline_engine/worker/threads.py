@@ -41,6 +41,20 @@ class Threads(Generic[T]):
             self._call_one()
         return future
 
+    @property
+    def are_all_busy(self) -> bool:
+        """Whether a call may have to wait until another one ends."""
+        return self._size == self._limit and not self._parked
+
+    def withdraw(self, future: "asyncio.Future[T]") -> bool:
+        """Take back a call that no thread has begun, whose future then never ends; return whether that was so."""
+        with self._lock:
+            for waiting in self._calls:
+                if waiting[1] is future:
+                    self._calls.remove(waiting)
+                    return True
+        return False
+
     def _call_one(self) -> None:
         if self._one_is_coming:
             return

@@ -1,0 +1,199 @@
+"""The workloads W1 to W8: what each does, and what its figure is."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tests.benchmarks import history
+from tests.benchmarks.figures import Figure, figure
+from tests.benchmarks.floor import Floor
+from tests.benchmarks.plant import Plant, running_plant
+from tests.benchmarks.usage import Usage
+
+CONNECTIONS = 8
+"""Over which runs are started at once: more would measure how the driver shares the machine with the engine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much of everything."""
+
+    chain: str = "chain_100"
+    chain_steps: int = 100
+    width: int = 1000
+    runs: int = 200
+    starts: int = 50
+    tasks: int = 5000
+    paced: int = 500
+    histories: tuple[int, ...] = (0, 100_000, 1_000_000)
+    idle_seconds: float = 60.0
+    wide: tuple[int, ...] = (10_000, 100_000)
+
+
+SMALL = Sizes(
+    chain="chain_10",
+    chain_steps=10,
+    width=100,
+    runs=20,
+    starts=5,
+    tasks=200,
+    paced=20,
+    histories=(0, 10_000),
+    idle_seconds=5.0,
+    wide=(500, 1000),
+)
+
+PACE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all workloads are measured with."""
+
+    sizes: Sizes
+    rounds: int
+    floor: Floor
+    handler: str
+    folder: Path
+
+
+async def chain(plant: Plant, setting: Setting, prefix: str = "W1") -> AsyncIterator[Figure]:
+    """One run of steps in a row: from the start of one attempt to that of the next, as the engine stamps them."""
+
+    async def work() -> float:
+        run = await plant.run(setting.sizes.chain)
+        return statistics.median(plant.ledger.hops(run)) * 1e3
+
+    yield await _figure(f"{prefix} chain: median hop", "ms", plant, setting, work, setting.sizes.chain_steps)
+
+
+async def fan(plant: Plant, setting: Setting, prefix: str = "W2") -> AsyncIterator[Figure]:
+    """One step, then a map, then one step."""
+    steps = setting.sizes.width + 2
+
+    async def work() -> float:
+        run = await plant.run("fan", width=setting.sizes.width)
+        return steps / plant.ledger.seconds([run])
+
+    yield await _figure(f"{prefix} fan 1 -> {setting.sizes.width:,} -> 1", "steps/s", plant, setting, work, steps)
+
+
+async def many(plant: Plant, setting: Setting, prefix: str = "W3") -> AsyncIterator[Figure]:
+    """Many runs of ten steps in a row at once; their starts, by the API, are part of it."""
+    steps = setting.sizes.runs * 10
+
+    async def work() -> float:
+        runs = await _start_at_once(plant, "chain_10", setting.sizes.runs)
+        await plant.ledger.all_ended()
+        return steps / plant.ledger.seconds(runs)
+
+    yield await _figure(f"{prefix} {setting.sizes.runs} runs of 10", "steps/s", plant, setting, work, steps)
+
+
+async def start(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
+    """From before a run is asked for over HTTP to the first line of its step; one after the other."""
+
+    async def work() -> float:
+        waits = []
+        for _ in range(setting.sizes.starts):
+            asked = time.time()
+            run = await plant.run("begun")
+            waits.append(msgspec.json.decode(plant.ledger.result(run), type=float) - asked)
+        return statistics.median(waits) * 1e3
+
+    yield await _figure("W4 POST /runs to the step's first line", "ms", plant, setting, work, setting.sizes.starts)
+
+
+async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
+    """HTTP steps to a local handler: as many as go, as one map; then as runs of one step at a steady pace."""
+    sizes = setting.sizes
+
+    async def map_all() -> float:
+        run = await plant.run("pings", values=list(range(sizes.tasks)), url=setting.handler)
+        return sizes.tasks / plant.ledger.seconds([run])
+
+    yield await _figure(f"W5 map of {sizes.tasks:,} HTTP steps", "steps/s", plant, setting, map_all, sizes.tasks)
+    delays: list[float] = []
+
+    async def pace() -> float:
+        delays.extend(await _paced(plant, setting))
+        return statistics.median(delays) * 1e3
+
+    name = "W5 POST /runs to the handler, 100/s"
+    yield await _figure(f"{name}: p50", "ms", plant, setting, pace, sizes.paced)
+    p99 = statistics.quantiles(delays, n=100)[98] * 1e3
+    yield Figure(name=f"{name}: p99", value=p99, unit="ms", to_floor=p99 / setting.floor.hop_ms)
+
+
+async def old_store(setting: Setting) -> AsyncIterator[Figure]:
+    """W1 to W3 again, on stores with a past."""
+    folder, present, digest = setting.folder / "old", 0, ""
+    for finished in setting.sizes.histories:
+        await history.fill(folder / ".hopline/hopline.db", digest, present=present, wanted=finished)
+        present = finished
+        async with running_plant(folder) as plant:
+            digest = plant.ledger.digest("chain_10")
+            for measure in (chain, fan, many):
+                async for found in measure(plant, setting, f"W6 {finished:,} finished steps:"):
+                    yield found
+
+
+async def idle(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
+    """Nothing to do: the share of one core, and the memory, of engine and worker together."""
+    pids = (plant.engine, plant.worker)
+    before = [Usage.of(pid) for pid in pids]
+    await asyncio.sleep(setting.sizes.idle_seconds)
+    after = [Usage.of(pid) for pid in pids]
+    spent = sum(one.cpu_seconds - other.cpu_seconds for one, other in zip(after, before, strict=True))
+    name = f"W7 idle for {setting.sizes.idle_seconds:g} s"
+    yield Figure(name=f"{name}: CPU", value=spent / setting.sizes.idle_seconds * 100, unit="% of a core")
+    engine, worker = [usage.resident_bytes / 1e6 for usage in after]
+    yield Figure(name=f"{name}: memory", value=engine + worker, unit="MB", engine_peak_mb=engine, worker_peak_mb=worker)
+
+
+async def wide(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
+    """One map of very many elements."""
+    for width in setting.sizes.wide:
+
+        async def work(width: int = width) -> float:
+            run = await plant.run("fan", width=width)
+            return width / plant.ledger.seconds([run])
+
+        yield await _figure(f"W8 map of {width:,}", "steps/s", plant, setting, work, width)
+
+
+async def _figure(
+    name: str, unit: str, plant: Plant, setting: Setting, work: Callable[[], Awaitable[float]], steps: int
+) -> Figure:
+    return await figure(name, unit, plant, work, steps=steps, rounds=setting.rounds, floor=setting.floor)
+
+
+async def _start_at_once(plant: Plant, workflow: str, count: int) -> list[str]:
+    left = iter(range(count))
+
+    async def start_in_turn() -> list[str]:
+        return [await plant.driver.start(workflow) for _ in left]
+
+    started = await asyncio.gather(*[start_in_turn() for _ in range(CONNECTIONS)])
+    return [run for runs in started for run in runs]
+
+
+async def _paced(plant: Plant, setting: Setting) -> list[float]:
+    """Start runs at a steady pace, whatever becomes of them; return how long each took to reach the handler."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    asked: list[float] = []
+    starting: list[asyncio.Task[str]] = []
+    for number in range(setting.sizes.paced):
+        await asyncio.sleep(began + number * PACE_SECONDS - loop.time())
+        asked.append(time.time())
+        starting.append(loop.create_task(plant.driver.start("one_ping", url=setting.handler)))
+    runs = await asyncio.gather(*starting)
+    await plant.ledger.all_ended()
+    came = [msgspec.json.decode(plant.ledger.result(run), type=float) for run in runs]
+    return [after - before for before, after in zip(asked, came, strict=True)]

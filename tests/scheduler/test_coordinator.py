@@ -1,0 +1,119 @@
+"""The coordinator between a decision and its commit, which a test can hold back."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from hopline_engine.clock import SystemClock
+from hopline_engine.core.changes import Changes
+from hopline_engine.core.decision import Limits
+from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.model import RunState
+from hopline_engine.queue.admission import Admission, Queue
+from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded
+from hopline_engine.queue.workers import Worker, Workers
+from hopline_engine.scheduler.coordinator import Coordinator
+from hopline_engine.scheduler.ids import TimeOrderedIds
+from tests.core.worlds import http_step, plan
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+PLAN = plan([http_step("call", "http://service.example")])
+
+
+class HeldCommits:
+    """Makes nothing durable until it is told to."""
+
+    def __init__(self) -> None:
+        self._held: deque[Callable[[BaseException | None], None]] = deque()
+
+    def submit(self, changes: Changes, done: Callable[[BaseException | None], None]) -> None:
+        self._held.append(done)
+
+    def release(self) -> None:
+        """Make durable what was submitted so far, and what follows from it at once."""
+        while self._held:
+            self._held.popleft()(None)
+
+
+class Answering:
+    """A dispatcher whose targets all answer at once."""
+
+    def __init__(self) -> None:
+        self.sent: list[LiveTask] = []
+
+    async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
+        self.sent.append(task)
+        return Succeeded(b"1", 200)
+
+
+@pytest.fixture
+def commits() -> HeldCommits:
+    return HeldCommits()
+
+
+@pytest.fixture
+def dispatcher() -> Answering:
+    return Answering()
+
+
+@pytest.fixture
+async def coordinator(commits: HeldCommits, dispatcher: Answering) -> Coordinator:
+    """A coordinator whose queue lets one task out at a time."""
+    clock = SystemClock()
+    coordinator = Coordinator(
+        commits=commits,
+        admission=Admission(Workers(), Queue("default", max_concurrent_dispatches=1)),
+        dispatcher=cast("Dispatcher", dispatcher),
+        clock=clock,
+        ids=TimeOrderedIds(clock, last_run=0, last_task=0),
+        limits=Limits(),
+        epoch=1,
+        on_change=lambda _run, _nodes: None,
+    )
+    coordinator.is_dispatching = True
+    return coordinator
+
+
+def started(coordinator: Coordinator) -> LiveRun:
+    run = LiveRun.fresh(coordinator.ids.next_run(), PLAN, b"{}", 0.0, None)
+    coordinator.start(run)
+    return run
+
+
+async def test_nothing_is_sent_before_its_lease_is_durable(
+    coordinator: Coordinator, commits: HeldCommits, dispatcher: Answering
+) -> None:
+    run = started(coordinator)
+    await until(lambda: run.id in coordinator.runs, "the run is known")
+    assert dispatcher.sent == []
+    commits.release()
+    await until(lambda: dispatcher.sent, "the task is sent")
+
+
+async def test_place_of_a_task_that_is_cancelled_before_its_lease_is_durable_goes_to_the_next(
+    coordinator: Coordinator, commits: HeldCommits, dispatcher: Answering
+) -> None:
+    first, second = started(coordinator), started(coordinator)
+    coordinator.cancel(first)
+    commits.release()
+
+    def second_has_ended() -> bool:
+        commits.release()
+        return second.state is RunState.SUCCEEDED
+
+    await until(second_has_ended, "the second run gets the place of the first", within=5)
+    assert [task.run for task in dispatcher.sent] == [second]
+
+
+async def test_nothing_is_sent_when_a_lease_becomes_durable_after_the_engine_has_stopped(
+    coordinator: Coordinator, commits: HeldCommits, dispatcher: Answering
+) -> None:
+    started(coordinator)
+    await coordinator.stop(0)
+    commits.release()
+    await until(lambda: not coordinator.admission.queues["default"].in_flight, "the place is given back")
+    assert dispatcher.sent == []

@@ -1,0 +1,50 @@
+"""A whole engine inside the test's process: real sockets, a real store, and a worker as a process beside it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hopline.decorators import Workflow
+from hopline_engine.bootstrap import open_engine
+from hopline_engine.settings import Settings
+from tests.support.client import Client
+from tests.support.processes import WorkerProcess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningEngine:
+    """An engine that listens, and who talks to it."""
+
+    url: str
+    client: Client
+    worker: WorkerProcess | None
+
+    async def register(self, *workflows: Workflow[..., Any]) -> None:
+        """Make workflows known, as a worker would; HTTP steps need no worker."""
+        compiled = [workflow.compile() for workflow in workflows]
+        all_of_them = [one for definition in compiled for one in (*definition.children.values(), definition)]
+        body = {
+            "definitions": [definition.to_json() for definition in all_of_them],
+            "current": [definition.name for definition in compiled],
+        }
+        await self.client.ask("POST", "/definitions", json=body)
+
+
+@asynccontextmanager
+async def running_engine(folder: Path, *paths: Path, **settings: Any) -> AsyncIterator[RunningEngine]:
+    """Run an engine on a store in *folder*, with a worker that serves *paths*; without any, there is no worker."""
+    chosen = Settings.load(state_dir=folder / ".hopline", **settings)
+    async with open_engine(chosen) as installation:
+        url = await installation.serve(0)
+        worker = WorkerProcess(folder, url, paths, {}) if paths else None
+        try:
+            async with Client(url) as client:
+                if worker is not None:
+                    worker.start()
+                    await worker.ready()
+                yield RunningEngine(url=url, client=client, worker=worker)
+        finally:
+            if worker is not None:
+                worker.kill()

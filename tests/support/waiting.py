@@ -1,0 +1,34 @@
+"""Waiting for a condition, with a deadline: tests never sleep for a time that they hope is long enough."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+WITHIN = 30.0
+"""Seconds after which something that should have happened has not; generous, since machines that test are busy."""
+LOOK_AGAIN = 0.01
+
+
+async def until(look: Callable[[], T | None], what: str, within: float = WITHIN) -> T:
+    """Return what *look* returns as soon as that is true, looking again and again; fail after *within* seconds.
+
+    *what* says in the failure what did not happen.
+    """
+
+    async def looking() -> T | None:
+        return look()
+
+    return await until_seen(looking, what, within)
+
+
+async def until_seen(look: Callable[[], Awaitable[T | None]], what: str, within: float = WITHIN) -> T:
+    """Do as ``until``, with a *look* that has to be awaited."""
+    try:
+        async with asyncio.timeout(within):
+            while not (seen := await look()):  # noqa: ASYNC110 - what is looked at is elsewhere and signals nothing
+                await asyncio.sleep(LOOK_AGAIN)
+            return seen
+    except TimeoutError:
+        raise AssertionError(f"not within {within:g} s: {what}") from None
