@@ -13,7 +13,7 @@ from tests.benchmarks import history
 from tests.benchmarks.figures import Figure, figure
 from tests.benchmarks.floor import Floor
 from tests.benchmarks.plant import Plant, running_plant
-from tests.benchmarks.usage import Usage
+from tests.benchmarks.usage import Usage, share_bytes
 
 CONNECTIONS = 8
 """Over which runs are started at once: more would measure how the driver shares the machine with the engine."""
@@ -152,8 +152,13 @@ async def idle(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
     spent = sum(one.cpu_seconds - other.cpu_seconds for one, other in zip(after, before, strict=True))
     name = f"W7 idle for {setting.sizes.idle_seconds:g} s"
     yield Figure(name=f"{name}: CPU", value=spent / setting.sizes.idle_seconds * 100, unit="% of a core")
-    engine, worker = [usage.resident_bytes / 1e6 for usage in after]
-    yield Figure(name=f"{name}: memory", value=engine + worker, unit="MB", engine_peak_mb=engine, worker_peak_mb=worker)
+    yield _memory(f"{name}: RSS", *[usage.resident_bytes for usage in after])
+    yield _memory(f"{name}: PSS", *[share_bytes(pid) for pid in pids])
+
+
+def _memory(name: str, engine: int, worker: int) -> Figure:
+    megabytes = (engine / 1e6, worker / 1e6)
+    return Figure(name=name, value=sum(megabytes), unit="MB", engine_peak_mb=megabytes[0], worker_peak_mb=megabytes[1])
 
 
 async def wide(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:

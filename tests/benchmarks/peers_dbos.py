@@ -7,6 +7,7 @@ Prints one JSON object, a list of figures for each workload.
 """
 
 import asyncio
+import itertools
 import json
 import statistics
 import sys
@@ -46,7 +47,7 @@ async def fan(width: int) -> int:
 def hop(length: int) -> float:
     begun.clear()
     chain(length)
-    return statistics.median(after - before for before, after in zip(begun, begun[1:], strict=False)) * 1e3
+    return statistics.median(after - before for before, after in itertools.pairwise(begun)) * 1e3
 
 
 def fan_rate(width: int) -> float:

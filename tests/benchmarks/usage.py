@@ -24,6 +24,12 @@ class Usage:
         return cls(cpu_seconds=spent / 1e9, resident_bytes=_bytes(status["VmRSS"]), peak_bytes=_bytes(status["VmHWM"]))
 
 
+def share_bytes(pid: int) -> int:
+    """Return the part of process *pid* in what is resident: pages that several processes have are divided by them."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(_bytes(line.partition(":")[2]) for line in lines if line.startswith("Pss:"))
+
+
 def forget_peak(pid: int) -> None:
     """Count the peak of process *pid* from here on."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

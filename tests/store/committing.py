@@ -19,7 +19,7 @@ from tests.store.rows import attempt_ended, run_ended, started, step_ended
 ABREAST: Final = 16
 """How many runs are open at a time."""
 
-INPUT: Final = b'"' + b"x" * 40_000 + b'"'
+INPUT: Final = b'"' + b"x" * 60_000 + b'"'
 """Large enough for the log to be copied now and then."""
 
 

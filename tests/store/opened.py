@@ -36,6 +36,14 @@ async def with_definition(store: Committer) -> None:
     )
 
 
+Told = list[tuple[int, BaseException | None]]
+
+
+def note(told: Told, number: int) -> Callable[[BaseException | None], None]:
+    """Return a listener that adds to *told* what became of the changes with this number."""
+    return lambda error: told.append((number, error))
+
+
 async def outcomes(store: Committer, *submitted: Changes) -> list[BaseException | None]:
     """Submit changes in one turn of the loop and return what became of each, once all are told."""
     loop = asyncio.get_running_loop()

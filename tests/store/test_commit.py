@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, func, insert, select
 
 from hopline_engine.core.changes import Changes, QueueMoved
+from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import RunId, RunState, StepState, TaskId, TaskRemoved
 from hopline_engine.store import nodes, queues, runs, steps, tasks
 from hopline_engine.store.commit import GROUP_ENTRIES, LOOP_BYTES
@@ -16,7 +17,18 @@ from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError,
 from hopline_engine.store.interface import Store
 from hopline_engine.store.sqlite import SQLiteStore
 from hopline_engine.store.tables import attempt, meta, run, step_run, task
-from tests.store.opened import FILE, column, commit, count, looking_into, opened_sqlite, outcomes, with_definition
+from tests.store.opened import (
+    FILE,
+    Told,
+    column,
+    commit,
+    count,
+    looking_into,
+    note,
+    opened_sqlite,
+    outcomes,
+    with_definition,
+)
 from tests.store.rows import (
     NOW,
     attempt_ended,
@@ -74,7 +86,7 @@ async def test_every_kind_of_row_is_read_back_as_it_was_written(store: Store) ->
     assert await store.read(lambda connection: steps.of_run(connection, RunId(1))) == [ended]
     assert await store.read(lambda connection: steps.attempts(connection, RunId(1), limit=9)) == [tried]
     (left,) = await store.read(lambda connection: tasks.of_run(connection, RunId(1)))
-    assert left == task_added(1, 1, 3)._replace(**moved._asdict())
+    assert left == StoredTask._make(task_added(1, 1, 3)._replace(**moved._asdict()))
     (erp,) = await store.read(queues.all_queues)
     assert (erp.state, erp.tokens, erp.tokens_at) == ("paused", 2.5, NOW)
 
@@ -110,11 +122,11 @@ async def test_whoever_is_told_first_sees_the_whole_group_durable(
 async def test_who_reads_while_others_write_sees_whole_decisions_only(store: Store) -> None:
     def both(connection: Connection) -> tuple[int, int]:
         counted = [select(func.count()).select_from(table).scalar_subquery() for table in (run, task)]
-        found, expected = connection.execute(select(*counted)).one()
-        return found, expected
+        row = connection.execute(select(*counted)).one()
+        return row[0], row[1]
 
     writing = [asyncio.ensure_future(commit(store, started(number))) for number in range(1, 4)]
-    seen = []
+    seen: list[tuple[int, int]] = []
     while not all(write.done() for write in writing) or len(seen) < 20:
         seen.append(await store.read(both))
         if len(writing) < 40:
@@ -125,14 +137,14 @@ async def test_who_reads_while_others_write_sees_whole_decisions_only(store: Sto
 
 
 async def test_more_decisions_than_a_group_takes_are_acknowledged_in_order(store: Store) -> None:
-    told: list[int] = []
+    told: Told = []
     last = GROUP_ENTRIES * 2 + 10
     for number in range(1, last):
-        store.submit(started(number), lambda _, number=number: told.append(number))
+        store.submit(started(number), note(told, number))
 
     await commit(store, started(last))
 
-    assert told == list(range(1, last))
+    assert told == [(number, None) for number in range(1, last)]
     assert await stored_runs(store) == list(range(1, last + 1))
 
 
@@ -301,14 +313,15 @@ async def test_of_two_ends_of_one_run_in_a_group_the_first_counts(store: Store) 
 
 
 async def test_everybody_of_a_group_with_refusals_is_told_once_and_in_order(with_history: Store) -> None:
-    told: list[tuple[int, bool]] = []
+    told: Told = []
     for number, changes in enumerate([started(10), *REFUSED.values(), started(11)]):
-        with_history.submit(changes, lambda error, number=number: told.append((number, error is None)))
+        with_history.submit(changes, note(told, number))
 
     await commit(with_history, Changes())
 
     last = len(REFUSED) + 1
-    assert told == [(number, number in (0, last)) for number in range(last + 1)]
+    written = [(number, error is None) for number, error in told]
+    assert written == [(number, number in (0, last)) for number in range(last + 1)]
 
 
 async def test_a_large_group_refuses_alone_too(with_history: Store) -> None:

@@ -9,8 +9,8 @@ from tests.store.opened import column, looking_into
 
 KILLS = 10
 SEED = 34
-MOST_LINES = 300
-"""A kill comes after up to so many acknowledgements; the log is copied about every 100 runs, which are 200 lines."""
+MOST_LINES = 200
+"""A kill comes after up to so many acknowledgements; the log is copied about every 70 runs, which are 140 lines."""
 
 TORN = """
     SELECT run.id, run.state, task.id, step_run.node, attempt.attempt

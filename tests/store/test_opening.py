@@ -37,6 +37,17 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def names(folder: Path) -> list[str]:
+    """Return what is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def make_folder(path: Path, permissions: int) -> None:
+    """Make a folder that exactly those may use."""
+    path.mkdir()
+    path.chmod(permissions)
+
+
 # --- one process at a time --------------------------------------------------------------------------------------------
 
 
@@ -134,11 +145,12 @@ async def test_a_store_that_others_could_read_becomes_private(tmp_path: Path) ->
 
 
 async def test_an_existing_folder_stays_as_it_is(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+    folder = tmp_path / "state"
+    make_folder(folder, 0o755)
 
-    await owner_of(tmp_path)
+    await owner_of(folder)
 
-    assert mode(tmp_path) == 0o755
+    assert mode(folder) == 0o755
 
 
 async def test_a_closed_store_is_one_file_and_its_lock(tmp_path: Path) -> None:
@@ -146,7 +158,7 @@ async def test_a_closed_store_is_one_file_and_its_lock(tmp_path: Path) -> None:
         await with_definition(store)
         await commit(store, started(1))
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, f"{FILE}-lock"]
+    assert names(tmp_path) == [FILE, f"{FILE}-lock"]
 
 
 async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
@@ -165,7 +177,7 @@ async def test_a_folder_is_not_a_store(tmp_path: Path) -> None:
 async def test_a_path_below_a_file_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(CannotOpenError, match="Not a directory|File exists"):
+    with pytest.raises(CannotOpenError, match=r"Not a directory|File exists"):
         await owner_of(tmp_path / "file")
 
 
@@ -194,7 +206,7 @@ async def test_a_file_that_is_something_else_is_refused_and_unchanged(
 
     assert path.read_bytes() == before
     assert mode(path) == 0o644
-    assert sorted(found.name for found in tmp_path.iterdir()) == [FILE, f"{FILE}-lock"]
+    assert names(tmp_path) == [FILE, f"{FILE}-lock"]
 
 
 async def test_a_store_of_a_newer_version_is_refused_and_unchanged(tmp_path: Path) -> None:
@@ -220,7 +232,7 @@ async def test_a_store_on_a_network_is_refused_before_anything_is_made(
     with pytest.raises(NetworkFileSystemError, match="nfs4"):
         await owner_of(tmp_path / "home" / "me")
 
-    assert list(tmp_path.iterdir()) == [mounts]
+    assert names(tmp_path) == [mounts.name]
     await owner_of(tmp_path / "local")
 
 

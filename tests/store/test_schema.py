@@ -1,5 +1,6 @@
 """The schema: what migrations make is what the tables say, and ended things stay as they are."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,17 +25,17 @@ from tests.store.rows import attempt_ended, run_added, run_ended, step_ended
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def folder(tmp_path: Path) -> Path:
-    """Return the folder of a store that was made and closed."""
-    async with opened_sqlite(tmp_path) as store:
+async def make(folder: Path) -> None:
+    """Make a store and close it."""
+    async with opened_sqlite(folder) as store:
         await with_definition(store)
-    return tmp_path
 
 
 @pytest.fixture
-def migrated(folder: Path) -> Iterator[Connection]:
-    engine = create_engine(f"sqlite:///{folder / FILE}")
+def migrated(tmp_path: Path) -> Iterator[Connection]:
+    """Return a connection to the file of a store that was made and closed."""
+    asyncio.run(make(tmp_path))
+    engine = create_engine(f"sqlite:///{tmp_path / FILE}")
     with engine.connect() as connection:
         yield connection
     engine.dispose()
@@ -60,7 +61,7 @@ def described(inspector: Inspector, table: str) -> dict[str, Any]:
         "checks": by_name(inspector.get_check_constraints(table)),
         "indexes": by_name(
             [
-                {**each, "dialect_options": {name: str(value) for name, value in each["dialect_options"].items()}}
+                {**each, "dialect_options": {name: str(of) for name, of in each.get("dialect_options", {}).items()}}
                 for each in inspector.get_indexes(table)
             ]
         ),
@@ -110,7 +111,7 @@ def test_somebody_s_database_is_not_a_store() -> None:
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE song (title)")
-        with pytest.raises(NotAStoreError, match="songs.db"):
+        with pytest.raises(NotAStoreError, match=r"songs\.db"):
             schema.is_current(connection, "songs.db")
     engine.dispose()
 

@@ -19,7 +19,7 @@ from hopline_engine.store.commit import LOOP_BYTES
 from hopline_engine.store.errors import RowsMissingError
 from hopline_engine.store.sqlite import SQLiteStore
 from hopline_engine.store.tables import meta
-from tests.store.opened import column, commit, looking_into, opened_sqlite, outcomes, with_definition
+from tests.store.opened import Told, column, commit, looking_into, note, opened_sqlite, outcomes, with_definition
 from tests.store.rows import run_ended, started
 from tests.support.waiting import until
 
@@ -82,14 +82,14 @@ async def store(tmp_path: Path, disk: Disk) -> AsyncIterator[SQLiteStore]:
 async def test_on_a_full_disk_nothing_is_acknowledged_and_afterwards_all_is_written_in_order(
     store: SQLiteStore, disk: Disk, tmp_path: Path, size: int
 ) -> None:
-    told: list[tuple[int, BaseException | None]] = []
+    told: Told = []
     disk.fill()
 
     for number in (2, 3):
-        store.submit(started(number, input=b"1" * size), lambda error, number=number: told.append((number, error)))
+        store.submit(started(number, input=b"1" * size), note(told, number))
     await disk.troubles(2)
     for number in (4, 5):
-        store.submit(started(number), lambda error, number=number: told.append((number, error)))
+        store.submit(started(number), note(told, number))
     await disk.troubles(3)
 
     assert told == []

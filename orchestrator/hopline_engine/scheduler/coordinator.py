@@ -106,8 +106,11 @@ class Coordinator:
         advance.begin(run, decision, past)
         return self._durably(decision)
 
-    def resume(self, runs: Iterable[tuple[LiveRun, Past]], reason: str) -> "asyncio.Future[None]":
-        """Take up stored runs, parents before their sub-runs; what had been sent is lost for *reason*."""
+    def resume(self, runs: Iterable[tuple[LiveRun, Past]], reason: str, *, blame: bool) -> "asyncio.Future[None]":
+        """Take up stored runs, parents before their sub-runs.
+
+        What had been sent is lost for *reason*; *blame* says whether the steps may be to blame for that.
+        """
         decision = self._decision()
         pasts = list(runs)
         for run, past in pasts:
@@ -116,8 +119,8 @@ class Coordinator:
             advance.begin(run, decision, past)
         tasks = [unit for run, _ in pasts for unit in run.units() if isinstance(unit, LiveTask) and unit.stored]
         for task in tasks:
-            if task.state is TaskState.LEASED and task not in decision.opened:
-                advance.lose(task, decision, reason, blame=False)
+            if task.state is TaskState.LEASED:
+                advance.lose(task, decision, reason, blame=blame)
             elif task.state is TaskState.ACCEPTED:
                 decision.accepted.append(task)
             else:

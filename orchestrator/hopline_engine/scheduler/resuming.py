@@ -35,7 +35,7 @@ class Resumer:
 
     async def take_up_all(self) -> None:
         """Take up every run that has not ended; what an earlier engine had sent is lost."""
-        taken = await self._take_up(None, "the engine stopped while it was running")
+        taken = await self._take_up(None, "the engine stopped while it was running", blame=False)
         if taken:
             log.info("took up %d runs", taken)
 
@@ -64,9 +64,9 @@ class Resumer:
             await self._store.execute(lambda _: None)
             roots, self._forgotten = self._forgotten, set()
             for root in sorted(roots):
-                await self._take_up(root, "the engine could not store what became of it")
+                await self._take_up(root, "the engine could not store what became of it", blame=True)
 
-    async def _take_up(self, root: RunId | None, reason: str) -> int:
+    async def _take_up(self, root: RunId | None, reason: str, *, blame: bool) -> int:
         """Rebuild live runs, parents before their sub-runs, since numbers grow; return how many there are."""
         taken: dict[RunId, tuple[LiveRun, Past]] = {}
         last = RunId(0)
@@ -77,7 +77,7 @@ class Resumer:
                 taken[stored.run.id] = self._rebuilt(stored, taken)
             last = page[-1].run.id
         with contextlib.suppress(ChangesRefusedError):  # then they are forgotten, and taken up one by one
-            await self._coordinator.resume(taken.values(), reason)
+            await self._coordinator.resume(taken.values(), reason, blame=blame)
         return len(taken)
 
     def _rebuilt(self, stored: StoredRun, taken: Mapping[RunId, tuple[LiveRun, Past]]) -> tuple[LiveRun, Past]:

@@ -142,12 +142,14 @@ def _open(path: Path, node: str, now: float, url: str | None) -> _Opened:
 
 
 def _open_locked(path: Path, lock: ProcessLock, node: str, now: float, url: str | None) -> _Opened:
-    _make_private(path)
+    path.touch(mode=0o600)
     raw = _connect(path)
     try:
         engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
         connection = engine.connect()
-        if not schema.is_current(connection, str(path)):
+        is_current = schema.is_current(connection, str(path))
+        _make_private(path)  # only now that it is known to be ours
+        if not is_current:
             _upgrade(path)
         _configure(raw)
         owner = _take_over(raw, connection, node, now, url)
@@ -166,7 +168,6 @@ def _open_locked(path: Path, lock: ProcessLock, node: str, now: float, url: str 
 
 
 def _make_private(path: Path) -> None:
-    path.touch(mode=0o600)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(0o600)
 
