@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator
@@ -71,6 +72,18 @@ async def test_connection_is_used_again() -> None:
         for _ in range(3):
             assert await fetch(sender, server.url) == (200, b"ok")
         assert len(server.peers) == 1
+
+
+async def test_kernel_watches_whether_the_other_machine_is_still_there() -> None:
+    async with serving(always_ok) as server, transport() as sender:
+        await fetch(sender, server.url)
+        kept = sender._pool.take(origin_of(httpx.URL(server.url)))
+        assert kept is not None
+        used = kept._transport.get_extra_info("socket")
+        assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+        kept.close()
 
 
 async def test_requests_at_once_have_connections_of_their_own() -> None:

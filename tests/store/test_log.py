@@ -123,3 +123,29 @@ async def test_a_log_of_rows_that_change_again_and_again_is_copied_too(
             await commit(store, Changes(tasks_moved=[task_moved(TaskId(1), attempt=number + 1)]))
 
         assert log_bytes(tmp_path) < 1.5 * MIB
+
+
+def test_a_log_that_was_copied_is_long_again_only_after_as_much_was_written(tmp_path: Path) -> None:
+    with looking_into(tmp_path) as raw:
+        raw.execute("PRAGMA journal_mode = WAL").fetchall()
+        raw.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+        raw.execute("CREATE TABLE note (body)")
+        log = WriteAheadLog(raw, tmp_path / FILE, idle_bytes=MIB // 2, forced_bytes=MIB)
+
+        def seen() -> tuple[bool, bool]:
+            return log.is_worth_copying(), log.must_be_copied()
+
+        def add(size: int) -> None:
+            raw.execute("INSERT INTO note VALUES (zeroblob(?))", [size])
+
+        assert seen() == (False, False)
+        for _ in range(3):  # the first time in a new file, then over what was there before
+            add(MIB * 3 // 4)
+            assert seen() == (True, False)
+            add(MIB * 3 // 4)
+            assert seen() == (True, True)
+            log.copy()
+            assert seen() == (False, False)
+            add(1000)
+            assert seen() == (False, False)
+        log.close()

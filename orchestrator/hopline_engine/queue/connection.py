@@ -5,8 +5,9 @@ unexpected is closed, never used again.
 """
 
 import asyncio
+import socket
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import httptools
 import httpx
@@ -17,6 +18,9 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 STALE_SECONDS = 1.0
 """How soon after the request a reused connection must break to count as closed before the request came."""
+
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Seconds of silence before the first probe, seconds between probes, and probes without an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember what to write to; called by the event loop, as the next three."""
         self._transport = cast("asyncio.Transport", transport)
+        _watch_peer(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece of the answer, and end the exchange when it is whole or wrong."""
@@ -221,3 +226,11 @@ def _ends_with_connection(headers: RawHeaders) -> bool:
         if name.lower() == b"content-length" or (name.lower() == b"transfer-encoding" and b"chunked" in value.lower()):
             return False
     return True
+
+
+def _watch_peer(connection: socket.socket) -> None:
+    """Have the kernel notice within half a minute that the other machine is gone, however long its answer may take."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # macOS calls the first of them by another name, and has its own default
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
