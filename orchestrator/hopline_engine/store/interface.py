@@ -48,8 +48,8 @@ class Committer(Protocol):
         Trouble of the machine (disk full, I/O error, locked) is none of these: the changes are kept and tried again
         until they are written, *done* is not called before, and ``on_trouble`` is told.
 
-        Within one transaction all rows are added before any are moved, removed or ended; where submitted changes
-        contradict this order, each of them is written by itself.
+        Within one transaction all rows are added before any are moved, removed or ended. Changes that rely on another
+        order must not be submitted before the earlier ones are done; an owner that decides in memory never needs to.
 
         Raises:
             StoreClosedError: the store is closed.
