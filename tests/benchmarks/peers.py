@@ -18,7 +18,7 @@ def measure(folder: Path, rounds: int, *, small: bool) -> list[dict[str, object]
     sizes = ["10", "100", "20", "5"] if small else ["100", "1000", "200", "50"]
     try:
         python = _environment(folder / "dbos", REQUIREMENT)
-        command = [python, HERE / "peers_dbos.py", folder / "dbos", str(rounds), *sizes]
+        command = [str(python), str(HERE / "peers_dbos.py"), str(folder / "dbos"), str(rounds), *sizes]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"left out: {NAME}: {error}", file=sys.stderr)
