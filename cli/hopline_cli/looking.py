@@ -129,7 +129,7 @@ def _step_row(step: Step, states: dict[str, str], now: float) -> tuple[str, ...]
     return (
         one_line(step["id"]),
         step["state"],
-        str(step["attempts"]),
+        str(step["attempts"]) if step["items"] is None else "-",  # those of a map are counted for each item
         step["started_at"] or "-",
         "-" if worked is None else duration(worked),
         one_line(note(step, states, now)),
@@ -140,6 +140,7 @@ async def show_logs(ref: str, step: str | None, attempt: int | None, *, as_json:
     """Print what attempts printed, each under a line that says which it is and how it ended."""
     async with reached(server) as api:
         attempts: list[Attempt] = (await api.get(f"/runs/{quoted(ref)}/logs", step=step, attempt=attempt))["attempts"]
+        nothing = None if attempts else await _why_no_logs(api, ref, step, attempt)
     if as_json:
         screen.put_json(attempts)
         return
@@ -148,8 +149,18 @@ async def show_logs(ref: str, step: str | None, attempt: int | None, *, as_json:
         for text in (one["logs"], (one["error"] or {}).get("traceback"), _said(one)):
             if text:
                 screen.put_plain(printable(text.rstrip()))
-    if not attempts:
-        screen.say("no attempt has ended yet")
+    if nothing:
+        screen.say(nothing)
+
+
+async def _why_no_logs(api: Api, ref: str, step: str | None, attempt: int | None) -> str:
+    if attempt is not None:
+        return f"no attempt {attempt} has ended"
+    if step is not None:
+        run: RunDetail = await api.get(f"/runs/{quoted(ref)}")
+        if any(one["id"] == step and one["kind"] == "workflow" for one in run["steps"]):
+            return f"{one_line(step)} starts runs of their own, which have the attempts"
+    return "no attempt has ended yet"
 
 
 def _title(attempt: Attempt) -> Text:

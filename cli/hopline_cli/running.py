@@ -4,9 +4,11 @@ When another command's server goes away while its run is watched, this process b
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from shlex import quote
 from typing import TypeVar
 
 from hopline_cli import screen
@@ -22,6 +24,9 @@ from hopline_cli.workers import Job, LoadedWorkflow, supervised
 LOG_TAIL_LINES = 20
 CHECK_SECONDS = 2.0
 """How often a server is looked after while the worker has nothing to report."""
+
+_OF_ANOTHER_RUN = re.compile(r"(?:step (?P<step>\S+) of run (?P<run>r_\w+): )+")
+"""How the failure of a run that a step started is told; the last pair is the innermost."""
 
 T = TypeVar("T")
 
@@ -124,7 +129,7 @@ def _tell_started(run: Run, *, as_json: bool) -> None:
 
 
 def _tell_detached(place: Place, order: Order, run_id: str | None) -> None:
-    file = f" {printable(order.file)}" if order.file else ""
+    file = f" {printable(quote(order.file))}" if order.file else ""
     if run_id is None:
         screen.say("interrupted; no run was started")
     elif place.own:
@@ -142,7 +147,7 @@ async def tell_outcome(api: Api, run: RunDetail, order: Order, *, own: bool) -> 
         if not order.as_json:
             screen.put_json(run["result"])
         return ExitCode.OK
-    again = f"hopline runs retry {run['id']}" + (f" {order.file}" if own and order.file else "")
+    again = f"hopline runs retry {run['id']}" + (f" {quote(order.file)}" if own and order.file else "")
     if run["state"] == "cancelled":
         screen.complain(CliError("run-cancelled", f"{run['id']} was cancelled", hint=f"run what is left: {again}"))
         return ExitCode.RUN_FAILED
@@ -152,22 +157,33 @@ async def tell_outcome(api: Api, run: RunDetail, order: Order, *, own: bool) -> 
 
 async def _tell_failure(api: Api, run: RunDetail, again: str) -> None:
     failure: Failure = run["error"] or {}
+    where, failed = _innermost(run, failure)
     step = (failure.get("step") or "").partition("[")[0]
     what = ": ".join(str(part) for part in (failure.get("type"), failure.get("message")) if part)
     error = CliError("run-failed", f"step {failure.get('step')} failed: {what}" if step else what or "the run failed")
     if step:
-        error.hints.append(f"each attempt and what it printed: hopline runs logs {run['id']} --step {step}")
+        error.hints.append(
+            f"each attempt and what it printed: hopline runs logs {where} --step {failed.partition('[')[0]}"
+        )
     error.hints.append(f"when the cause is gone, run what is left: {again}")
-    for title, text in await _evidence(api, run["id"], failure):
+    for title, text in await _evidence(api, where, failed, failure):
         screen.say(f"── {title} ──")
         screen.say(printable(text.rstrip()))
     screen.complain(error)
 
 
-async def _evidence(api: Api, run_id: str, failure: Failure) -> list[tuple[str, str]]:
+def _innermost(run: RunDetail, failure: Failure) -> tuple[str, str]:
+    """Return the run and the step that failed first: when that was in a run which a step started, those."""
+    step = failure.get("step") or ""
+    found = None
+    if any(one["id"] == step.partition("[")[0] and one["kind"] == "workflow" for one in run["steps"]):
+        found = _OF_ANOTHER_RUN.match(failure.get("message") or "")
+    return (found["run"], found["step"]) if found else (run["id"], step)
+
+
+async def _evidence(api: Api, run_id: str, step: str, failure: Failure) -> list[tuple[str, str]]:
     """Return what the failed step left: the end of its log, and its traceback."""
     found = []
-    step = failure.get("step") or ""
     last = await _last_failed_attempt(api, run_id, step) if step else None
     if last is not None and last["logs"]:
         log = last["logs"].rstrip().splitlines()

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from hopline_cli import screen
 from hopline_cli.answers import Run
@@ -61,7 +62,7 @@ def starter(order: Order, wish: Wish) -> Start:
 
 
 def _dev(order: Order) -> str:
-    return f"hopline dev {order.file}"
+    return f"hopline dev {quote(order.file or '')}"
 
 
 def _no_file(target: str) -> UsageError:
@@ -118,8 +119,8 @@ async def _start(api: Api, name: str, wish: Wish) -> Run:
     try:
         run, new = await api.start(name, given, wish.key)
     except CliError as error:
-        if error.exit_code == ExitCode.USAGE and not error.hints:
-            error.hints.append(parameter_list(parameters))
+        if error.exit_code == ExitCode.USAGE:
+            error.hints = [parameter_list(parameters)]  # which says more than the server's
         raise
     if not new:
         screen.say(f"key {wish.key} has a run already: {run['id']}")

@@ -448,6 +448,65 @@ def test_what_is_no_named_function_is_refused(thing: Any) -> None:
         assert caught.value.file == __file__
 
 
+def test_method_is_refused_at_its_def() -> None:
+    with pytest.raises(DefinitionError, match=r"move\(\) is a method") as caught:
+
+        class Robot:
+            @step
+            def move(self, far: int) -> int:
+                return far
+
+    assert "top level" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        (lambda: name.using(retries=3)("a"), "using() takes retry=Retry(3)"),  # type: ignore[call-arg]
+        (lambda: name.map(), "write step.map(items)"),  # type: ignore[call-arg]
+        (lambda: nowhere("a"), "define 'nowhere', or import it"),  # type: ignore[name-defined]  # noqa: F821
+        (lambda: http.post("https://x.example", data={}), "write http.post(url"),  # type: ignore[call-arg]
+        (lambda: http.fetch("https://x.example"), "write http.post(url"),  # type: ignore[attr-defined]
+        (lambda: name(name), "call it: name(...)"),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_call_in_a_body_has_a_hint_of_its_own(wrong: Any, hint: str) -> None:
+    @workflow
+    def wired() -> None:
+        wrong()
+
+    with pytest.raises(DefinitionError) as caught:
+        wired.compile()
+    assert hint in (caught.value.hint or "")
+
+
+def test_parts_of_lists_that_are_no_paths_have_hints() -> None:
+    @step
+    def pair() -> tuple[int, str]:
+        return 1, "a"
+
+    @workflow
+    def changed() -> None:
+        anything: Any = shops()
+        effect(anything.append(1))  # refused
+
+    @workflow
+    def named() -> None:
+        anything: Any = pair()
+        effect(anything.second)  # refused
+
+    assert "call .append inside a step" in (refused(changed).hint or "")
+    assert "pair[0]" in (refused(named).hint or "")
+
+
+def test_text_that_became_a_number_is_told_without_its_mark() -> None:
+    @workflow
+    def wired() -> None:
+        effect(int(f"{shop().id}"))  # refused
+
+    assert refused(wired).message.endswith("invalid literal for int() with base 10: '<result>'")
+
+
 def test_missing_annotations_are_refused_at_the_def() -> None:
     def parameter(value) -> None: ...  # type: ignore[no-untyped-def]  # refused
 
@@ -475,6 +534,7 @@ def test_type_without_json_schema_is_refused_at_the_def() -> None:
 
     assert "the type of parameter 'bad', Opaque, has no JSON schema" in refused(workflow(parameter)).message
     assert "its return type, Opaque, has no JSON schema" in refused(workflow(result)).message
+    assert "arbitrary_types_allowed" not in refused(workflow(result)).message
     assert "'callback'" in refused(workflow(function)).message
 
 

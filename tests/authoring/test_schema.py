@@ -137,8 +137,8 @@ def test_json_of_the_right_form_is_a_result_too() -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [
-        (int, "a", "returned what it does not declare"),
-        (int, None, "returned what it does not declare"),
+        (int, "a", "returned what it does not declare: .*; it returned a str"),
+        (int, None, "returned what it does not declare: .*; it returned None"),
         (None, 1, "returned what it does not declare"),
         (list[Shop], [{"id": "a"}], "0.opened: Field required"),
         (float, math.nan, "NaN or an infinity"),

@@ -123,11 +123,10 @@ OPERATIONS: dict[str, list[Callable[[Any], object]]] = {
         lambda r: int(r.count),
         lambda r: float(r.count),
         lambda r: complex(r.count),
-        lambda r: range(r.count),
-        lambda r: [1, 2][r.count],
         lambda r: bytes(r.name),
         lambda r: os.fspath(r.name),
     ],
+    "a whole number, as range() takes it,": [lambda r: range(r.count), lambda r: [1, 2][r.count]],
     "a change": [
         lambda r: setattr(r, "name", 1),
         lambda r: delattr(r, "name"),

@@ -115,6 +115,7 @@ def test_value_that_the_server_refuses_is_told_with_the_parameters(served: FakeA
     done = cli("run", "wf.py", "number=x")
     assert done.code == ExitCode.USAGE
     assert 'hint: parameters: number (integer, needed), label (text, default "x")' in done.err
+    assert done.err.count("hint:") == 1
 
 
 @pytest.mark.parametrize(

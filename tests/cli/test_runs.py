@@ -80,6 +80,12 @@ def test_show_in_a_pipe_has_the_run_and_a_table_of_steps(two_runs: FakeApi, cli:
     assert lines[-1].split() == ["score", "failed", "5", "-", "-", "HTTP", "503", "·", "5", "attempts"]
 
 
+def test_attempts_of_a_map_are_not_one_number(api: FakeApi, cli: Cli) -> None:
+    items = {"total": 3, "succeeded": 3, "failed": 0, "running": 0}
+    api.answer("GET", "/runs/r_1", a_run("r_1", "succeeded", a_step("each", items=items)))
+    assert cli("runs", "show", "r_1").out.splitlines()[-1].split()[:3] == ["each", "succeeded", "-"]
+
+
 def test_show_as_json_is_what_the_api_said(two_runs: FakeApi, cli: Cli) -> None:
     done = cli("runs", "show", BAD["id"], "--json")
     assert json.loads(done.out) == BAD
@@ -152,8 +158,18 @@ def test_logs_of_one_step_and_attempt_are_asked_for(api: FakeApi, cli: Cli) -> N
     api.answer("GET", "/runs/r_1/logs", {"attempts": []})
     done = cli("runs", "logs", "r_1", "--step", "totals", "--attempt", "2")
     assert api.asked_for("GET", "/runs/r_1/logs") == [{"step": "totals", "attempt": "2"}]
-    assert (done.out, done.err) == ("", "no attempt has ended yet\n")
+    assert (done.out, done.err) == ("", "no attempt 2 has ended\n")
+    assert cli("runs", "logs", "r_1").err == "no attempt has ended yet\n"
     assert cli("runs", "logs", "r_1", "--json").out == "[]\n"
+
+
+def test_logs_of_a_workflow_that_is_a_step_say_who_has_them(api: FakeApi, cli: Cli) -> None:
+    api.answer("GET", "/runs/r_1/logs", {"attempts": []})
+    api.answer("GET", "/runs/r_1", a_run("r_1", "failed", a_step("per_shop", "failed", kind="workflow"), a_step("x")))
+    assert cli("runs", "logs", "r_1", "--step", "per_shop").err == (
+        "per_shop starts runs of their own, which have the attempts\n"
+    )
+    assert cli("runs", "logs", "r_1", "--step", "x").err == "no attempt has ended yet\n"
 
 
 def test_why_is_a_sentence_a_step(api: FakeApi, cli: Cli) -> None:
@@ -241,6 +257,19 @@ def test_failed_run_shows_log_traceback_error_and_what_to_do(api: FakeApi, cli: 
         "hint: each attempt and what it printed: hopline runs logs r_1 --step totals",
         "hint: when the cause is gone, run what is left: hopline runs retry r_1",
     ]
+
+
+def test_failure_of_a_run_that_a_step_started_leads_there(api: FakeApi, cli: Cli) -> None:
+    message = "step per_shop of run r_2: step price[1] of run r_3: division by zero"
+    error = {"step": "regions[0]", "type": "ZeroDivisionError", "message": message, "traceback": None}
+    run = a_run("r_1", "failed", a_step("regions", "failed", kind="workflow"), error=error)
+    api.answer("GET", "/runs/r_1", run)
+    attempt = ATTEMPTS[0] | {"step": "price", "item": 1, "logs": "of the inner run"}
+    api.answer("GET", "/runs/r_3/logs", {"attempts": [attempt]})
+    api.events["r_1"] = [("snapshot", run)]
+    said = cli("runs", "watch", "r_1").err.splitlines()
+    assert "of the inner run" in said
+    assert "hint: each attempt and what it printed: hopline runs logs r_3 --step price" in said
 
 
 def test_cancelled_run_exits_like_a_failed_one(api: FakeApi, cli: Cli) -> None:

@@ -158,7 +158,7 @@ def test_long_number_is_found_wherever_it_stands(before: int, length: int, after
         (b"", "truncated"),
         (b"\xff", "malformed"),
         (b'"\xff"', "not UTF-8"),
-        (b"NaN", "malformed"),
+        (b"NaN", "JSON is malformed"),
         (b"1e999", "out of range"),
         (b"9" * 5000, "out of range"),
         (b"0." + b"9" * 5000, "more than 4300 digits"),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -377,3 +378,61 @@ def test_proxies_of_other_libraries_are_not_asked_what_they_are(tmp_path: Path) 
         + GREETING.replace("\n    ", "\n        "),
     )
     assert load([str(file)]).errors == []
+
+
+def test_traceback_shows_the_lines_that_were_loaded(tmp_path: Path) -> None:
+    text = """
+        from hopline import step
+        import lines_neighbour
+
+        @step
+        def broken() -> int:
+            return lines_neighbour.old()
+    """
+    file = write(tmp_path, "lines_of_old.py", text)
+    neighbour = write(tmp_path, "lines_neighbour.py", "def old() -> int:\n    return 1 // 0  # old\n")
+    broken = load([str(file)]).steps["broken"]
+    file.write_text("# new\n" * 20)
+    neighbour.write_text("# new\n" * 20)
+    with pytest.raises(ZeroDivisionError) as caught:
+        broken()
+    told = "".join(traceback.format_exception(caught.value))
+    assert "return lines_neighbour.old()" in told
+    assert "return 1 // 0  # old" in told
+
+
+def test_one_error_of_a_step_is_told_once(tmp_path: Path) -> None:
+    text = """
+        from hopline import step, workflow
+
+        @step
+        def untyped(value) -> int:
+            return value
+
+        @workflow
+        def one() -> int:
+            return untyped(1)
+
+        @workflow
+        def two() -> int:
+            return untyped(2)
+    """
+    error = only_error(load([str(write(tmp_path, "untyped_step.py", text))]))
+    assert (error.line, error.message) == (4, "untyped(): the parameter 'value' has no annotation")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("@workflow()", "write @workflow with nothing behind it"),
+        ("@step(retries=3)", 'retry=Retry(3), timeout="2m"'),
+        ("@step(retry=Retry())", 'write Retry(5, first="2s"'),
+        ("@step(queue=Queue(max=3))", 'write Queue("erp"'),
+        ("@stepp", "define 'stepp', or import it"),
+    ],
+)
+def test_wrong_use_of_the_package_has_a_hint(tmp_path: Path, line: str, hint: str) -> None:
+    text = f"from hopline import Queue, Retry, step, workflow\n\n{line}\ndef one() -> int:\n    return 1\n"
+    error = only_error(load([str(write(tmp_path, "wrong_use.py", text))]))
+    assert (error.code, error.line) == ("import-error", 3)
+    assert hint in (error.hint or "")

@@ -265,6 +265,8 @@ def _checked_signature(fn: Callable[..., Any], kind: Kind) -> inspect.Signature:
     if kind != "python" and inspect.iscoroutinefunction(fn):
         _refuse_function(fn, "is async, but it only describes", "write def; only @step functions may be async")
     signature = inspect.signature(fn)
+    if next(iter(signature.parameters), None) in ("self", "cls") and _is_in_class(fn):
+        _refuse_function(fn, "is a method", "move it to the top level of the file; steps have no object to belong to")
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             _refuse_function(fn, f"takes {parameter}", "name every parameter; take a list or a dict for many values")
@@ -276,6 +278,11 @@ def _checked_signature(fn: Callable[..., Any], kind: Kind) -> inspect.Signature:
 
 
 _WORD = {"python": "step", "http": "http", "workflow": "workflow"}
+
+
+def _is_in_class(fn: Callable[..., Any]) -> bool:
+    owner = fn.__qualname__.rpartition(".")[0]
+    return bool(owner) and not owner.endswith("<locals>")
 
 
 def _refuse_function(fn: Callable[..., Any], problem: str, hint: str) -> NoReturn:

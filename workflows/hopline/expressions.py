@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 
 from pydantic_core import PydanticSerializationError
 
+from hopline.decorators import Step
 from hopline.definition import Expr
 from hopline.markers import ResultMark, Secret, may_hold_marks, readable, split
 from hopline.schema import jsonable
@@ -104,6 +105,8 @@ class Encoder:
 
     def _typed(self, value: object) -> Expr:
         name = type(value).__name__
+        if isinstance(value, Step):
+            self.refuse(f"{self.what} is the step {value.name} itself, not its result", f"call it: {value.name}(...)")
         if isinstance(value, Iterator):
             self.refuse(f"{self.what} is a {name}", "make a list of it: [...] instead of (...)")
         if holds_results(value):

@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 from hopline.errors import definition_error
 
 NUL = "\0"
+_WRITTEN_NUL = r"\x00"
 _LETTERS = "hOpLiNe"
 _SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
 _MARK = re.compile(rf"\0{_LETTERS}(?:(?P<wiring>\d+)\.(?P<number>\d+)|:(?P<secret>[A-Za-z_][A-Za-z0-9_]*))\0", re.ASCII)
@@ -93,6 +94,7 @@ def may_hold_marks(text: str) -> bool:
 
 def readable(text: str) -> str:
     """Return *text* for a message, its marks written out as what they stand for."""
+    text = text.replace(_WRITTEN_NUL, NUL)  # as repr() leaves it in the messages of others' exceptions
     return _MARK.sub(lambda match: f"<secret {match['secret']}>" if match["secret"] else "<result>", text).replace(
         NUL, ""
     )

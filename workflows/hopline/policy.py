@@ -177,7 +177,8 @@ def _seconds(what: str, text: object) -> float:
     try:
         return durations.parse(text)
     except ValueError as error:
-        raise definition_error(f"{what}: {error}", f"write {durations.EXAMPLES}") from None
+        problem = str(error).partition(";")[0]  # what follows is the hint
+        raise definition_error(f"{what}: {problem}", f"write {durations.EXAMPLES}") from None
 
 
 def _per_second(rate: object) -> float:

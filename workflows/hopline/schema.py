@@ -30,6 +30,7 @@ Mode = Literal["validation", "serialization"]
 
 # NameError: pydantic's for names in annotations of fields. TypeError: what is no type at all. KeyError: pydantic's for
 # data with the key $ref where a schema stands.
+_ADVICE_OF_PYDANTIC = ". Set `arbitrary_types_allowed"  # which would not give it a JSON schema either
 _NO_SCHEMA = (PydanticUserError, NameError, TypeError, KeyError)
 
 
@@ -136,7 +137,8 @@ class Codec:
             checked = adapter.validate_python(value, by_alias=True, by_name=True)
             data = adapter.dump_json(checked, by_alias=True, warnings="error")
         except ValidationError as error:
-            raise ResultError(f"{self._name}() returned what it does not declare: {_problems(error)}") from None
+            problems = f"{_problems(error)}; it returned {_kind_of(value)}"
+            raise ResultError(f"{self._name}() returned what it does not declare: {problems}") from None
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise ResultError(f"{self._name}() returned what JSON cannot say: {error}") from None
         if holds_nul(data):
@@ -246,7 +248,7 @@ class Codec:
         if getattr(error, "code", None) == "typed-dict-version":
             hint = "import TypedDict from typing_extensions; before Python 3.12 that of typing cannot be inspected"
         words = getattr(kind, "__name__", None) or str(kind)
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(_ADVICE_OF_PYDANTIC)[0]
         self._refuse(f"{what}, {words}, has no JSON schema: {reason}", hint, error)
 
     def _refuse_lost_numbers(self, python: object, dumped: Json) -> None:
@@ -308,6 +310,15 @@ def _with_sorted_sets(python: object, dumped: Json) -> Json:
     if isinstance(python, list | tuple) and isinstance(dumped, list):
         return [_with_sorted_sets(before, after) for before, after in zip(python, dumped, strict=True)]
     return dumped
+
+
+def _kind_of(value: object) -> str:
+    """Return what *value* is, for messages; the value itself may be large, or secret."""
+    if value is None:
+        return "None"
+    if inspect.isawaitable(value):
+        return f"a {type(value).__name__} (is an await missing?)"
+    return f"a {type(value).__name__}"
 
 
 def _mismatch(adapter: TypeAdapter[Any], value: Json) -> str | None:

@@ -73,7 +73,10 @@ class Reference:
         return Reference(self.wiring, self.node, (*self.path, json_key), shape)
 
     def _path_hint(self, key: Key) -> str:
-        if (self.shape.kinds() or frozenset()) == frozenset({"array"}) and not isinstance(key, int):
+        is_list = (self.shape.kinds() or frozenset()) == frozenset({"array"}) and not isinstance(key, int)
+        if is_list and self.shape.keyword("prefixItems", None):
+            return "a tuple is passed on as a list: take its parts by number, as in pair[0]"
+        if is_list and not hasattr(list, str(key)):
             return "to take a field of every element, map a step over the list"
         close, fields = self.shape.suggestion(key), self.shape.fields()
         if close:
@@ -163,7 +166,8 @@ _REFUSED: tuple[tuple[str, str, str], ...] = (
     ),
     ("call", "a call", f"results have no methods: {_IN_A_STEP}"),
     ("str", "str()", 'to put it in a text write an f-string: f"{result}"'),
-    ("int float complex index bytes fspath", "a conversion", "convert inside a step"),
+    ("index", "a whole number, as range() takes it,", "make the list inside a step and map over it"),
+    ("int float complex bytes fspath", "a conversion", "convert inside a step"),
     ("setattr delattr setitem delitem", "a change", "results are fixed; make the changed value inside a step"),
     ("enter exit aenter aexit", "`with`", "open and close things inside a step"),
     ("await", "`await`", "a workflow body only wires: call steps without await, also the async ones"),

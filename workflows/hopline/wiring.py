@@ -13,6 +13,8 @@ from hopline.definition import Definition, Expr, Node, references, request_expre
 from hopline.errors import DefinitionError, definition_error
 from hopline.expressions import Encoder, is_literal, literal_value
 from hopline.fit import misfit
+from hopline.hints import misuse_hint
+from hopline.identity import identity_test
 from hopline.markers import ResultMark, may_hold_marks, readable
 from hopline.policy import Queue
 from hopline.request import Request
@@ -278,6 +280,9 @@ class BodyTrace:
             current.reset(token)
 
     def _called(self, step: Step[..., Any], arguments: dict[str, Any]) -> object:
+        unheard = identity_test(step.fn, [name for name, value in arguments.items() if is_symbol(value)])
+        if unheard is not None:
+            raise unheard
         try:
             value = step.fn(**arguments)
         except DefinitionError as error:
@@ -294,7 +299,7 @@ class BodyTrace:
         if isinstance(error, ValidationError) and any(is_symbol(one["input"]) for one in error.errors()):
             names = f"{step.name}() builds a {error.title} from results"
             return definition_error(names, "results have no values to check yet; build it inside a step", at)
-        return definition_error(message, _NOT_YET, at)
+        return definition_error(message, misuse_hint(error) or _NOT_YET, at)
 
 
 def _codec_for(step: Step[..., Any]) -> Codec:

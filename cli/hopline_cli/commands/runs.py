@@ -52,9 +52,9 @@ def watch(
     no_live: options.NoLive = False,
     server: options.Server = None,
 ) -> None:
-    """Watch a run to its end, then print its result; exit code as of hopline run.
+    """Watch a run to its end, then print its result.
 
-    Without a server, a FILE is needed: this process then goes on with the run.
+    The exit code is that of hopline run. Without a server, a FILE is needed: this process then goes on with the run.
     """
     from hopline_cli.running import Order
     from hopline_cli.steering import watch_run
@@ -71,9 +71,10 @@ def retry(
     no_live: options.NoLive = False,
     server: options.Server = None,
 ) -> None:
-    """Begin a new run that keeps what has succeeded in a failed or cancelled one.
+    """Run what is left of a failed or cancelled run.
 
-    With FILE, the new run is also served from it, watched to its end, and its result printed.
+    That is a new run, which keeps what has succeeded. With FILE, it is also served from that, watched to its end, and
+    its result printed.
     """
     from hopline_cli.running import Order
     from hopline_cli.steering import retry_run
@@ -84,7 +85,10 @@ def retry(
 
 @app.command("cancel")
 def cancel(ref: options.RunRef, as_json: options.Json = False, server: options.Server = None) -> None:
-    """Cancel a run: no further attempt starts, and results that come later change nothing."""
+    """Cancel a run.
+
+    No further attempt starts, and results that come later change nothing.
+    """
     from hopline_cli.steering import cancel_run
 
     asyncio.run(cancel_run(ref, as_json=as_json, server=server))

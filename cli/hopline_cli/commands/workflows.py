@@ -78,6 +78,8 @@ def check(paths: options.Paths, as_json: options.Json = False) -> None:
         screen.put_json(found)
     else:
         screen.put(*told(found))
+        if not found["workflows"] and not found["errors"]:
+            screen.say("no workflow; what steps there are can be served")
     raise typer.Exit(1 if found["errors"] else 0)
 
 

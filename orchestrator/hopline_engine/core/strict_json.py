@@ -52,7 +52,7 @@ def parse(body: bytes) -> Any:
         raise StrictJsonError(f"it is nested deeper than {MAX_DEPTH} levels") from None
     except msgspec.DecodeError as error:
         message = str(error)
-        raise StrictJsonError(message[:1].lower() + message[1:]) from None
+        raise StrictJsonError(message if message[:2].isupper() else message[:1].lower() + message[1:]) from None
     if b"u0000" in body and b"\\u0000" in body.replace(b"\\\\", b""):
         raise StrictJsonError("it contains a NUL character (\\u0000)")
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from hopline_engine.core.plan import Plan
 from hopline_engine.errors import InvalidInputError, closest
@@ -41,7 +42,7 @@ def _unknown(name: str, properties: Mapping[str, Any]) -> str:
 
 def _mismatches(plan: Plan, value: Mapping[str, Any]) -> list[str]:
     return [
-        f'parameter "{error.absolute_path[0]}": {describe(error, below=1)}'
+        f'parameter "{error.absolute_path[0]}": {describe(best_match([error]) or error, below=1)}'
         for error in sorted(_validator(plan).iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
         if error.absolute_path
     ]

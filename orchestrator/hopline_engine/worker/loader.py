@@ -116,7 +116,8 @@ class _Loading:
                     message=f"step {name!r} of {workflow.workflow.name!r} is not at the top level of any module",
                     file=workflow.file,
                     line=workflow.line,
-                    hint="the worker finds steps by name: define it in a file, not in a function or a class",
+                    hint="the worker finds steps by name: define it in a file, not in a function or a class, "
+                    "with @step above all other decorators",
                 )
             )
 
@@ -138,7 +139,7 @@ class _Loading:
             with time_limit(self._import_seconds):
                 definition = workflow.compile()
         except BaseException as error:  # noqa: BLE001 - the body is users' code
-            self.loaded.errors.append(of_definition(error, Path(place.file)))
+            self._note(of_definition(error, Path(place.file)))
             return
         self.loaded.workflows[workflow.name] = LoadedWorkflow(
             workflow=workflow, definition=definition, file=place.file, line=place.line
@@ -150,7 +151,7 @@ class _Loading:
         try:
             step.signature  # noqa: B018 - computed now: it fails when a type has no JSON schema
         except DefinitionError as error:
-            self.loaded.errors.append(of_definition(error, Path(of_function(step.fn).file)))
+            self._note(of_definition(error, Path(of_function(step.fn).file)))
         else:
             self.loaded.steps[step.name] = step
 
@@ -161,10 +162,13 @@ class _Loading:
         if first != place:
             message = f"{kind.__name__.lower()} {found.name!r} is also defined in {first}"
             hint = "names are shared by all files of a worker: rename one of the two functions"
-            error = LoadError(code="duplicate-name", message=message, file=place.file, line=place.line, hint=hint)
-            if error not in self.loaded.errors:
-                self.loaded.errors.append(error)
+            self._note(LoadError(code="duplicate-name", message=message, file=place.file, line=place.line, hint=hint))
         return first is place
+
+    def _note(self, error: LoadError) -> None:
+        """Add *error* once: what is wrong with a step is found again in each workflow that calls it."""
+        if error not in self.loaded.errors:
+            self.loaded.errors.append(error)
 
 
 def _steps_in(module: ModuleType) -> list["Step[..., Any]"]:

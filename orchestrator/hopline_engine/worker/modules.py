@@ -7,6 +7,7 @@ user's file called ``queue.py`` takes nothing away from anybody.
 import ast
 import contextlib
 import importlib.util
+import linecache
 import os
 import signal
 import sys
@@ -28,13 +29,23 @@ def import_file(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {file}")
     module = importlib.util.module_from_spec(spec)
+    before = set(sys.modules)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
         raise
+    for other in set(sys.modules) - before | {name}:
+        _keep_source(sys.modules[other], file.parent)
     return module
+
+
+def _keep_source(module: ModuleType, folder: Path) -> None:
+    """Let tracebacks show the lines that run here, whatever is in the file of *module* later, when it was edited."""
+    path = getattr(module, "__file__", None)
+    if isinstance(path, str) and Path(path).parent == folder and (lines := linecache.getlines(path)):
+        linecache.cache[path] = (sum(map(len, lines)), None, lines, path)  # without a time it is never read again
 
 
 class _FromSource(SourceFileLoader):

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hopline_engine.worker.problems import LoadError
@@ -72,6 +72,17 @@ def take_stdin() -> int:
     os.dup2(nothing, 0)
     os.close(nothing)
     return pipe
+
+
+def serving(workflows: Sequence[Mapping[str, Any]], server: str) -> str:
+    """Return the first line of a worker that was started by hand.
+
+    >>> serving([{"name": "sales"}, {"name": "stock"}], "http://127.0.0.1:8484")
+    'serves sales, stock; the engine is at http://127.0.0.1:8484'
+    """
+    names = [str(workflow["name"]) for workflow in workflows]
+    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"serves {shown or 'steps'}; the engine is at {server}"
 
 
 def say(text: str) -> None:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from hopline.errors import DefinitionError
+from hopline.hints import misuse_hint
 
 _LOADERS = (f"{Path(__file__).parent}/", "<frozen importlib")
 
@@ -103,7 +104,7 @@ def _import_hint(error: BaseException) -> str | None:
         return "a workflow file is loaded by its path: import the other file by its name, without the dot"
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return "a workflow file is imported, not run: put the program under `if __name__ == '__main__':`"
-    return None
+    return misuse_hint(error)
 
 
 def _text(error: BaseException) -> str:

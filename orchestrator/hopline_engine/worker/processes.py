@@ -14,7 +14,7 @@ from typing import Any
 
 from hopline_engine import clock
 from hopline_engine.worker.options import Options, to_arguments
-from hopline_engine.worker.parent import Report, Stop, say, take_stdin
+from hopline_engine.worker.parent import Report, Stop, say, serving, take_stdin
 from hopline_engine.worker.problems import LoadError
 
 RESTART_SECONDS = 0.5
@@ -38,6 +38,8 @@ async def _supervise(options: Options, report: Report, pipe: int | None) -> int:
         report.failed([LoadError(**error) for error in told.get("errors", ())])
         return 0 if stop.asked.is_set() else 1
     report.send(told)
+    if options.report_fd is None and not options.exit_with_parent:
+        say(serving(told["workflows"], options.server))
     others = [await _start(options) for _ in range(options.processes - 1)]
     await asyncio.gather(*(_keep(process, options, stop) for process in (first, *others)))
     return 0

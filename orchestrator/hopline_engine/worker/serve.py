@@ -18,7 +18,7 @@ from hopline_engine.worker.client import Announcement, EngineClient, Registratio
 from hopline_engine.worker.execute import Served
 from hopline_engine.worker.loader import Loaded, load
 from hopline_engine.worker.options import Options
-from hopline_engine.worker.parent import Report, Stop, say, take_stdin
+from hopline_engine.worker.parent import Report, Stop, say, serving, take_stdin
 from hopline_engine.worker.problems import LoadError
 from hopline_engine.worker.server import Server, listen
 
@@ -53,6 +53,7 @@ class _Worker:
         self._report = report
         self._id = f"w_{clock.token(6)}"
         self._token = clock.token(24)
+        self._is_told = False
 
     async def run(self, pipe: int | None) -> list[LoadError]:
         """Serve until told to stop; return what kept it from starting."""
@@ -117,6 +118,10 @@ class _Worker:
             for name, one in self._loaded.workflows.items()
         ]
         self._report.send({"ok": True, "workflows": workflows, "worker": self._id})
+        is_alone = self._options.report_fd is None and not self._options.exit_with_parent
+        if is_alone and not self._is_told:
+            say(serving(workflows, self._options.server))
+        self._is_told = True
 
 
 def _url(listener: socket.socket, server: str) -> str:
