@@ -34,6 +34,34 @@ class SystemClock:
         return random.random()  # noqa: S311, TID251
 
 
+class DatabaseClock:
+    """A clock that follows the one of the database, in which nodes say to each other when things are due."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Follow nothing yet: say what *clock* says."""
+        self._clock = clock
+        self._offset = 0.0
+
+    def now(self) -> float:
+        """Return the time of the database in Unix seconds, as far as it is known."""
+        return self._clock.now() + self._offset
+
+    def random(self) -> float:
+        """Return a number in ``[0, 1)``."""
+        return self._clock.random()
+
+    def own(self) -> float:
+        """Return the time of this machine, which is to be taken before and after the database is asked for its."""
+        return self._clock.now()
+
+    def hear(self, told: float, *, before: float, after: float) -> None:
+        """Follow what the database told, at some moment between two of this machine's.
+
+        The offset is not touched while it may be right, so that an answer that took long makes nothing worse.
+        """
+        self._offset = min(max(self._offset, told - after), told - before)
+
+
 def now() -> float:
     """Return the machine's time in Unix seconds."""
     return time.time()  # noqa: TID251

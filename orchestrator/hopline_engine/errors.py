@@ -12,14 +12,18 @@ HoplineError                  hopline.errors
 │   ├── RunEndedError
 │   ├── RunNotFinishedError
 │   ├── RunNotSucceededError
-│   └── RunNotRetryableError
+│   ├── RunNotRetryableError
+│   └── UnusableDefinitionError
 ├── InvalidError              what was given cannot be used as it is
 │   ├── InvalidInputError
 │   ├── InvalidDefinitionError
 │   └── InvalidQueueLimitsError
 ├── UnavailableError          the same call may succeed later
 │   ├── StoreUnavailableError
-│   └── EngineStoppingError
+│   ├── EngineStoppingError
+│   ├── NoShardError
+│   ├── RunMovingError
+│   └── NodeUnreachableError
 ├── KeyFileError              the signing key cannot be used
 └── InsecureAddressError      the API would be open to others
 
@@ -158,6 +162,20 @@ class RunNotSucceededError(ConflictError):
         self.state = state
 
 
+class UnusableDefinitionError(ConflictError):
+    """A stored version of a workflow cannot be run by this version of the engine; its runs wait for one that can."""
+
+    code = "unusable-definition"
+
+    def __init__(self, *, digest: str, reason: str) -> None:
+        super().__init__(
+            f"this server cannot run version {digest[:12]} of the workflow: {reason}",
+            hint="its runs wait; upgrade the server to the version that the definition was registered with",
+        )
+        self.digest = digest
+        self.reason = reason
+
+
 class RunNotRetryableError(ConflictError):
     """The run did what it should, so there is nothing to retry."""
 
@@ -237,6 +255,40 @@ class EngineStoppingError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("the engine is not running")
+
+
+class NoShardError(UnavailableError):
+    """This node has joined the others and was not given a part of the runs yet, or has given back all of it."""
+
+    code = "no-shard"
+
+    def __init__(self) -> None:
+        super().__init__("this node holds no part of the runs now", hint="ask again, or ask another node")
+
+
+class RunMovingError(UnavailableError):
+    """The run is on its way from one node to another."""
+
+    code = "run-moving"
+
+    def __init__(self, *, run: str) -> None:
+        super().__init__(f"run {run} is on its way from one node to another", hint="ask again in a few seconds")
+        self.run = run
+
+
+class NodeUnreachableError(UnavailableError):
+    """The node that works on the run does not answer this one."""
+
+    code = "node-unreachable"
+
+    def __init__(self, *, run: str, url: str, reason: str) -> None:
+        super().__init__(
+            f"the node at {url}, which works on run {run}, does not answer: {reason}",
+            hint="ask again: when it is dead, another node takes the run over within seconds",
+        )
+        self.run = run
+        self.url = url
+        self.reason = reason
 
 
 class KeyFileError(HoplineError):

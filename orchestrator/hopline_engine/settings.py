@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hopline.errors import HoplineError
+from hopline_engine.database_url import DatabaseUrlError, is_database_url, parse
 
 PREFIX = "HOPLINE_"
 
@@ -23,8 +24,9 @@ class Settings(BaseModel):
 
     state_dir: Path = Path(".hopline")
     """Folder of the store, the signing key and the address of the running server."""
-    store: str = ""
-    """Path of the SQLite file, or ``sqlite:///PATH``; empty for ``hopline.db`` in ``state_dir``."""
+    store: str = Field(default="", repr=False)
+    """Path of the SQLite file, or ``sqlite:///PATH``; empty for ``hopline.db`` in ``state_dir``. Or
+    ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, which several servers may share."""
     host: str = "127.0.0.1"
     port: int = Field(default=8484, ge=0, le=65535)
     server_url: str | None = None
@@ -36,7 +38,7 @@ class Settings(BaseModel):
     allowed_hosts: tuple[str, ...] = ()
     """Names accepted in the ``Host`` header besides those of this machine."""
     key: str | None = Field(default=None, repr=False)
-    """Secret that signs callback tokens; without it, one is made in ``state_dir``."""
+    """Secret that signs callback tokens; without it, one is made, in ``state_dir`` or in the shared database."""
     attempt_timeout_seconds: float = Field(default=600.0, gt=0)
     """For steps without ``timeout=``."""
     accepted_timeout_seconds: float = Field(default=86_400.0, gt=0)
@@ -52,6 +54,12 @@ class Settings(BaseModel):
     """Limit of the queue ``default``."""
     worker_silence_seconds: float = Field(default=15.0, gt=0)
     """A worker that was silent for so long is taken for dead."""
+    audit_seconds: float = Field(default=30.0, gt=0)
+    """How often a running engine compares what it knows with what is stored, and repairs what is safe."""
+    node_silence_seconds: float = Field(default=10.0, ge=1)
+    """A node that was silent for so long is taken for dead by the others, and its runs are taken over."""
+    node_url: str | None = None
+    """Base URL under which other nodes and workers reach this one; without it, the address it listens on."""
     drain_seconds: float = Field(default=5.0, ge=0)
     """How long a stopping server waits for answers; what comes later is called again by the next one."""
     egress: Literal["open", "public"] = "open"
@@ -59,9 +67,32 @@ class Settings(BaseModel):
     allowed_targets: tuple[str, ...] = ()
     """``host``, ``host:port`` or networks that HTTP steps may call although ``egress`` is ``public``."""
 
+    grpc_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of the Cloud Tasks API over gRPC; without it there is REST only. Needs ``hopline[grpc]``."""
+    create_queues: bool = False
+    """Whether a Cloud Tasks client may create a task in a queue that nobody has made."""
+    queue_name_hold_seconds: float = Field(default=0.0, ge=0)
+    """How long the name of a deleted Cloud Tasks queue cannot be used again; 3 to 7 days at the original."""
+    task_attempts_seconds: float = Field(default=604_800.0, ge=0)
+    """How long attempts of Cloud Tasks tasks are kept; 0 keeps none."""
+    app_engine_urls: tuple[str, ...] = ()
+    """Where App Engine tasks go: ``URL``, or ``SERVICE=URL``, with ``VERSION.`` or ``INSTANCE.VERSION.`` before it."""
+    oauth_access_token: str | None = Field(default=None, repr=False)
+    """What tasks with an OAuth token carry."""
+
+    @property
+    def is_on_postgres(self) -> bool:
+        """Whether the store is a Postgres database."""
+        return is_database_url(self.store)
+
+    @property
+    def store_shown(self) -> str:
+        """The store as it is shown to people: a path, or a URL without its password."""
+        return parse(self.store).shown if self.is_on_postgres else str(self.store_path)
+
     @property
     def store_path(self) -> Path:
-        """Path of the SQLite file."""
+        """Path of the SQLite file, where it is one."""
         return Path(self.store.removeprefix("sqlite:///")) if self.store else self.state_dir / "hopline.db"
 
     @classmethod
@@ -74,13 +105,19 @@ class Settings(BaseModel):
         values: dict[str, Any] = {**_from_file(), **_from_environment()}
         values.update({name: value for name, value in flags.items() if value is not None})
         try:
-            return cls.model_validate(values)
+            settings = cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(map(str, first["loc"]))
             raise SettingsError(
                 f"setting {name!r}: {first['msg']}", hint=f"look at {PREFIX}{name.upper()} and hopline.toml"
             ) from None
+        try:
+            if settings.is_on_postgres:
+                parse(settings.store)
+        except DatabaseUrlError as error:
+            raise SettingsError(f"setting 'store': {error}", hint=error.hint) from None
+        return settings
 
 
 def _from_environment() -> dict[str, Any]:

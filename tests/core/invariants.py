@@ -123,7 +123,7 @@ def _check_attempts(rows: Rows) -> None:
         assert (task.leased_at is not None) == under_way
         assert (task.first_attempt_at is not None) == (task.attempt > 0)
         lost = sum(row.state == "lost" for row in rows.attempts.get(place, ()))
-        assert task.lost == lost
+        assert task.lost == lost >= task.blamed
 
 
 def as_stored(task: LiveTask) -> StoredTask:
@@ -137,6 +137,7 @@ def as_stored(task: LiveTask) -> StoredTask:
         state=task.state,
         attempt=task.attempt,
         lost=task.lost,
+        blamed=task.blamed,
         schedule_time=task.schedule_time,
         deadline_time=task.deadline_time,
         first_attempt_at=task.first_attempt_at,

@@ -25,11 +25,11 @@ class Numbers:
 
     last: int = 0
 
-    def next_run(self) -> RunId:
+    def next_run(self, parent: RunId | None = None) -> RunId:
         self.last += 1
         return RunId(self.last)
 
-    def next_task(self) -> TaskId:
+    def next_task(self, run: RunId) -> TaskId:
         self.last += 1
         return TaskId(self.last)
 

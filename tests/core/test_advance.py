@@ -198,6 +198,33 @@ def test_restarts_of_the_engine_never_fail_a_step() -> None:
     assert w.attempts(run, "a") == ["lost"] * 5 + ["succeeded"]
 
 
+def test_restarts_do_not_use_up_what_losses_of_the_worker_are_allowed() -> None:
+    w = world(step("a"), limits=Limits(lost_limit=3))
+    run = w.start()
+    for _ in range(10):
+        w.lease(w.task("a"))
+        w.crash()
+    for _ in range(2):
+        w.lease(w.task("a"))
+        w.lose(w.task("a"))
+    assert (w.task("a").lost, w.task("a").blamed) == (12, 2)
+    w.crash()
+    assert w.task("a").blamed == 2, "what counts is stored"
+    w.lease(w.task("a"))
+    w.lose(w.task("a"))
+    assert w.state(w.live.get(run.id, run)) is RunState.FAILED
+    assert "lost 3 times" in w.error(run)["message"]
+
+
+def test_step_that_an_engine_left_is_tried_again_at_once() -> None:
+    w = world(step("a"))
+    w.start()
+    for _ in range(5):
+        w.lease(w.task("a"))
+        w.crash()
+        assert w.task("a").schedule_time == w.now
+
+
 def test_losses_come_at_growing_distances() -> None:
     w = world(step("a"))
     w.start()
@@ -249,7 +276,7 @@ def test_deadline_names_the_failure_that_came_before_it() -> None:
     run = w.start()
     w.run_step("a")
     w.expire(w.task("a"))
-    message = "its deadline passed after 1 attempts; the last one failed with ValueError: broken"
+    message = "its deadline passed after 1 attempt; the last one failed with ValueError: broken"
     assert w.error(run)["message"] == message
 
 
@@ -292,6 +319,29 @@ def test_wait_for_a_callback_always_has_an_end() -> None:
     w.expire(w.task("a"))
     assert w.state(run) is RunState.FAILED
     assert w.attempts(run, "a") == ["timed_out"]
+
+
+def test_callback_that_does_not_come_is_tried_again_by_the_policy() -> None:
+    w = world(step("a", attempts=2), execute=lambda task, _: ACCEPT, limits=Limits(accepted_timeout=60.0))
+    run = w.start()
+    w.run_step("a")
+    w.expire(w.task("a"))
+    assert w.step_state(run, "a") is StepState.SCHEDULED
+    assert w.task("a").deadline_time is None, "only the wait was over"
+    w.run_step("a")
+    w.expire(w.task("a"))
+    assert w.attempts(run, "a") == ["timed_out", "timed_out"]
+    assert w.error(run)["type"] == "TimeoutError"
+    assert "no callback came within 60 s" in w.error(run)["message"]
+
+
+def test_callback_that_fails_shortly_before_its_time_is_over_is_tried_again_afterwards() -> None:
+    w = world(step("a", attempts=2, first=30.0), execute=lambda task, _: ACCEPT, limits=Limits(accepted_timeout=60.0))
+    run = w.start()
+    w.run_step("a")
+    w.sleep_until(w.now + 59.0)
+    w.fail(w.task("a"), BROKEN)
+    assert w.step_state(run, "a") is StepState.SCHEDULED
 
 
 def test_wait_for_a_callback_keeps_the_deadline_of_the_step() -> None:

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import msgspec
+import networkx as nx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,6 +217,19 @@ def test_steps_are_in_topological_order_and_then_by_name() -> None:
     built = plan([step("a", after=["c"]), step("b"), step("c", after=["d"]), step("d")])
     assert [node.id for node in built.nodes] == ["b", "d", "c", "a"]
     assert [node.index for node in built.nodes] == [0, 1, 2, 3]
+
+
+@given(st.lists(st.lists(st.integers(0, 20), max_size=4), max_size=15))
+def test_order_is_the_lexicographic_topological_one(waits: list[list[int]]) -> None:
+    # Names that sort otherwise than the order in which the steps depend on each other.
+    names = [f"s{number * 7 % 16:02}" for number in range(len(waits))]
+    before = [sorted({names[each] for each in given if each < number}) for number, given in enumerate(waits)]
+    built = plan([step(name, after=after) for name, after in zip(names, before, strict=True)])
+    graph: nx.DiGraph[str] = nx.DiGraph(
+        [(each, name) for name, after in zip(names, before, strict=True) for each in after]
+    )
+    graph.add_nodes_from(names)
+    assert [node.id for node in built.nodes] == list(nx.lexicographical_topological_sort(graph))
 
 
 def test_cycle_is_named() -> None:

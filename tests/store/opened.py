@@ -11,6 +11,8 @@ from sqlalchemy import Table, func, select
 from hopline_engine.core.changes import Changes
 from hopline_engine.store import definitions
 from hopline_engine.store.interface import Committer, Store
+from hopline_engine.store.postgres.store import PostgresStore
+from hopline_engine.store.postgres.store import open_store as open_postgres
 from hopline_engine.store.sqlite import SQLiteStore, open_store
 from tests.store import rows
 
@@ -22,7 +24,19 @@ async def opened_sqlite(
     folder: Path, *, node: str = "n_test", on_trouble: Callable[[Exception | None], None] = lambda _: None
 ) -> AsyncIterator[SQLiteStore]:
     """Open the store in *folder*, and close it afterwards."""
-    store = await open_store(folder / FILE, node=node, now=rows.NOW, on_trouble=on_trouble)
+    store = await open_store(folder / FILE, node=node, clock=lambda: rows.NOW, on_trouble=on_trouble)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_postgres(
+    url: str, *, node: str = "n_test", on_trouble: Callable[[Exception | None], None] = lambda _: None
+) -> AsyncIterator[PostgresStore]:
+    """Open the store in a database as its only node, and close it afterwards."""
+    store = await open_postgres(url, node=node, random=lambda: 0.0, alone=True, on_trouble=on_trouble)
     try:
         yield store
     finally:

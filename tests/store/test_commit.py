@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from hopline_engine.core.changes import Changes, QueueMoved
 from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import RunId, RunState, StepState, TaskId, TaskRemoved
 from hopline_engine.store import nodes, queues, runs, steps, tasks
-from hopline_engine.store.commit import GROUP_ENTRIES, LOOP_BYTES
+from hopline_engine.store.commit import LOOP_BYTES
+from hopline_engine.store.dialect import SQLITE_NOW
+from hopline_engine.store.entries import GROUP_ENTRIES
 from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError, RowsMissingError, StoreClosedError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.sqlite import SQLiteStore
@@ -378,7 +381,7 @@ async def test_a_failed_call_undoes_itself_and_nothing_else(store: Store) -> Non
 
 
 async def test_a_call_that_breaks_a_constraint_undoes_itself_and_nothing_else(store: Store) -> None:
-    with pytest.raises(Exception, match="UNIQUE constraint"):
+    with pytest.raises(IntegrityError):
         await asyncio.gather(store.execute(add_meta("epoch")), commit(store, started(1)))
 
     await commit(store, started(2))
@@ -403,7 +406,9 @@ def take_over(folder: Path) -> None:
     """Make another process the owner, as it would after the lock was lost with the machine that held it."""
     engine = create_engine(f"sqlite:///{folder / FILE}")
     with engine.begin() as connection:
-        nodes.take_over(connection, node_id="n_other", url=None, now=NOW)
+        raw: Any = connection.connection.driver_connection
+        raw.create_function(SQLITE_NOW, 0, lambda: NOW)
+        nodes.join(connection, node_id="n_other", url=None, alone=True)
     engine.dispose()
 
 

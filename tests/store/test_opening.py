@@ -112,7 +112,7 @@ async def test_two_stores_have_different_ids(tmp_path: Path) -> None:
 
 
 async def test_the_owner_says_where_it_is_reached(tmp_path: Path) -> None:
-    store = await open_store(tmp_path / FILE, node="n_1", now=NOW, url="http://127.0.0.1:8484")
+    store = await open_store(tmp_path / FILE, node="n_1", clock=lambda: NOW, url="http://127.0.0.1:8484")
     await store.close()
 
     with looking_into(tmp_path) as raw:

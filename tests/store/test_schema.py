@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from sqlalchemy import Connection, Inspector, create_engine, inspect
 
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.model import RunState
-from hopline_engine.store import schema
+from hopline_engine.store import new_store, schema
 from hopline_engine.store.errors import NotAStoreError, UnknownSchemaError
 from hopline_engine.store.sqlite import SQLiteStore
 from hopline_engine.store.tables import METADATA
 from tests.store.opened import FILE, column, commit, looking_into, opened_sqlite, with_definition
 from tests.store.rows import attempt_ended, run_added, run_ended, step_ended
+from tests.store.write_new_store import migrated as from_migrations
+from tests.store.write_new_store import script_of
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +80,22 @@ def test_migrations_make_what_the_tables_say(migrated: Connection, table: str) -
     engine.dispose()
 
     assert described(inspect(migrated), table) == expected
+
+
+def test_script_of_a_new_store_is_what_the_migrations_make() -> None:
+    written = new_store.SCRIPT.read_text(encoding="utf-8")
+
+    assert written == from_migrations(), "write it again: python tests/store/write_new_store.py"
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        assert new_store.make(raw)
+        assert script_of(raw) == written
+
+
+def test_a_database_that_is_not_empty_is_left_to_the_migrations() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        assert not new_store.make(raw)
+        assert column(raw, "SELECT name FROM sqlite_master") == ["alembic_version"]
 
 
 def test_every_revision_of_the_history_is_known(migrated: Connection) -> None:

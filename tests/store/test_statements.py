@@ -101,7 +101,7 @@ class Swapped(NamedTuple):
 def test_rows_that_do_not_fit_their_table_are_found_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch, row: type[Stranger] | type[Swapped], reason: str
 ) -> None:
-    def move(_: object) -> Update:
+    def move(*_: object) -> Update:
         return update(queue).where(queue.c.name == bindparam("row_name")).values(state=bindparam("row_state"))
 
     wrong = RowType("queues_moved", row._fields, queue, move, counted=True)

@@ -15,8 +15,10 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 class Client:
     """Starts runs and looks at them. Asks again while the engine is away, so it may be killed at any time."""
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=10, trust_env=False, verify=False)
+    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.http = httpx.AsyncClient(
+            base_url=f"{url}/api/v1", timeout=10, trust_env=False, verify=False, transport=transport
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,6 +51,19 @@ class Client:
             assert response.status_code == 201, response.text
             return str(response.json()["id"])
         return str((await self.ask("POST", "/runs", json=asked))["id"])
+
+    async def cancel(self, run: str, within: float = WITHIN) -> bool:
+        """Cancel a run, unless it has ended; return whether it is cancelled."""
+
+        async def look() -> httpx.Response | None:
+            try:
+                response = await self.http.post(f"/runs/{run}/cancel")
+            except httpx.TransportError:
+                return None
+            return None if response.is_server_error else response
+
+        await until_seen(look, f"an answer to the cancellation of {run}", within)
+        return bool((await self.run(run))["state"] == "cancelled")
 
     async def run(self, run: str) -> Json:
         """Return a run with its steps."""

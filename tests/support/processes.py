@@ -5,6 +5,7 @@ does not start.
 """
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from tests.support.waiting import WITHIN, until_seen
 
 START_SECONDS = 60.0
 """Within which a process must be up; on an idle machine it takes one."""
+
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 _PORTS = count(20_000 + os.getpid() % 10_000)
 """Below those that the system gives to outgoing connections: nobody takes the port while its engine is down."""
@@ -67,6 +70,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=_end_with_parent,
             )
 
     def send(self, number: signal.Signals) -> None:
@@ -101,7 +105,7 @@ class EngineProcess(Process):
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__("engine", folder, environment)
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.store = folder / ".hopline" / "hopline.db"
 
@@ -196,7 +200,7 @@ async def site(folder: Path, *paths: Path, **environment: str) -> AsyncIterator[
             process.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port that nobody listens on."""
     for port in _PORTS:
         with socket.socket() as probe:
@@ -205,3 +209,9 @@ def _free_port() -> int:
                 probe.bind(("127.0.0.1", port))
                 return port
     raise AssertionError("no port is free")
+
+
+def _end_with_parent() -> None:
+    """Have this process killed when the one that tests is, whatever ends that; where the system can."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hopline.decorators import Workflow
+from hopline_engine.api.service import Service
 from hopline_engine.bootstrap import open_engine
 from hopline_engine.settings import Settings
 from tests.support.client import Client
@@ -33,18 +34,34 @@ class RunningEngine:
 
 
 @asynccontextmanager
-async def running_engine(folder: Path, *paths: Path, **settings: Any) -> AsyncIterator[RunningEngine]:
-    """Run an engine on a store in *folder*, with a worker that serves *paths*; without any, there is no worker."""
+async def running_engine(
+    folder: Path, *paths: Path, finds_nothing: bool = True, **settings: Any
+) -> AsyncIterator[RunningEngine]:
+    """Run an engine on a store in *folder*, with a worker that serves *paths*; without any, there is no worker.
+
+    In the end nothing must have been healed, and nothing be wrong, unless a test damages something itself.
+    """
     chosen = Settings.load(state_dir=folder / ".hopline", **settings)
     async with open_engine(chosen) as installation:
         url = await installation.serve(0)
         worker = WorkerProcess(folder, url, paths, {}) if paths else None
         try:
             async with Client(url) as client:
+                await client.ask("GET", "/health")  # a 503 until it takes work
                 if worker is not None:
                     worker.start()
                     await worker.ready()
                 yield RunningEngine(url=url, client=client, worker=worker)
+                if finds_nothing:
+                    await _find_nothing(installation.app.state.engine)
         finally:
             if worker is not None:
                 worker.kill()
+
+
+async def _find_nothing(service: Service) -> None:
+    """Check that the machinery that heals was not needed, and would find nothing to heal."""
+    reconciler = service._engine.reconciler
+    assert reconciler.healed == {}, f"healed without a fault: {reconciler.latest}"
+    findings = [finding for finding in await reconciler.look() if await reconciler.is_so(finding)]
+    assert findings == []

@@ -99,6 +99,7 @@ def fail(
 ) -> None:
     """Record a failed attempt; try again later, or fail the step run."""
     record_attempt(task, state, decision, status=failure.status, failure=failure, logs=logs)
+    _forget_end_of_wait(task)
     delay = retry_delay(
         task.node.retry,
         task.node.kind,
@@ -118,22 +119,32 @@ def lose(task: LiveTask, decision: Decision, reason: str, *, blame: bool = True)
     """Record an attempt that died with its engine or worker; it is tried again.
 
     Not for ever where the step may be to blame: one that kills its worker each time fails at the limit. It cannot
-    kill the engine, so that many restarts fail nothing.
+    kill the engine, so restarts are counted neither now nor later, however many there are.
     """
     failure = Failure("AttemptLost", reason, ("AttemptLost",))
     record_attempt(task, AttemptState.LOST, decision, failure=failure)
     task.lost += 1
-    if blame and task.lost >= decision.limits.lost_limit:
-        message = f"lost {task.lost} times; the step may be killing its worker (last: {reason})"
+    task.blamed += blame
+    if blame and task.blamed >= decision.limits.lost_limit:
+        message = f"lost {task.blamed} times; the step may be killing its worker (last: {reason})"
         _fail_task(task, failure._replace(message=message), decision)
     elif task.deadline_time is not None and decision.now >= task.deadline_time:
         _fail_task(task, _deadline_failure(task), decision)
     else:
-        _reschedule(task, failure, decision.now + lost_delay(task.lost, decision.random()), decision)
+        delay = lost_delay(task.blamed, decision.random()) if blame else 0.0
+        _reschedule(task, failure, decision.now + delay, decision)
 
 
 def expire(task: LiveTask, decision: Decision) -> None:
-    """Fail a step run whose deadline has come while it waited."""
+    """Fail a step run whose deadline has come while it waited; or its attempt, if only the wait for a callback is over.
+
+    A callback that does not come is a failure like others: the retry policy says what follows.
+    """
+    if task.state is TaskState.ACCEPTED and task.node.deadline is None:
+        seconds = decision.now - (task.leased_at if task.leased_at is not None else decision.now)
+        message = f"no callback came within {seconds:.0f} s of an attempt that was answered 202"
+        fail(task, Failure("TimeoutError", message, ("TimeoutError",)), decision, state=AttemptState.TIMED_OUT)
+        return
     failure = _deadline_failure(task)
     if task.state is TaskState.ACCEPTED:
         record_attempt(task, AttemptState.TIMED_OUT, decision, failure=failure)
@@ -192,14 +203,18 @@ def _move(task: LiveTask, state: TaskState, decision: Decision) -> None:
 
 
 def _reschedule(task: LiveTask, failure: Failure, at: float, decision: Decision) -> None:
-    if task.state is TaskState.ACCEPTED and task.node.deadline is None:
-        task.deadline_time = None  # it was the end of the wait for a callback, not of the step
-        task.has_alarm = False
     _move(task, TaskState.SCHEDULED, decision)
     task.schedule_time = at
     task.leased_at = None
     task.last_failure = failure
     decision.rescheduled.append(task)
+
+
+def _forget_end_of_wait(task: LiveTask) -> None:
+    """Give a task that waited for a callback its step's deadline back: none, where only the wait had an end."""
+    if task.state is TaskState.ACCEPTED and task.node.deadline is None:
+        task.deadline_time = None
+        task.has_alarm = False
 
 
 def _fail_task(task: LiveTask, failure: Failure, decision: Decision) -> None:
@@ -216,7 +231,8 @@ def _close_task(task: LiveTask, decision: Decision) -> None:
 
 
 def _deadline_failure(task: LiveTask) -> Failure:
-    after = f" after {task.attempt} attempts" if task.attempt else " before its first attempt"
+    attempts = "1 attempt" if task.attempt == 1 else f"{task.attempt} attempts"
+    after = f" after {attempts}" if task.attempt else " before its first attempt"
     last = (
         f"; the last one failed with {task.last_failure.type}: {task.last_failure.message}" if task.last_failure else ""
     )

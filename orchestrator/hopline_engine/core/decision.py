@@ -21,14 +21,14 @@ from hopline_engine.core.plan import Node
 
 
 class Ids(Protocol):
-    """Gives out numbers that grow and are never given twice."""
+    """Gives out numbers that are never given twice. Those of one shard grow, so a sub-run's is above its parent's."""
 
-    def next_run(self) -> RunId:
-        """Return a new run number."""
+    def next_run(self, parent: RunId | None = None) -> RunId:
+        """Return a new run number, in the shard of the run above it if there is one."""
         ...
 
-    def next_task(self) -> TaskId:
-        """Return a new task number."""
+    def next_task(self, run: RunId) -> TaskId:
+        """Return a new task number, in the shard of its run."""
         ...
 
 
@@ -102,6 +102,7 @@ def _added(task: LiveTask) -> TaskAdded:
         task.state.value,
         task.attempt,
         task.lost,
+        task.blamed,
         task.schedule_time,
         task.deadline_time,
         task.first_attempt_at,
@@ -115,6 +116,7 @@ def _moved(task: LiveTask) -> TaskMoved:
         task.state.value,
         task.attempt,
         task.lost,
+        task.blamed,
         task.schedule_time,
         task.deadline_time,
         task.first_attempt_at,

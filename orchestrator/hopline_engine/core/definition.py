@@ -16,7 +16,8 @@ _CENTURY = 100 * 366 * 86_400
 """Seconds; what lies further ahead has no date that people could be shown."""
 _IN_HEADERS_AND_PATHS = r"^[^$\x00-\x20\x7f/?#%\[\]][^\x00-\x20\x7f/?#%\[\]]*\Z"
 """Names of steps are sent in headers and stand in URLs; ``[3]`` after one means an element, and ``$input`` no step."""
-_Name = Annotated[str, Meta(min_length=1)]
+_Name = Annotated[str, Meta(min_length=1, max_length=500)]
+"""Databases index names, and Postgres does not index a text of some thousand bytes."""
 _Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 _Duration = Annotated[float, Meta(gt=0, le=_CENTURY)]
 _Wait = Annotated[float, Meta(ge=0, le=_CENTURY)]

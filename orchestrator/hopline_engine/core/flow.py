@@ -127,7 +127,7 @@ def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
         _start_sub_run(run, node, item, decision)
     else:
         deadline = decision.now + node.deadline if node.deadline is not None else None
-        task = LiveTask(decision.ids.next_task(), run, node, item, deadline, schedule_time=decision.now)
+        task = LiveTask(decision.ids.next_task(run.id), run, node, item, deadline, schedule_time=decision.now)
         _attach(run, node, item, task)
         decision.opened.append(task)
 
@@ -149,7 +149,7 @@ def _start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> N
         record_sub_step(run, node, item, StepState.FAILED, decision, failure=_binding_failure(error))
         unit_failed(run, node, item, _binding_failure(error), decision)
         return
-    sub_run = LiveRun.fresh(decision.ids.next_run(), node.child, arguments, decision.now, Parent(run, node, item))
+    sub_run = LiveRun.fresh(decision.ids.next_run(run.id), node.child, arguments, decision.now, Parent(run, node, item))
     _attach(run, node, item, sub_run)
     record_run(sub_run, decision)
     decision.began.append(sub_run)
@@ -324,6 +324,7 @@ def _restored(run: LiveRun, node: Node, row: StoredTask) -> LiveTask:
         state=TaskState(row.state),
         attempt=row.attempt,
         lost=row.lost,
+        blamed=row.blamed,
         schedule_time=row.schedule_time,
         first_attempt_at=row.first_attempt_at,
         leased_at=row.leased_at,

@@ -4,7 +4,7 @@ Everything here can be rebuilt from rows (``advance.begin`` with a ``Past``); me
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -39,6 +39,7 @@ class LiveTask:
     state: TaskState = TaskState.SCHEDULED
     attempt: int = 0
     lost: int = 0
+    blamed: int = 0
     schedule_time: float = 0.0
     first_attempt_at: float | None = None
     leased_at: float | None = None
@@ -222,6 +223,23 @@ def item_of(run: LiveRun, node: Node, item: int) -> bytes | None:
     return upstream.results[item]
 
 
+def families(runs: Iterable[LiveRun]) -> dict[LiveRun, set[LiveRun]]:
+    """Return the runs, and all others below the same ones, by the run that somebody started."""
+    found: dict[LiveRun, set[LiveRun]] = {}
+    for run in runs:
+        root = run
+        while root.parent is not None:
+            root = root.parent.run
+        found.setdefault(root, {root}).add(run)
+    for family in found.values():
+        pending = list(family)
+        while pending:
+            below = [unit for unit in pending.pop().units() if isinstance(unit, LiveRun)]
+            family.update(below)
+            pending += below
+    return found
+
+
 class StoredTask(NamedTuple):
     """A task's row as it is read back; fields as of ``TaskAdded``."""
 
@@ -233,6 +251,7 @@ class StoredTask(NamedTuple):
     state: int
     attempt: int
     lost: int
+    blamed: int
     schedule_time: float
     deadline_time: float | None
     first_attempt_at: float | None

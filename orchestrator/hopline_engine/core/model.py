@@ -143,6 +143,8 @@ class TaskAdded(NamedTuple):
     """Number of the last attempt that was started; 0 before the first."""
     lost: int
     """How many attempts in all ended as lost."""
+    blamed: int
+    """How many of these the step may be to blame for: its worker died, and not its engine."""
     schedule_time: float
     deadline_time: float | None
     """When the step fails whatever it is doing; ``None`` for never."""
@@ -157,6 +159,7 @@ class TaskMoved(NamedTuple):
     state: int
     attempt: int
     lost: int
+    blamed: int
     schedule_time: float
     deadline_time: float | None
     first_attempt_at: float | None

@@ -6,10 +6,11 @@ a tuple here, so that work per event is proportional to a step's out-degree and 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import networkx as nx
 
 from hopline_engine.core.binding import (
     INPUT,
@@ -197,17 +198,25 @@ def _check_sources(who: str, sources: Iterator[str] | frozenset[str], known: Map
 
 
 def _topological_order(drafts: Mapping[str, _Draft]) -> list[str]:
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(sorted(drafts))
+    """Return the steps, each behind those it waits for; of those that could come next, the first by name.
+
+    Rows name a step by its place in this order, so it must be the same wherever and whenever a plan is built.
+    """
+    sorter: TopologicalSorter[str] = TopologicalSorter()
     for name, draft in drafts.items():
-        graph.add_edges_from((upstream, name) for upstream in draft.upstream)
-        if draft.stream_from:
-            graph.add_edge(draft.stream_from, name)
+        sorter.add(name, *draft.upstream, *([draft.stream_from] if draft.stream_from else []))
     try:
-        return list(nx.lexicographical_topological_sort(graph))
-    except nx.NetworkXUnfeasible:
-        cycle = [source for source, _ in nx.find_cycle(graph)]
-        raise PlanError(f"cycle: {' -> '.join([*cycle, cycle[0]])}") from None
+        sorter.prepare()
+    except CycleError as error:
+        raise PlanError(f"cycle: {' -> '.join(error.args[1])}") from None
+    order: list[str] = []
+    ready: list[str] = []
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            heappush(ready, name)
+        order.append(heappop(ready))
+        sorter.done(order[-1])
+    return order
 
 
 def _number(order: list[str], drafts: Mapping[str, _Draft], children: Mapping[str, Plan]) -> tuple[Node, ...]:

@@ -3,6 +3,7 @@
 Pure: the time is an argument.
 """
 
+import math
 from dataclasses import dataclass
 
 
@@ -35,6 +36,19 @@ class Bucket:
     def next_at(self) -> float:
         """Return when the next token will be there, in Unix seconds."""
         return self.at + max(0.0, 1.0 - self.tokens) / self.rate
+
+
+@dataclass(slots=True)
+class Ration(Bucket):
+    """Tokens that were granted out of a bucket that several nodes share; nothing flows in by itself."""
+
+    def refill(self, now: float) -> None:
+        """Add nothing."""
+        self.at = now
+
+    def next_at(self) -> float:
+        """Return that no token comes by itself."""
+        return math.inf
 
 
 def default_burst(rate: float) -> float:

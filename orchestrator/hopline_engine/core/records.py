@@ -65,7 +65,7 @@ def record_attempt(
             state.value,
             status,
             failure_json(failure) if failure else None,
-            logs,
+            None if logs is None else storable(logs),
             task.leased_at if task.leased_at is not None else decision.now,
             decision.now,
         )
@@ -122,3 +122,12 @@ def record_node(run: LiveRun, node: Node, state: StepState, decision: Decision, 
     decision.rows.steps_ended.append(
         StepEnded(run.id, node.index, WHOLE, state.value, None, error, 0, started, decision.now)
     )
+
+
+def storable(text: str) -> str:
+    r"""Return *text* as every database can hold it: Postgres has no NUL characters, and a worker may send some.
+
+    >>> storable("a\x00b")
+    'a�b'
+    """
+    return text.replace("\0", "\ufffd")

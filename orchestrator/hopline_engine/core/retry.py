@@ -133,7 +133,9 @@ def retry_delay(
 
 
 def lost_delay(lost: int, random: float) -> float:
-    """Return the seconds to wait after the *lost*-th lost attempt: none at first, then growing to a minute.
+    """Return the seconds to wait after the *lost*-th attempt that the step may be to blame for having been lost.
+
+    None at first, then growing to a minute.
 
     A step that kills its worker each time must not take one worker after the other without pause.
     """

@@ -10,35 +10,27 @@ The connection belongs to the thread between ``_start`` and ``_settle``, and to 
 
 import asyncio
 import contextlib
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from queue import SimpleQueue
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from hopline_engine.core.changes import Changes
 from hopline_engine.errors import StoreUnavailableError
+from hopline_engine.store.background import Background
+from hopline_engine.store.entries import GROUP_BYTES, GROUP_ENTRIES, Call, Decided, Entry, Outcome, settle, size_of
 from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
-from hopline_engine.store.transaction import Call, Decided, Entry, Outcome, Writer
+from hopline_engine.store.transaction import Writer
 from hopline_engine.store.wal import WriteAheadLog
 
 _T = TypeVar("_T")
-_Job = Callable[[], list[Outcome]]
-
-GROUP_ENTRIES: Final = 512
-"""Most entries of one transaction; more would make the first of them wait for the last."""
-
-GROUP_BYTES: Final = 16 * 2**20
-"""A transaction takes no further entry once those it has bring so many bytes."""
+_Result = Sequence[Outcome] | Exception
+"""What became of each entry of a group; or what keeps the machine from writing it, and none of it is."""
 
 LOOP_BYTES: Final = 256 * 2**10
 """A group with more is written in the thread, since it would hold up the loop."""
-
-ROW_BYTES: Final = 100
-"""What a row counts besides the values of users in it."""
 
 IDLE_SECONDS: Final = 0.005
 """How long nobody must have waited before the log is copied."""
@@ -48,24 +40,35 @@ LAST_RETRY_SECONDS: Final = 1.0
 
 
 class GroupCommitter:
-    """Commits to one SQLite file in groups. Everything but ``_work`` and what it calls runs on the loop."""
+    """Commits to one SQLite file in groups. Everything but the jobs of the background runs on the loop."""
 
-    def __init__(self, writer: Writer, log: WriteAheadLog, on_trouble: Callable[[Exception | None], None]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        log: WriteAheadLog,
+        background: Background,
+        on_trouble: Callable[[Exception | None], None],
+        *,
+        on_loop: bool = True,
+    ) -> None:
+        """Commit by *writer*; nothing is written on the loop unless *on_loop*, for others may have locked the file."""
         self._writer = writer
         self._log = log
+        self._background = background
         self._on_trouble = on_trouble
+        self._loop_bytes = LOOP_BYTES if on_loop else -1
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Entry] = deque()
         self._scheduled = False
         self._busy = False
         self._idle_timer: asyncio.TimerHandle | None = None
         self._closed: asyncio.Future[None] | None = None
-        self._closing = threading.Event()
+        self._in_trouble: Sequence[Entry] = ()
+        """The group that is tried again and again."""
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._retry_delay = FIRST_RETRY_SECONDS
+        self._is_last_try = False
         self._gave_up: StoreUnavailableError | None = None
-        self._jobs: SimpleQueue[tuple[_Job, Sequence[Entry]] | None] = SimpleQueue()
-        # A daemon: a process that dies without closing must not wait for it, and the file can bear it.
-        self._thread = threading.Thread(target=self._work, name="hopline-commit", daemon=True)
-        self._thread.start()
 
     def submit(self, changes: Changes, done: Callable[[BaseException | None], None]) -> None:
         """See ``Committer.submit``."""
@@ -81,9 +84,10 @@ class GroupCommitter:
         """See ``Committer.close``."""
         if self._closed is None:
             self._closed = self._loop.create_future()
-            self._closing.set()
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
+            if self._retry_timer is not None:
+                self._try_again()
             self._stop_if_done()
         await asyncio.shield(self._closed)
 
@@ -108,7 +112,7 @@ class GroupCommitter:
             # What follows builds on what was not written, so it must not be written either.
             self._settle(group, [Outcome(error=self._gave_up)] * len(group))
             return
-        if has_calls or size > LOOP_BYTES:
+        if has_calls or size > self._loop_bytes:
             self._start(partial(self._persist, group), group)
             return
         try:
@@ -127,25 +131,50 @@ class GroupCommitter:
             entry = waiting.popleft()
             group.append(entry)
             if isinstance(entry, Decided):
-                size += _size(entry.changes)
+                size += size_of(entry.changes)
             else:
                 has_calls = True
         return group, size, has_calls
 
-    def _start(self, job: _Job, group: Sequence[Entry]) -> None:
+    def _start(self, job: Callable[[], _Result], group: Sequence[Entry]) -> None:
         self._busy = True
-        self._jobs.put((job, group))
+        self._background.start(job, partial(self._settle, group))
 
-    def _settle(self, group: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+    def _settle(self, group: Sequence[Entry], result: _Result) -> None:
         """Tell the members of a group what became of them, in the order in which they came."""
-        for entry, outcome in zip(group, outcomes, strict=True):
-            try:
-                entry.settle(outcome)
-            except Exception as error:  # noqa: BLE001 - one listener's failure must not keep the others from hearing
-                self._loop.call_exception_handler({"message": "after a commit", "exception": error})
+        if isinstance(result, Exception):
+            self._hold(group, result)
+            return
+        if self._in_trouble:
+            self._in_trouble = ()
+            self._retry_delay = FIRST_RETRY_SECONDS
+            self._on_trouble(None)
+        settle(self._loop, group, result)
         self._busy = False
         # Not twice in a row: if the log cannot be copied, it is the commits that tell of the trouble.
         self._next(may_copy=bool(group) and self._closed is None)
+
+    def _hold(self, group: Sequence[Entry], error: Exception) -> None:
+        """Keep a group however long the machine makes it wait: nothing is lost, nothing acknowledged before."""
+        self._on_trouble(error)
+        if self._is_last_try:
+            self._in_trouble = ()
+            self._gave_up = StoreUnavailableError(reason=str(error))
+            self._settle(group, [Outcome(error=self._gave_up)] * len(group))
+            return
+        self._in_trouble = group
+        if self._closed is not None:
+            self._try_again()
+            return
+        self._retry_timer = self._loop.call_later(self._retry_delay, self._try_again)
+        self._retry_delay = min(self._retry_delay * 2, LAST_RETRY_SECONDS)
+
+    def _try_again(self) -> None:
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        self._is_last_try = self._closed is not None
+        self._start(partial(self._persist, self._in_trouble), self._in_trouble)
 
     def _next(self, *, may_copy: bool) -> None:
         if may_copy and self._log.must_be_copied():
@@ -164,77 +193,34 @@ class GroupCommitter:
 
     def _stop_if_done(self) -> None:
         if self._closed is not None and not (self._busy or self._waiting or self._closed.done()):
-            self._jobs.put(None)
-            self._thread.join()
+            self._background.stop()
             self._log.close()
             self._closed.set_result(None)
 
-    # --- in the thread --------------------------------------------------------------------------------------------
+    # --- in the background ----------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while (work := self._jobs.get()) is not None:
-            job, group = work
-            self._tell(partial(self._settle, group, job()))
-
-    def _tell(self, callback: Callable[[], object]) -> None:
-        # The loop may have been closed without closing the store; then nobody waits any more.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback)
-
-    def _commit(self, group: Sequence[Entry]) -> list[Outcome]:
+    def _commit(self, group: Sequence[Entry]) -> _Result:
         try:
             self._writer.commit()
         except Exception:  # noqa: BLE001 - whatever it was, the group is tried again from the start
             return self._persist_again(group)
         return [Outcome()] * len(group)
 
-    def _persist_again(self, group: Sequence[Entry]) -> list[Outcome]:
+    def _persist_again(self, group: Sequence[Entry]) -> _Result:
         with contextlib.suppress(Exception):
             self._writer.rollback()
         return self._persist(group)
 
-    def _persist(self, group: Sequence[Entry]) -> list[Outcome]:
-        """Commit a group however long the machine makes it wait: nothing is lost, nothing acknowledged before."""
-        delay = FIRST_RETRY_SECONDS
-        in_trouble = is_last_try = False
-        while True:
-            try:
-                outcomes = self._writer.run(group)
-            except OwnershipLostError as error:
-                outcomes = [Outcome(error=error)] * len(group)
-            except Exception as error:  # noqa: BLE001 - the group is kept, and readiness tells of it
-                in_trouble = True
-                self._tell(partial(self._on_trouble, error))
-                if is_last_try:
-                    self._gave_up = StoreUnavailableError(reason=str(error))
-                    return [Outcome(error=self._gave_up)] * len(group)
-                is_last_try = self._closing.wait(delay)
-                delay = min(delay * 2, LAST_RETRY_SECONDS)
-                continue
-            if in_trouble:
-                self._tell(partial(self._on_trouble, None))
-            return outcomes
+    def _persist(self, group: Sequence[Entry]) -> _Result:
+        try:
+            return self._writer.run(group)
+        except OwnershipLostError as error:
+            return [Outcome(error=error)] * len(group)
+        except Exception as error:  # noqa: BLE001 - the group is kept, and readiness tells of it
+            return error
 
-    def _copy_log(self) -> list[Outcome]:
+    def _copy_log(self) -> _Result:
         # A failed copy loses nothing: the log stays as it is, and the next commit tells of the same trouble.
         with contextlib.suppress(Exception):
             self._log.copy()
         return []
-
-
-def _size(changes: Changes) -> int:
-    """Return about how many bytes the changes bring."""
-    tasks = len(changes.tasks_added) + len(changes.tasks_moved) + len(changes.tasks_removed)
-    size = ROW_BYTES * (len(changes.steps_ended) + len(changes.attempts_ended) + tasks)
-    for step in changes.steps_ended:
-        if step.result is not None:
-            size += len(step.result)
-    for attempt in changes.attempts_ended:
-        if attempt.logs is not None:
-            size += len(attempt.logs)
-    for added in changes.runs_added:
-        size += len(added.input)
-    for ended in changes.runs_ended:
-        if ended.result is not None:
-            size += len(ended.result)
-    return size

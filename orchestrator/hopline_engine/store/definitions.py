@@ -53,6 +53,12 @@ def by_digests(connection: Connection, digests: Sequence[Digest]) -> list[Stored
     return [StoredDefinition(digest=Digest(row.digest), name=row.name, body=row.body) for row in rows]
 
 
+def newest(connection: Connection) -> dict[str, Digest]:
+    """Return which version of each workflow new runs use, by name."""
+    rows = connection.execute(select(workflow.c.name, workflow.c.digest))
+    return {row.name: Digest(row.digest) for row in rows}
+
+
 def current(connection: Connection) -> list[StoredDefinition]:
     """Return the versions that new runs use, by name."""
     rows = connection.execute(

@@ -3,10 +3,13 @@
 StoreError                    hopline.errors.HoplineError
 ├── StoreLockedError          another process has the store open
 ├── CannotOpenError           the system does not let us open or make the file
+├── MissingDriverError        what talks to the database is not installed
+├── CannotConnectError        the database does not let us in, or is none that we can use
 ├── NetworkFileSystemError    the file lies where SQLite's locks cannot be trusted
-├── NotAStoreError            the file is something else
-├── UnknownSchemaError        the file was written by a newer Hopline
+├── NotAStoreError            it is something else
+├── UnknownSchemaError        it was written by a newer Hopline
 ├── OwnershipLostError        another process has taken the store over
+├── BackupError               a copy could not be made
 ├── StoreClosedError          it was closed while the call waited, or before
 ├── ReadTimeoutError          a query took too long
 └── ChangesRefusedError       changes cannot be written as they are
@@ -52,6 +55,30 @@ class CannotOpenError(StoreError):
         self.reason = reason
 
 
+class MissingDriverError(StoreError):
+    """What talks to the database is not installed."""
+
+    code = "store-driver"
+
+    def __init__(self, module: str) -> None:
+        super().__init__(
+            f"a store on Postgres needs {module}, which is not installed", hint="pip install 'hopline[postgres]'"
+        )
+        self.module = module
+
+
+class CannotConnectError(StoreError):
+    """The database does not let us in, or is none that we can use."""
+
+    code = "store-cannot-connect"
+
+    def __init__(self, shown: str, reason: str, hint: str) -> None:
+        super().__init__(f"the store {shown} cannot be opened: {reason}", hint=hint)
+        self.shown = shown
+        """Its URL, without password and options."""
+        self.reason = reason
+
+
 class NetworkFileSystemError(StoreError):
     """The file lies on a file system on which SQLite's write-ahead log cannot work."""
 
@@ -67,12 +94,12 @@ class NetworkFileSystemError(StoreError):
 
 
 class NotAStoreError(StoreError):
-    """The file exists and is not a store of Hopline."""
+    """The file or database has something in it that is not a store of Hopline."""
 
     code = "not-a-store"
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path} is not a Hopline store", hint="name another file; nothing in this one was changed")
+        super().__init__(f"{path} is not a Hopline store", hint="name another one; nothing in this one was changed")
         self.path = path
 
 
@@ -98,6 +125,17 @@ class OwnershipLostError(StoreError):
         super().__init__(f"node {node} no longer owns the store (epoch {epoch})", hint="stop this process")
         self.node = node
         self.epoch = epoch
+
+
+class BackupError(StoreError):
+    """A copy of the store could not be made."""
+
+    code = "backup"
+
+    def __init__(self, target: str, reason: str, hint: str) -> None:
+        super().__init__(f"the store was not copied to {target}: {reason}", hint=hint)
+        self.target = target
+        self.reason = reason
 
 
 class StoreClosedError(StoreError):

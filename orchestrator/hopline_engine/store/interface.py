@@ -25,6 +25,8 @@ class Owner:
     """Random for each start of a process."""
     epoch: int
     """Greater than that of every process that had the store open before."""
+    alone: bool
+    """Whether no other node can have the store open: then this one holds all shards, and memory says everything."""
 
 
 class Committer(Protocol):
@@ -59,8 +61,9 @@ class Committer(Protocol):
     async def execute(self, function: Callable[[Connection], _T]) -> _T:
         """Run *function* inside a transaction and return its result when that is durable.
 
-        It comes in order with what is submitted, and sees all that was submitted before. It runs in another thread,
-        must fetch what it selects, must not commit, and may be run again if the transaction could not be committed.
+        It comes in order with what is submitted, and sees all that was submitted before. It runs in another thread
+        (SQLite) or on the loop (Postgres), so it must wait for nothing but *connection*. It must fetch what it selects,
+        must not commit, and may be run again if the transaction could not be committed.
         What it raises is raised here, and what it had written is undone, without effect on others.
 
         Raises:
@@ -78,20 +81,25 @@ class Committer(Protocol):
         ...
 
 
-class Store(Committer, Protocol):
+class Reads(Protocol):
+    """Looks into a store."""
+
+    async def read(self, function: Callable[[Connection], _T]) -> _T:
+        """Return what *function* returns; it sees one state of the store, with everything that was acknowledged.
+
+        It runs where ``execute`` runs functions, cannot write and must fetch what it selects. It may be run again.
+
+        Raises:
+            ReadTimeoutError: it took too long.
+            StoreUnavailableError: the database cannot be reached.
+        """
+        ...
+
+
+class Store(Committer, Reads, Protocol):
     """A store that this process has open."""
 
     @property
     def owner(self) -> Owner:
         """As whom; rows that name another epoch are from before."""
-        ...
-
-    async def read(self, function: Callable[[Connection], _T]) -> _T:
-        """Return what *function* returns; it sees one state of the store, with everything that was acknowledged.
-
-        It runs in another thread, cannot write and must fetch what it selects.
-
-        Raises:
-            ReadTimeoutError: it took too long.
-        """
         ...

@@ -24,8 +24,8 @@ class ProcessLock:
     file stays: a lock on a file that others may delete and make anew protects nothing.
     """
 
-    def __init__(self, store: Path) -> None:
-        """Take the lock.
+    def __init__(self, store: Path, *, shared: bool = False) -> None:
+        """Take the lock, for this holder alone unless it is *shared* by others that take it likewise.
 
         Raises:
             StoreLockedError: another process has it, or another store object of this process.
@@ -33,7 +33,7 @@ class ProcessLock:
         path = store.with_name(store.name + "-lock")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             holder = _holder(self._file)
             os.close(self._file)
@@ -45,6 +45,18 @@ class ProcessLock:
         """Give the store to whoever wants it."""
         os.ftruncate(self._file, 0)
         os.close(self._file)
+
+
+def holder_of(store: Path) -> int | None:
+    """Return the process that has a store open, as far as its lock says; one that was killed may be named still."""
+    try:
+        file = os.open(store.with_name(store.name + "-lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _holder(file)
+    finally:
+        os.close(file)
 
 
 def _holder(file: int) -> int | None:

@@ -27,13 +27,25 @@ class StoredQueue(QueueLimits):
     tokens: float = 0.0
     tokens_at: float = 0.0
 
+    @property
+    def limits(self) -> QueueLimits:
+        """Its limits alone."""
+        return QueueLimits(**{name: getattr(self, name) for name in QueueLimits.__dataclass_fields__})
+
 
 def set_limits(connection: Connection, limits: Iterable[QueueLimits]) -> None:
     """Set the limits of queues, adding those that are new; state and tokens of the others stay."""
-    for each in limits:
+    for each in sorted(limits, key=lambda each: each.name):  # the order in which queues are locked
         insert_missing(connection, queue, [asdict(StoredQueue(name=each.name))])
         values = asdict(each)
         connection.execute(update(queue).where(queue.c.name == values.pop("name")).values(**values))
+
+
+def pause(connection: Connection, *, limits: QueueLimits, paused: bool) -> None:
+    """Pause or resume a queue, with its limits, which may never have been stored."""
+    set_limits(connection, [limits])
+    state = "paused" if paused else "running"
+    connection.execute(update(queue).where(queue.c.name == limits.name).values(state=state))
 
 
 def all_queues(connection: Connection) -> list[StoredQueue]:

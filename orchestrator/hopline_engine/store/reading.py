@@ -11,6 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, QueuePool, create_engine, event
 
 from hopline_engine import clock
+from hopline_engine.store.dialect import SQLITE_NOW
 from hopline_engine.store.errors import ReadTimeoutError
 
 _T = TypeVar("_T")
@@ -26,11 +27,12 @@ _STEPS_BETWEEN_LOOKS: Final = 50_000
 class Readers:
     """Runs query functions, each in one snapshot of the store."""
 
-    def __init__(self, path: Path, seconds: float = READ_SECONDS) -> None:
+    def __init__(self, path: Path, now: Callable[[], float], seconds: float = READ_SECONDS) -> None:
+        """Make readers of the file at *path*, on which queries find *now* as the database's clock."""
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="hopline-read")
         self._engine = create_engine(
-            "sqlite://", creator=lambda: _connect(path), poolclass=QueuePool, pool_size=READERS, max_overflow=0
+            "sqlite://", creator=lambda: _connect(path, now), poolclass=QueuePool, pool_size=READERS, max_overflow=0
         )
         event.listen(self._engine, "begin", _begin)
 
@@ -60,9 +62,10 @@ class Readers:
         self._engine.dispose()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, now: Callable[[], float]) -> sqlite3.Connection:
     raw = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
     raw.execute("PRAGMA query_only = ON")
+    raw.create_function(SQLITE_NOW, 0, now)
     return raw
 
 

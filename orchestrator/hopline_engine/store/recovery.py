@@ -1,6 +1,7 @@
 """What an engine reads when it takes over: the runs that have not ended, and the last ids that were given out."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -8,6 +9,7 @@ from sqlalchemy import CTE, Connection, func, literal, select
 
 from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import RunAdded, RunId, RunState, StepEnded, TaskId
+from hopline_engine.core.shards import SHARDS
 from hopline_engine.store import steps, tasks
 from hopline_engine.store.tables import run, step_run, task
 
@@ -34,13 +36,21 @@ class LastIds(NamedTuple):
 
 
 def live_runs(
-    connection: Connection, *, after: RunId | None = None, limit: int, root: RunId | None = None
+    connection: Connection,
+    *,
+    after: RunId | None = None,
+    limit: int,
+    root: RunId | None = None,
+    shards: Collection[int] = range(SHARDS),
 ) -> list[StoredRun]:
     """Return up to *limit* runs that have not ended, by id, from the one after *after*.
 
-    With a *root*, only this run and the runs of sub-workflows below it.
+    With a *root*, only this run and the runs of sub-workflows below it. With less than all shards, only their runs:
+    those of others are passed over in the index of live runs.
     """
     following = run.c.id > (after or 0)
+    if len(shards) < SHARDS:
+        following &= (run.c.id % SHARDS).in_(shards)
     if root is not None:
         following &= run.c.id.in_(select(_family_of(root).c.id))
     rows = connection.execute(select(*_RUN).where(_IS_LIVE, following).order_by(run.c.id).limit(limit))
@@ -57,10 +67,40 @@ def live_runs(
     return [StoredRun(run=each, steps=steps_of[each.id], tasks=tasks_of[each.id]) for each in runs]
 
 
+class LiveChild(NamedTuple):
+    """A run of a sub-workflow that has not ended, by the step run that it is the execution of."""
+
+    id: RunId
+    parent_id: RunId
+    node: int
+    item: int
+
+
+def live_families(connection: Connection, *, after: RunId, limit: int) -> list[tuple[StoredRun, list[LiveChild]]]:
+    """Return up to *limit* runs that have not ended, by id, from the one after *after*, each with its live sub-runs."""
+    runs = live_runs(connection, after=after, limit=limit)
+    below: dict[RunId, list[LiveChild]] = defaultdict(list)
+    if runs:
+        columns = (run.c.id, run.c.parent_id, run.c.parent_node, run.c.parent_item)
+        among = run.c.parent_id.between(runs[0].run.id, runs[-1].run.id)
+        for child in map(LiveChild._make, connection.execute(select(*columns).where(_IS_LIVE, among))):
+            below[child.parent_id].append(child)
+    return [(each, below[each.run.id]) for each in runs]
+
+
 def _family_of(root: RunId) -> CTE:
     """Return the ids of a run and of all runs of sub-workflows below it."""
-    family = select(literal(root).label("id")).cte("family", recursive=True)
+    family = select(literal(root, run.c.id.type).label("id")).cte("family", recursive=True)
     return family.union_all(select(run.c.id).where(run.c.parent_id == family.c.id))
+
+
+def family(connection: Connection, run_id: RunId) -> list[RunId]:
+    """Return a run, the runs above it and all below those, whatever their states; the one that was started first."""
+    root = run_id
+    while (above := connection.execute(select(run.c.parent_id).where(run.c.id == root)).scalar()) is not None:
+        root = RunId(above)
+    ids = connection.execute(select(_family_of(root).c.id)).scalars()
+    return [root, *(RunId(number) for number in ids if number != root)]
 
 
 def last_ids(connection: Connection) -> LastIds:

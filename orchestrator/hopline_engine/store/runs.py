@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, false, literal, select, tuple_
 
 from hopline_engine.core.model import Digest, RunId, RunState
 from hopline_engine.errors import AmbiguousRunError
@@ -14,6 +14,8 @@ LAST: Final = "@last"
 FAILED: Final = "@failed"
 
 _PREFIX: Final = "r_"
+_NUL: Final = "\0"
+"""No stored text has it, and Postgres cannot even be asked for it."""
 _LAST_CHARACTER: Final = "\U0010ffff"
 _MOST_CANDIDATES: Final = 5
 
@@ -62,6 +64,15 @@ class RunFilter:
     parent: RunId | None = None
 
 
+class SubRun(NamedTuple):
+    """A run that a step of another one, or an element of a mapped step, is executed by."""
+
+    public_id: str
+    node: int
+    item: int
+    state: RunState
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
     """A part of a listing, newest first."""
@@ -82,7 +93,7 @@ def resolve(connection: Connection, ref: str) -> RunId | None:
     if ref in (LAST, FAILED):
         return _newest(connection, RunState.FAILED if ref == FAILED else None)
     start = ref if ref.startswith(_PREFIX) else _PREFIX + ref
-    if start == _PREFIX:
+    if start == _PREFIX or _NUL in start:
         return None
     found = connection.execute(
         select(run.c.id, run.c.public_id)
@@ -99,6 +110,12 @@ def resolve(connection: Connection, ref: str) -> RunId | None:
 def get(connection: Connection, run_id: RunId) -> RunRecord | None:
     """Return a run."""
     return _one(connection, run.c.id == run_id)
+
+
+def state(connection: Connection, run_id: RunId) -> RunState | None:
+    """Return the state of a run, if it exists."""
+    found = connection.execute(select(run.c.state).where(run.c.id == run_id)).scalar()
+    return None if found is None else RunState(found)
 
 
 def by_idempotency_key(connection: Connection, key: str) -> RunRecord | None:
@@ -118,6 +135,20 @@ def page(connection: Connection, wanted: RunFilter, *, limit: int, after: RunId 
     found = [RunSummary(**_typed(row)) for row in connection.execute(query).mappings()]
     more = len(found) > limit
     return RunPage(runs=found[:limit], next=found[limit - 1].id if more else None)
+
+
+def sub_runs(connection: Connection, parent: RunId, nodes: Sequence[int], limit: int) -> list[SubRun]:
+    """Return the sub-runs of some steps of a run in the order in which they began, up to *limit* of each step."""
+    found = []
+    for node in nodes:
+        rows = connection.execute(
+            select(run.c.public_id, run.c.parent_node, run.c.parent_item, run.c.state)
+            .where(run.c.parent_id == parent, run.c.parent_node == node)
+            .order_by(run.c.id)
+            .limit(limit)
+        )
+        found += [SubRun(row.public_id, row.parent_node, row.parent_item, RunState(row.state)) for row in rows]
+    return found
 
 
 def _columns(model: type[RunSummary]) -> Sequence[ColumnElement[Any]]:
@@ -147,7 +178,7 @@ def _filtered(wanted: RunFilter) -> Select[Any]:
     if wanted.state is not None:
         query = query.where(_in_state(wanted.state))
     if wanted.workflow is not None:
-        query = query.where(run.c.workflow == wanted.workflow)
+        query = query.where(false() if _NUL in wanted.workflow else run.c.workflow == wanted.workflow)
     if wanted.since is not None:
         query = query.where(run.c.created_at >= wanted.since)
     return query

@@ -25,6 +25,9 @@ from hopline_engine.core.model import (
 )
 from hopline_engine.store import tables
 
+Given = Callable[[str], Any]
+"""Returns what stands for the value of a field: a parameter, or a column of the rows that are given."""
+
 _PREFIX: Final = "row_"
 """Parameters called like columns would be taken for values that SQLAlchemy adds by itself."""
 
@@ -36,7 +39,8 @@ class RowType(NamedTuple):
     """Its field in ``Changes``."""
     fields: tuple[str, ...]
     table: Table
-    build: "Callable[[TableClause], UpdateBase]"
+    build: "Callable[[TableClause, Given], UpdateBase]"
+    """Makes the statement for a table of the row's fields, given what stands for the value of each."""
     counted: bool
     """Whether each row must find exactly one row to change; an insert fails by itself."""
 
@@ -58,24 +62,24 @@ def _parameter(name: str) -> Any:
     return bindparam(_PREFIX + name)
 
 
-def _insert(target: TableClause) -> UpdateBase:
-    return insert(target).values({column.name: _parameter(column.name) for column in target.c})
+def _insert(target: TableClause, given: Given) -> UpdateBase:
+    return insert(target).values({column.name: given(column.name) for column in target.c})
 
 
-def _update(target: TableClause) -> Update:
+def _update(target: TableClause, given: Given) -> Update:
     """Set every field but the last, which is the key."""
     *others, key = target.c
-    values = {column.name: _parameter(column.name) for column in others}
-    return update(target).where(key == _parameter(key.name)).values(values)
+    values = {column.name: given(column.name) for column in others}
+    return update(target).where(key == given(key.name)).values(values)
 
 
-def _end_run(target: TableClause) -> UpdateBase:
-    return _update(target).where(target.c.state == literal_column("'running'", Text))
+def _end_run(target: TableClause, given: Given) -> UpdateBase:
+    return _update(target, given).where(target.c.state == literal_column("'running'", Text))
 
 
-def _delete(target: TableClause) -> UpdateBase:
+def _delete(target: TableClause, given: Given) -> UpdateBase:
     (key,) = target.c
-    return delete(target).where(key == _parameter(key.name))
+    return delete(target).where(key == given(key.name))
 
 
 ROW_TYPES: Final = (
@@ -100,13 +104,20 @@ def compile_writes(dialect: Dialect) -> tuple[Write, ...]:
     return tuple(Write(row.kind, attrgetter(row.kind), _compile(row, dialect), row.counted) for row in ROW_TYPES)
 
 
-def _compile(row: RowType, dialect: Dialect) -> str:
+def target_of(row: RowType) -> TableClause:
+    """Return the row's table with the row's fields only, in their order, in which SQLAlchemy then writes them.
+
+    Raises:
+        StatementError: the row has a field that its table lacks.
+    """
     missing = [name for name in row.fields if name not in row.table.c]
     if missing:
         raise StatementError(f"{row.kind}: table {row.table.name} has no {', '.join(missing)}")
-    # The columns of the row in the row's order, which is the order SQLAlchemy then writes them in.
-    target = table(row.table.name, *[column(name, row.table.c[name].type) for name in row.fields])
-    compiled = row.build(target).compile(dialect=dialect)
+    return table(row.table.name, *[column(name, row.table.c[name].type) for name in row.fields])
+
+
+def _compile(row: RowType, dialect: Dialect) -> str:
+    compiled = row.build(target_of(row), _parameter).compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
     order = tuple(name.removeprefix(_PREFIX) for name in compiled.positiontup or ())
     if order != row.fields:

@@ -1,15 +1,18 @@
 """History: how steps and their attempts ended."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, LargeBinary, Text, func, null, select
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Row, Select, Text, func, null, select
 
 from hopline_engine.core.model import WHOLE, AttemptEnded, RunId, StepEnded
 from hopline_engine.store.tables import attempt, step_run
 
 COLUMNS: Final = [step_run.c[name] for name in StepEnded._fields]
+
+NODES_AT_A_TIME: Final = 10_000
+"""Steps that one statement names; databases take 32,766 parameters or fewer."""
 
 _WITHOUT_RESULT: Final = [
     null().cast(LargeBinary).label("result") if name == "result" else step_run.c[name] for name in StepEnded._fields
@@ -71,11 +74,8 @@ def without_results(connection: Connection, run_id: RunId, nodes: Sequence[int])
 
     Takes the positions of the steps, so that each is looked up by key and the elements of large maps are passed over.
     """
-    rows = connection.execute(
-        select(*_WITHOUT_RESULT)
-        .where(step_run.c.run_id == run_id, step_run.c.node.in_(nodes), step_run.c.item == WHOLE)
-        .order_by(step_run.c.node)
-    )
+    query = select(*_WITHOUT_RESULT).where(step_run.c.run_id == run_id, step_run.c.item == WHOLE)
+    rows = _among(connection, query.order_by(step_run.c.node), step_run.c.node, nodes)
     return [StepEnded._make(row) for row in rows]
 
 
@@ -92,22 +92,29 @@ def items(connection: Connection, run_id: RunId, node: int, *, after: int = WHOL
 
 def item_counts(connection: Connection, run_id: RunId, nodes: Sequence[int]) -> list[ItemCount]:
     """Return how many elements of these mapped steps ended how."""
-    rows = connection.execute(
+    query = (
         select(step_run.c.node, step_run.c.state, func.count())
-        .where(step_run.c.run_id == run_id, step_run.c.node.in_(nodes), step_run.c.item != WHOLE)
+        .where(step_run.c.run_id == run_id, step_run.c.item != WHOLE)
         .group_by(step_run.c.node, step_run.c.state)
         .order_by(step_run.c.node, step_run.c.state)
     )
-    return [ItemCount._make(row) for row in rows]
+    return [ItemCount._make(row) for row in _among(connection, query, step_run.c.node, nodes)]
+
+
+def ended_counts(connection: Connection, run_ids: Sequence[RunId]) -> dict[RunId, int]:
+    """Return how many steps of each of these runs have ended; a run of which none has is left out."""
+    rows = connection.execute(
+        select(step_run.c.run_id, func.count())
+        .where(step_run.c.run_id.in_(run_ids), step_run.c.item == WHOLE)
+        .group_by(step_run.c.run_id)
+    )
+    return {RunId(run_id): counted for run_id, counted in rows}
 
 
 def whole_attempts(connection: Connection, run_id: RunId, nodes: Sequence[int]) -> list[AttemptEnded]:
     """Return the attempts that are over of steps that are not mapped, by step and number, without errors and logs."""
-    rows = connection.execute(
-        select(*_WITHOUT_TEXTS)
-        .where(attempt.c.run_id == run_id, attempt.c.node.in_(nodes), attempt.c.item == WHOLE)
-        .order_by(attempt.c.node, attempt.c.attempt)
-    )
+    query = select(*_WITHOUT_TEXTS).where(attempt.c.run_id == run_id, attempt.c.item == WHOLE)
+    rows = _among(connection, query.order_by(attempt.c.node, attempt.c.attempt), attempt.c.node, nodes)
     return [AttemptEnded._make(row) for row in rows]
 
 
@@ -136,3 +143,12 @@ def attempts(
             query = query.where(column == wanted)
     rows = connection.execute(query.order_by(attempt.c.node, attempt.c.item, attempt.c.attempt).limit(limit))
     return [AttemptEnded._make(row) for row in rows]
+
+
+def _among(
+    connection: Connection, query: Select[*tuple[Any, ...]], column: ColumnElement[int], nodes: Sequence[int]
+) -> Iterator[Row[Any]]:
+    """Yield what a query that is in order of steps finds of *nodes*, however many these are."""
+    ordered = sorted(nodes)
+    for begin in range(0, len(ordered), NODES_AT_A_TIME):
+        yield from connection.execute(query.where(column.in_(ordered[begin : begin + NODES_AT_A_TIME])))

@@ -23,9 +23,12 @@ from sqlalchemy import (
     or_,
     text,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import registry
+from sqlalchemy.schema import CreateIndex
 from sqlmodel import Field, SQLModel
 
+from hopline_engine.core.cloud.model import Stage
 from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
 from hopline_engine.core.states import FINAL_STEP_STATES
 
@@ -72,8 +75,15 @@ def _state_is(*states: str) -> CheckConstraint:
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    condition = text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+    return Index(name, *columns, unique=unique, sqlite_where=text(where))
+
+
+@compiles(CreateIndex, "postgresql")
+def _create_index_on_postgres(create: CreateIndex, compiler: Any, **options: Any) -> str:
+    """Make what is partial on SQLite partial here; said in the index itself, it would load this dialect everywhere."""
+    index = create.element
+    index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+    return str(compiler.visit_create_index(create, **options))
 
 
 class Row(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NAMES))):
@@ -198,6 +208,7 @@ class TaskRow(Row, table=True):
     first_attempt_at: float | None = _time()
     leased_at: float | None = _time()
     epoch: int = _big()
+    blamed: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
 class QueueRow(Row, table=True):
@@ -221,7 +232,7 @@ class QueueRow(Row, table=True):
 
 
 class NodeRow(Row, table=True):
-    """A process of the engine that owns runs: on SQLite the one that has the store open."""
+    """A process of the engine that works on runs. Without its row, nothing that it commits counts."""
 
     __tablename__ = "node"
 
@@ -231,6 +242,144 @@ class NodeRow(Row, table=True):
     url: str | None = _text()
     started_at: float = _time()
     heartbeat_at: float = _time()
+    committed: int = _big(sa_column_kwargs={"server_default": text("0")})
+    """Number of its last group of commits that is durable, where it counts them."""
+
+
+class ShardRow(Row, table=True):
+    """A fixed part of all runs, and the node that works on them. Nobody's when its node has gone."""
+
+    __tablename__ = "shard"
+
+    id: int = _int_key()
+    node: str | None = Field(sa_type=Text, sa_column_args=[ForeignKey("node.id", ondelete="SET NULL")])
+
+
+class QueueShareRow(Row, table=True):
+    """What a node may use of the limits of a queue that several nodes share; gone with the node."""
+
+    __tablename__ = "queue_share"
+    __table_args__ = (CheckConstraint("slots >= 0", name="slots"),)
+
+    queue: str = Field(sa_type=Text, sa_column_args=[ForeignKey("queue.name", ondelete="CASCADE")], primary_key=True)
+    node: str = Field(sa_type=Text, sa_column_args=[ForeignKey("node.id", ondelete="CASCADE")], primary_key=True)
+    slots: int
+    """Of ``max_concurrent_dispatches``: what it has in flight is never more."""
+    wanted: int
+    """How many it has in flight or due."""
+
+
+class CloudQueueRow(Row, table=True):
+    """A queue that was made through the queue service; its limits, state and tokens are in the row of ``queue``."""
+
+    __tablename__ = "cloud_queue"
+    __table_args__ = (Index("cloud_queue_listed", "parent", "key"),)
+
+    key: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    """What the engine calls it: the ``name`` of its row in ``queue``."""
+    parent: str = Field(sa_type=_KEY_TEXT)
+    """Project and location."""
+    is_pull: bool
+    is_shared: bool
+    """Whether steps had a queue of this name before: then that one stays when this one is deleted."""
+    purge_time: float | None = _time()
+    create_time: float = _time()
+    config: bytes
+    """JSON of ``core.cloud.model.QueueConfig``."""
+    policy: bytes | None
+    """JSON of its IAM policy."""
+
+
+class CloudTaskRow(Row, table=True):
+    """A task that was made through the queue service, until it succeeds, is deleted or expires."""
+
+    __tablename__ = "cloud_task"
+    __table_args__ = (
+        CheckConstraint(f"stage BETWEEN {min(Stage):d} AND {max(Stage):d}", name="stage"),
+        _partial("cloud_task_name", "queue", "name", where="stage < 2", unique=True),
+        _partial("cloud_task_due", "queue", "schedule_time", "id", where="stage = 0"),
+        _partial("cloud_task_dispatched", "node", where="stage = 1"),
+        _partial("cloud_task_dead", "queue", "id", where="stage = 2"),
+        Index("cloud_task_expires", "expire_time"),
+    )
+
+    id: int = _big_key()
+    queue: str = Field(sa_type=_KEY_TEXT)
+    name: str = Field(sa_type=_KEY_TEXT)
+    """The last part of its name."""
+    is_named: bool
+    """Whether its creator chose the name: then the name is held for a while after its end."""
+    stage: int
+    schedule_time: float = _time()
+    create_time: float = _time()
+    expire_time: float = _time()
+    dispatch_deadline: float | None = _time()
+    dispatch_count: int
+    response_count: int
+    execution_count: int
+    """Answers that the next attempt is told of: all but 5xx for HTTP targets, all for App Engine."""
+    lost_count: int
+    """Attempts that a dying engine did not see the end of; they do not count against ``max_attempts``."""
+    first_dispatch_time: float | None = _time()
+    last_schedule_time: float | None = _time()
+    last_dispatch_time: float | None = _time()
+    last_response_time: float | None = _time()
+    last_code: int | None
+    last_message: str | None = _text()
+    previous_response: int | None
+    retry_reason: str = _text()
+    node: str | None = _text()
+    """The process that has the present attempt."""
+    tag: str | None = _text()
+    request: bytes
+    """JSON of what is sent, without the body."""
+    body: bytes
+
+
+class CloudAttemptRow(Row, table=True):
+    """An attempt of a task that is over; kept for a while, also when the task is not."""
+
+    __tablename__ = "cloud_attempt"
+    __table_args__ = (
+        Index("cloud_attempt_listed", "queue", "name", "dispatch_time"),
+        Index("cloud_attempt_ended", "end_time"),
+    )
+
+    task_id: int = _big_key()
+    number: int = _int_key()
+    queue: str = Field(sa_type=_KEY_TEXT)
+    name: str = Field(sa_type=_KEY_TEXT)
+    dispatch_time: float = _time()
+    end_time: float = _time()
+    status: int | None
+    """HTTP status, if it was answered."""
+    code: int
+    message: str = _text()
+    response_head: str = _text()
+    """The head of the response and the beginning of its body."""
+
+
+class CloudTombstoneRow(Row, table=True):
+    """A name that may not be used again yet: of a task, or with an empty ``name`` of a queue."""
+
+    __tablename__ = "cloud_tombstone"
+    __table_args__ = (Index("cloud_tombstone_until", "until"),)
+
+    queue: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    name: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    until: float = _time()
+
+
+class CloudOperationRow(Row, table=True):
+    """The outcome of a batch call, which its caller may ask for again."""
+
+    __tablename__ = "cloud_operation"
+    __table_args__ = (Index("cloud_operation_made", "create_time"),)
+
+    name: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    create_time: float = _time()
+    body: bytes
+    """JSON of the operation, as the REST API shows it."""
 
 
 class Meta(Row, table=True):
@@ -251,4 +400,11 @@ attempt: Final = METADATA.tables["attempt"]
 task: Final = METADATA.tables["task"]
 queue: Final = METADATA.tables["queue"]
 node: Final = METADATA.tables["node"]
+shard: Final = METADATA.tables["shard"]
+queue_share: Final = METADATA.tables["queue_share"]
 meta: Final = METADATA.tables["meta"]
+cloud_queue: Final = METADATA.tables["cloud_queue"]
+cloud_task: Final = METADATA.tables["cloud_task"]
+cloud_attempt: Final = METADATA.tables["cloud_attempt"]
+cloud_tombstone: Final = METADATA.tables["cloud_tombstone"]
+cloud_operation: Final = METADATA.tables["cloud_operation"]

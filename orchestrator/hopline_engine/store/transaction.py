@@ -4,18 +4,17 @@ No threads and no waiting here; ``commit`` decides who calls when. Whoever calls
 """
 
 import sqlite3
-from asyncio import Future
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 from hopline_engine.core.changes import Changes
-from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError, RowsMissingError
+from hopline_engine.store.entries import Decided, Entry, Outcome, refused
+from hopline_engine.store.errors import OwnershipLostError, RowsMissingError
 from hopline_engine.store.statements import compile_writes
 
 _TROUBLE = frozenset(
@@ -36,44 +35,6 @@ _TROUBLE = frozenset(
 )
 """Results of SQLite that say something of the machine and nothing of the rows: the same group may go through later."""
 
-
-class Outcome(NamedTuple):
-    """What became of one entry of a group."""
-
-    value: object = None
-    error: Exception | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """Changes to be written, and who waits for them."""
-
-    changes: Changes
-    done: Callable[[BaseException | None], None]
-
-    def settle(self, outcome: Outcome) -> None:
-        """Tell whoever waits."""
-        self.done(outcome.error)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function to be run inside the transaction, and who waits for its result."""
-
-    function: Callable[[Connection], object]
-    future: "Future[Any]"
-
-    def settle(self, outcome: Outcome) -> None:
-        """Tell whoever waits, unless they gave up."""
-        if self.future.done():
-            return
-        if outcome.error is not None:
-            self.future.set_exception(outcome.error)
-        else:
-            self.future.set_result(outcome.value)
-
-
-Entry = Decided | Call
 
 _WRITTEN = Outcome()
 _Given = TypeVar("_Given")
@@ -168,7 +129,8 @@ class Writer:
         return [_WRITTEN] * len(batch)
 
     def _one_by_one(self, batch: Sequence[Decided]) -> list[Outcome]:
-        return [_refused(self._alone(self._apply, (entry.changes,))) for entry in batch]
+        outcomes = [self._alone(self._apply, (entry.changes,)) for entry in batch]
+        return [refused(outcome.error) if outcome.error else outcome for outcome in outcomes]
 
     def _alone(self, function: Callable[[_Given], object], given: _Given) -> Outcome:
         """Call *function* so that its failing undoes what it did and nothing else."""
@@ -182,13 +144,3 @@ class Writer:
             outcome = Outcome(error=error)
         self.raw.execute("RELEASE alone")
         return outcome
-
-
-def _refused(outcome: Outcome) -> Outcome:
-    """Return an outcome of changes with the database's error said in our words."""
-    error = outcome.error
-    if error is None or isinstance(error, ChangesRefusedError):
-        return outcome
-    refused = ChangesRefusedError(str(error))
-    refused.__cause__ = error
-    return Outcome(error=refused)

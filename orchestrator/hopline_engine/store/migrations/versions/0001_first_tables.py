@@ -24,8 +24,42 @@ _ABSORBING = {
             "BEGIN SELECT RAISE(ABORT, 'the attempt has ended'); END"
         ),
     ),
+    "postgresql": (
+        (
+            "CREATE FUNCTION refuse_update() RETURNS trigger LANGUAGE plpgsql AS $$ "
+            "BEGIN RAISE EXCEPTION USING MESSAGE = TG_ARGV[0], ERRCODE = 'integrity_constraint_violation'; END $$"
+        ),
+        (
+            "CREATE TRIGGER run_is_final BEFORE UPDATE ON run FOR EACH ROW WHEN (OLD.state <> 'running') "
+            "EXECUTE FUNCTION refuse_update('the run has ended')"
+        ),
+        (
+            "CREATE TRIGGER step_run_is_final BEFORE UPDATE ON step_run FOR EACH ROW "
+            "EXECUTE FUNCTION refuse_update('the step has ended')"
+        ),
+        (
+            "CREATE TRIGGER attempt_is_final BEFORE UPDATE ON attempt FOR EACH ROW "
+            "EXECUTE FUNCTION refuse_update('the attempt has ended')"
+        ),
+    ),
 }
 """Final states change no more, whatever statement tries."""
+
+_STORAGE = {
+    "sqlite": (),
+    "postgresql": (
+        # A row of a task lives for moments, so a part of the table says nothing of how much there is to clean up, and
+        # cleaning up must not dawdle. Statistics of an hour ago say nothing either.
+        (
+            "ALTER TABLE task SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, "
+            "autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, "
+            "autovacuum_analyze_threshold = 5000)"
+        ),
+        # These few rows are updated all the time: with room on the page the new version stays on it.
+        "ALTER TABLE node SET (fillfactor = 20)",
+        "ALTER TABLE queue SET (fillfactor = 20)",
+    ),
+}
 
 
 def upgrade() -> None:
@@ -35,7 +69,8 @@ def upgrade() -> None:
     _history()
     _tasks()
     _nodes()
-    for statement in _ABSORBING[op.get_bind().dialect.name]:
+    database = op.get_bind().dialect.name
+    for statement in (*_ABSORBING[database], *_STORAGE[database]):
         op.execute(statement)
 
 

@@ -1,0 +1,220 @@
+"""Queues of the queue service as stored: found, listed, made, changed and deleted.
+
+A queue is two rows: limits, state and tokens are in ``queue``, where the queues of steps have theirs too; the rest is
+in ``cloud_queue``.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, select, update
+
+from hopline_engine.core.cloud.errors import CloudTasksError, Code, queue_missing
+from hopline_engine.core.cloud.model import UNLIMITED, Queue, QueueConfig, QueueState, QueueStats, RateLimits
+from hopline_engine.core.cloud.names import LocationName, QueueName, queue_of_key
+from hopline_engine.store.dialect import insert_new, insert_or_update
+from hopline_engine.store.queues import QueueLimits, set_limits
+from hopline_engine.store.tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone, queue, task
+
+_read_config: Final = msgspec.json.Decoder(QueueConfig).decode
+_SHOWN: Final = (
+    cloud_queue,
+    queue.c.state,
+    queue.c.max_dispatches_per_second,
+    queue.c.max_burst_size,
+    queue.c.max_concurrent_dispatches,
+)
+
+
+class Listed(NamedTuple):
+    """A queue in a listing."""
+
+    key: str
+    queue: Queue
+
+
+def find(connection: Connection, key: str) -> Queue | None:
+    """Return a queue, if it is there."""
+    row = connection.execute(_select().where(cloud_queue.c.key == key)).one_or_none()
+    return _queue(row) if row else None
+
+
+def get(connection: Connection, name: QueueName) -> Queue:
+    """Return a queue.
+
+    Raises:
+        CloudTasksError: it is not there.
+    """
+    found = find(connection, name.key)
+    if found is None:
+        raise queue_missing()
+    return found
+
+
+def page(connection: Connection, parent: LocationName, *, after: str | None, limit: int) -> list[Listed]:
+    """Return up to *limit* queues of a location by name, from the one after the key *after*."""
+    query = _select().where(cloud_queue.c.parent == str(parent))
+    if after is not None:
+        query = query.where(cloud_queue.c.key > after)
+    return [Listed(row.key, _queue(row)) for row in connection.execute(query.order_by(cloud_queue.c.key).limit(limit))]
+
+
+def pushed_keys(connection: Connection) -> list[str]:
+    """Return what the engine calls the queues whose tasks are sent."""
+    return list(connection.scalars(select(cloud_queue.c.key).where(cloud_queue.c.is_pull.is_(False))))
+
+
+def locations(connection: Connection, project: str) -> list[str]:
+    """Return the locations of a project in which there are queues."""
+    start = f"projects/{project}/locations/"
+    found = connection.scalars(
+        select(cloud_queue.c.parent).where(cloud_queue.c.parent.startswith(start, autoescape=True)).distinct()
+    )
+    return sorted(parent.removeprefix(start) for parent in found)
+
+
+def create(connection: Connection, name: QueueName, made: Queue, now: float) -> None:
+    """Add a queue.
+
+    Raises:
+        CloudTasksError: it exists, or one of its name was deleted too recently.
+    """
+    if find(connection, name.key) is not None:
+        raise CloudTasksError(Code.ALREADY_EXISTS, "Queue already exists")
+    if is_held(connection, name.key, "", now):
+        raise CloudTasksError(
+            Code.FAILED_PRECONDITION,
+            "The queue cannot be created because a queue with this name existed too recently.",
+        )
+    is_shared = connection.execute(select(exists().where(queue.c.name == name.key))).scalar_one()
+    row = {
+        "key": name.key,
+        "parent": str(name.parent),
+        "is_pull": made.is_pull,
+        "is_shared": bool(is_shared),
+        "purge_time": None,
+        "create_time": now,
+        "config": msgspec.json.encode(made.config),
+        "policy": None,
+    }
+    if not insert_new(connection, cloud_queue, row):  # another node was first
+        raise CloudTasksError(Code.ALREADY_EXISTS, "Queue already exists")
+    set_limits(connection, [limits_of(name.key, made.rate_limits)])
+
+
+def change(connection: Connection, name: QueueName, changed: Queue) -> None:
+    """Set what people decide of a queue that is there."""
+    connection.execute(
+        update(cloud_queue).where(cloud_queue.c.key == name.key).values(config=msgspec.json.encode(changed.config))
+    )
+    set_limits(connection, [limits_of(name.key, changed.rate_limits)])
+
+
+def remove(connection: Connection, name: QueueName, *, held_until: float | None) -> None:
+    """Delete a queue with its tasks, and hold its name if asked to.
+
+    Raises:
+        CloudTasksError: it is not there.
+    """
+    key = name.key
+    is_shared = connection.execute(select(cloud_queue.c.is_shared).where(cloud_queue.c.key == key)).scalar()
+    if is_shared is None:
+        raise CloudTasksError(Code.NOT_FOUND, "Requested entity was not found.")
+    connection.execute(delete(cloud_task).where(cloud_task.c.queue == key))
+    connection.execute(delete(cloud_tombstone).where(cloud_tombstone.c.queue == key))
+    connection.execute(delete(cloud_queue).where(cloud_queue.c.key == key))
+    if not is_shared:
+        used = exists().where(task.c.queue == key)
+        connection.execute(delete(queue).where(queue.c.name == key, ~used))
+    if held_until is not None:
+        hold(connection, [(key, "")], held_until)
+
+
+def set_purge_time(connection: Connection, name: QueueName, now: float) -> None:
+    """Note when a queue was purged."""
+    connection.execute(update(cloud_queue).where(cloud_queue.c.key == name.key).values(purge_time=now))
+
+
+def policy(connection: Connection, name: QueueName) -> bytes | None:
+    """Return the IAM policy of a queue that is there, if one was set."""
+    found: bytes | None = connection.execute(
+        select(cloud_queue.c.policy).where(cloud_queue.c.key == name.key)
+    ).scalar_one_or_none()
+    return found
+
+
+def set_policy(connection: Connection, name: QueueName, given: bytes) -> None:
+    """Set the IAM policy of a queue that is there."""
+    connection.execute(update(cloud_queue).where(cloud_queue.c.key == name.key).values(policy=given))
+
+
+def is_held(connection: Connection, key: str, name: str, now: float) -> bool:
+    """Return whether a name may not be used: of a task, or with an empty *name* of a queue."""
+    held = connection.execute(
+        select(cloud_tombstone.c.until).where(cloud_tombstone.c.queue == key, cloud_tombstone.c.name == name)
+    ).scalar()
+    return held is not None and held > now
+
+
+def hold(connection: Connection, names: list[tuple[str, str]], until: float) -> None:
+    """Keep names of tasks or queues from being used until a time."""
+    insert_or_update(connection, cloud_tombstone, [{"queue": key, "name": name, "until": until} for key, name in names])
+
+
+def stats(connection: Connection, key: str, now: float) -> QueueStats:
+    """Return how a queue is doing; the rate at which it may go is that of its limits."""
+    live = (cloud_task.c.queue == key, cloud_task.c.stage < 2)
+    count, oldest = connection.execute(
+        select(func.count(), func.min(cloud_task.c.schedule_time)).select_from(cloud_task).where(*live)
+    ).one()
+    out = connection.execute(
+        select(func.count()).select_from(cloud_task).where(cloud_task.c.queue == key, cloud_task.c.stage == 1)
+    ).scalar_one()
+    done = connection.execute(
+        select(func.count())
+        .select_from(cloud_attempt)
+        .where(cloud_attempt.c.end_time > now - 60.0, cloud_attempt.c.queue == key)
+    ).scalar_one()
+    rate = connection.execute(select(queue.c.max_dispatches_per_second).where(queue.c.name == key)).scalar()
+    return QueueStats(
+        tasks_count=count,
+        oldest_estimated_arrival_time=oldest,
+        executed_last_minute_count=done,
+        concurrent_dispatches_count=out,
+        effective_execution_rate=rate or 0.0,
+    )
+
+
+def limits_of(key: str, limits: RateLimits) -> QueueLimits:
+    """Return limits as the engine has them; a pull queue has none."""
+    if limits.max_concurrent_dispatches == UNLIMITED:
+        return QueueLimits(name=key)
+    return QueueLimits(
+        name=key,
+        max_dispatches_per_second=limits.max_dispatches_per_second,
+        max_burst_size=limits.max_burst_size,
+        max_concurrent_dispatches=limits.max_concurrent_dispatches,
+    )
+
+
+def _select() -> Select[Any]:
+    joined: ColumnElement[bool] = queue.c.name == cloud_queue.c.key
+    return select(*_SHOWN).join_from(cloud_queue, queue, joined)
+
+
+def _queue(row: Row[Any]) -> Queue:
+    # What steps declare may leave limits out; to clients these are what they can be at most.
+    limits = RateLimits(max_concurrent_dispatches=UNLIMITED)
+    if not row.is_pull:
+        limits = RateLimits(
+            max_dispatches_per_second=row.max_dispatches_per_second or RateLimits().max_dispatches_per_second,
+            max_burst_size=row.max_burst_size or RateLimits().max_burst_size,
+            max_concurrent_dispatches=row.max_concurrent_dispatches or RateLimits().max_concurrent_dispatches,
+        )
+    return Queue(
+        name=str(queue_of_key(row.key)),
+        rate_limits=limits,
+        config=_read_config(row.config),
+        state=QueueState.PAUSED if row.state == "paused" else QueueState.RUNNING,
+        purge_time=row.purge_time,
+    )

@@ -1,0 +1,92 @@
+"""A SQLite file looked after from outside: what it is, its schema, and a copy of it."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import StaticPool, create_engine
+
+from hopline_engine.store import schema
+from hopline_engine.store.errors import BackupError, CannotOpenError, NotAStoreError
+from hopline_engine.store.lock import ProcessLock
+from hopline_engine.store.schema import Seen
+from hopline_engine.store.sqlite import upgrade_file
+
+_DATABASE = f"SQLite {sqlite3.sqlite_version}"
+
+
+def look(path: Path) -> Seen:
+    """Return what is in a file; one that is not there is a store without schema."""
+    if not path.exists():
+        return Seen(_DATABASE, None, 0)
+    with _reading(path) as raw:
+        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
+        with engine.connect() as connection:
+            revision = schema.known_revision(connection, str(path))
+        ((size,),) = raw.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchall()
+    return Seen(_DATABASE, revision, size)
+
+
+def upgrade(path: Path) -> None:
+    """Bring the schema of a file up to date; nobody else may have it open."""
+    path = path.expanduser().resolve()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = ProcessLock(path)
+    except OSError as error:
+        raise CannotOpenError(path, error.strerror or str(error)) from error
+    try:
+        if look(path).revision != schema.HEAD:
+            path.touch(mode=0o600)
+            upgrade_file(path)
+    except (OSError, sqlite3.Error) as error:
+        raise CannotOpenError(path, str(error)) from error
+    finally:
+        lock.release()
+
+
+def backup(path: Path, target: Path) -> None:
+    """Copy a file, with what is in its log, as one state; writers are not held up."""
+    if look(path).revision is None:
+        raise BackupError(str(target), f"there is no store at {path}", hint="check HOPLINE_STORE")
+    if target.exists():
+        raise BackupError(str(target), "it exists already", hint="name a new file")
+    draft = target.with_name(f"{target.name}.{os.getpid()}.new")
+    try:
+        draft.touch(mode=0o600, exist_ok=False)
+        with _reading(path) as source, closing(sqlite3.connect(draft)) as copy:
+            source.backup(copy)
+            # A copy is opened by whoever restores it, and may lie where there can be no log beside it.
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()
+        _flush(draft)
+        target.hardlink_to(draft)  # fails if somebody was faster
+        _flush(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BackupError(str(target), reason, hint="check the folder and the disk") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    uri = f"file:{quote(str(path.expanduser().resolve()))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)) as raw:
+            raw.execute("PRAGMA schema_version").fetchone()
+            yield raw
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            raise NotAStoreError(str(path)) from None
+        raise CannotOpenError(path, str(error)) from error
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
