@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from hopline import Retry, step, workflow
 from hopline.definition import Definition, Node
-from hopline.graph import cycle_in, graph_of
+from hopline.graph import cycle_in
 
 
 class Shop(BaseModel):
@@ -337,9 +337,9 @@ def test_cycle_among_nodes_is_found() -> None:
         )
 
     straight = {"a": node("a"), "b": node("b", uses="a")}
-    assert cycle_in(graph_of(straight)) == []
+    assert cycle_in(straight) == []
     ring = {"a": node("a", after=("c",)), "b": node("b", uses="a"), "c": node("c", uses="b"), "d": node("d")}
-    found = cycle_in(graph_of(ring))
+    found = cycle_in(ring)
     assert found[0] == found[-1]
     assert sorted(found[1:]) == ["a", "b", "c"]
 

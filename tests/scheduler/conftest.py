@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import STORES
 from tests.support.running_engine import RunningEngine, running_engine
 
 
@@ -13,8 +14,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(params=STORES)
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """Return the setting of a new store of each kind."""
+    async with STORES[request.param]() as setting:
+        yield setting
+
+
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[RunningEngine]:
+async def engine(tmp_path: Path, store: str) -> AsyncIterator[RunningEngine]:
     """Return an engine that listens; it has no worker."""
-    async with running_engine(tmp_path) as engine:
+    async with running_engine(tmp_path, store=store) as engine:
         yield engine

@@ -157,11 +157,11 @@ async def test_element_of_a_map_is_written_no_more_than_five_times() -> None:
 @pytest.mark.parametrize("finished", [0, 5000])
 async def test_step_is_as_many_statements_however_many_steps_have_finished(tmp_path: Path, finished: int) -> None:
     of = chain(20)
-    store = await open_store(tmp_path / "hopline.db", node="n", now=time.time())
+    store = await open_store(tmp_path / "hopline.db", node="n", clock=time.time)
     await define(store, of)
     await store.close()
     await fill(tmp_path / "hopline.db", of.digest, present=0, wanted=finished)
-    store = await open_store(tmp_path / "hopline.db", node="n", now=time.time())
+    store = await open_store(tmp_path / "hopline.db", node="n", clock=time.time)
     try:
         with counted_statements(store) as statements:
             await run_to_end(opened([of], Counting(store), store.owner.epoch), of)

@@ -7,7 +7,7 @@ from hopline import source
 from hopline.decorators import Step, Workflow
 from hopline.definition import Definition, Expr
 from hopline.errors import definition_error
-from hopline.graph import cycle_in, graph_of, unused_in
+from hopline.graph import cycle_in, unused_in
 from hopline.policy import Queue
 from hopline.schema import codec
 from hopline.wiring import BodyTrace
@@ -69,7 +69,7 @@ class _Compilation:
 
 
 def _check_graph(trace: BodyTrace, result: Expr) -> None:
-    ring = cycle_in(graph_of(trace.nodes))
+    ring = cycle_in(trace.nodes)
     if ring:
         raise definition_error(
             f"the steps {' -> '.join(ring)} wait for each other", "remove one of these orders", trace.places[ring[0]]

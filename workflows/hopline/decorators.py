@@ -137,7 +137,7 @@ class Workflow(Step[P, R]):
 
     def compile(self) -> Definition:
         """Trace the body once and return the definition. Raises DefinitionError for whatever is wrong in it."""
-        from hopline.compiler import compile_workflow  # imports pydantic and networkx
+        from hopline.compiler import compile_workflow  # imports pydantic
 
         return compile_workflow(self)
 

@@ -147,6 +147,6 @@ class Definition:
     @cached_property
     def graph(self) -> "nx.DiGraph[str]":
         """The nodes, with an edge from each to those that wait for it."""
-        from hopline.graph import graph_of  # networkx takes half a second to import
+        from hopline.graph import graph_of  # which imports this module
 
         return graph_of(self.nodes)

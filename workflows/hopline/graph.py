@@ -1,14 +1,19 @@
 """What the graph of a workflow must be: acyclic, and every result used."""
 
 from collections.abc import Iterable, Mapping
-
-import networkx as nx
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
 
 from hopline.definition import Expr, Node, references
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def graph_of(nodes: Mapping[str, Node]) -> "nx.DiGraph[str]":
     """Return the graph with an edge from each node to those that wait for it."""
+    import networkx as nx  # half a second and 11 MB, for those who want to compute with the graph
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     for node in nodes.values():
         graph.add_node(node.id, step=node.step, kind=node.kind)
@@ -17,12 +22,14 @@ def graph_of(nodes: Mapping[str, Node]) -> "nx.DiGraph[str]":
     return graph
 
 
-def cycle_in(graph: "nx.DiGraph[str]") -> list[str]:
+def cycle_in(nodes: Mapping[str, Node]) -> list[str]:
     """Return node ids that wait for each other in a ring, the first repeated at the end; empty if there are none."""
-    if nx.is_directed_acyclic_graph(graph):
-        return []
-    edges = [edge[:2] for edge in nx.find_cycle(graph)]
-    return [edges[0][0], *(end for _, end in edges)]
+    try:
+        TopologicalSorter({node.id: node.upstream() for node in nodes.values()}).prepare()
+    except CycleError as error:
+        ring: list[str] = error.args[1]
+        return ring
+    return []
 
 
 def unused_in(nodes: Mapping[str, Node], result: Expr) -> Iterable[Node]:

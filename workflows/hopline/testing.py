@@ -1,5 +1,7 @@
 """Test workflows as plain functions: ``stub`` says what a step answers, no engine and no network needed.
 
+Programs that use Google Cloud Tasks are tested against ``cloud_tasks``, a running service.
+
 with stub(list_shops, [shop]), stub(publish, calls=lambda report: Published(url="u")) as sent:
     assert daily_sales(DAY) == Published(url="u")
 assert sent.calls == [{"report": report}]
@@ -11,6 +13,9 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from hopline import plain
 from hopline.decorators import Step
+from hopline.emulator import CloudTasks, cloud_tasks
+
+__all__ = ["CloudTasks", "Stub", "cloud_tasks", "stub"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,16 +6,49 @@ long queue not the short ones that need the same workers.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from hopline_engine.core.changes import QueueMoved
-from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import TaskId
 from hopline_engine.core.plan import HTTP_ROUTE, Route
-from hopline_engine.core.rate import Bucket, default_burst
+from hopline_engine.core.rate import Bucket, Ration, default_burst
 from hopline_engine.queue.workers import Worker, Workers
+
+
+class Place(Protocol):
+    """Where a task waits."""
+
+    @property
+    def queue(self) -> str:
+        """Name of its queue."""
+        ...
+
+    @property
+    def route(self) -> Route:
+        """Who can execute it."""
+        ...
+
+
+class Queued(Protocol):
+    """A task that may wait here: of a step, or of the queue service."""
+
+    @property
+    def id(self) -> TaskId:
+        """Its number, among those of both kinds."""
+        ...
+
+    @property
+    def node(self) -> Place:
+        """Where it waits."""
+        ...
+
+    @property
+    def schedule_time(self) -> float:
+        """Since when it is due."""
+        ...
 
 
 class Hindrance(StrEnum):
@@ -37,16 +70,28 @@ class Queue:
     max_burst_size: int | None = None
     max_concurrent_dispatches: int | None = None
     is_paused: bool = False
+    is_shared: bool = False
+    """Whether other nodes send from it too: then its slots and tokens are granted in the store."""
+    slots: int | None = None
+    """How many tasks may be in flight at this node; ``None`` for no limit."""
     in_flight: int = 0
     ready: int = 0
     bucket: Bucket | None = None
-    lanes: dict[Route, deque[LiveTask]] = field(default_factory=dict)
+    lanes: dict[Route, deque[Queued]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Have all slots."""
+        self.slots = self.max_concurrent_dispatches
 
     def limit(self, rate: float | None, burst: int | None, concurrent: int | None, now: float) -> None:
         """Set the limits. Tokens that are there by *now* stay, up to the new burst."""
         self.max_dispatches_per_second, self.max_burst_size, self.max_concurrent_dispatches = rate, burst, concurrent
+        self.slots = concurrent if concurrent is None or not self.is_shared else min(concurrent, self.slots or 0)
         if rate is None:
             self.bucket = None
+            return
+        if self.is_shared:
+            self.bucket = Ration(rate, float(burst or 1), 0.0, now)
             return
         if self.bucket is not None:
             self.bucket.refill(now)
@@ -63,7 +108,7 @@ class Queue:
     @property
     def is_full(self) -> bool:
         """Whether as many tasks are in flight as may be."""
-        return self.max_concurrent_dispatches is not None and self.in_flight >= self.max_concurrent_dispatches
+        return self.slots is not None and self.in_flight >= self.slots
 
 
 class Admission:
@@ -74,10 +119,11 @@ class Admission:
         self.queues: dict[str, Queue] = {default.name: default}
         self._default = default
         self._backlogged: dict[str, Queue] = {}
-        self._waiting: set[TaskId] = set()
+        self._waiting: dict[TaskId, Queued] = {}
+        """By number; a lane may also hold the task as it was before its run was read again, under the same number."""
         self._reserved: dict[TaskId, tuple[Queue, Worker | None]] = {}
 
-    def queue_of(self, task: LiveTask) -> Queue:
+    def queue_of(self, task: Queued) -> Queue:
         """Return the queue of a task; one that was never described is as the default but its own."""
         name = task.node.queue
         queue = self.queues.get(name)
@@ -85,9 +131,9 @@ class Admission:
             queue = self.queues[name] = Queue(name, max_concurrent_dispatches=self._default.max_concurrent_dispatches)
         return queue
 
-    def offer(self, task: LiveTask) -> None:
+    def offer(self, task: Queued) -> None:
         """Add a task that is due; one that waits already keeps its place."""
-        if task.id in self._waiting:
+        if self.is_waiting(task):
             return
         queue = self.queue_of(task)
         lane = queue.lanes.get(task.node.route)
@@ -95,22 +141,22 @@ class Admission:
             lane = queue.lanes[task.node.route] = deque()
         lane.append(task)
         queue.ready += 1
-        self._waiting.add(task.id)
+        self._waiting[task.id] = task
         self._backlogged[queue.name] = queue
 
-    def withdraw(self, task: LiveTask) -> None:
+    def withdraw(self, task: Queued) -> None:
         """Forget a task that waits, if it does. Its place in the lane is passed over later."""
-        if task.id in self._waiting:
-            self._waiting.discard(task.id)
+        if self.is_waiting(task):
+            del self._waiting[task.id]
             self.queue_of(task).ready -= 1
 
-    def is_waiting(self, task: LiveTask) -> bool:
+    def is_waiting(self, task: Queued) -> bool:
         """Return whether a task is due and not sent."""
-        return task.id in self._waiting
+        return self._waiting.get(task.id) is task
 
-    def admit(self, now: float) -> list[LiveTask]:
+    def admit(self, now: float) -> list[Queued]:
         """Take out every task that may be sent now, and reserve its place in the queue's limits and at a worker."""
-        admitted: list[LiveTask] = []
+        admitted: list[Queued] = []
         turns = deque(self._backlogged.values())
         while turns:
             queue = turns.popleft()
@@ -125,22 +171,41 @@ class Admission:
                 del self._backlogged[queue.name]
         return admitted
 
-    def release(self, task: LiveTask) -> Worker | None:
+    @property
+    def in_flight(self) -> Collection[TaskId]:
+        """The tasks that have a place: they were sent and are not answered, or are about to be sent."""
+        return self._reserved.keys()
+
+    def release(self, task: TaskId) -> Worker | None:
         """Give back the place of a task whose request is over; return the worker it was reserved at."""
-        queue, worker = self._reserved.pop(task.id)
+        queue, worker = self._reserved.pop(task)
         queue.in_flight -= 1
         if worker is not None:
             worker.load.in_flight -= 1
         return worker
 
-    def worker_of(self, task: LiveTask) -> Worker | None:
+    def worker_of(self, task: Queued) -> Worker | None:
         """Return the worker at which a leased task has its slot; ``None`` for HTTP steps."""
         return self._reserved[task.id][1]
 
-    def moved_queues(self, admitted: list[LiveTask]) -> list[QueueMoved]:
+    def moved_queues(self, admitted: list[Queued]) -> list[QueueMoved]:
         """Return the rows of the queues whose tokens the admitted tasks took."""
         queues = [self._reserved[task.id][0] for task in admitted]
-        return [queue.row() for queue in dict.fromkeys(queues) if queue.bucket is not None]
+        return [queue.row() for queue in dict.fromkeys(queues) if queue.bucket is not None and not queue.is_shared]
+
+    def shared_short(self) -> Iterator[Queue]:
+        """Yield the shared queues with due tasks that could be sent, had the queue a slot or a token."""
+        for queue in self._backlogged.values():
+            if queue.is_shared and queue.ready and not queue.is_paused and self._lacks_share(queue):
+                yield queue
+
+    def _lacks_share(self, queue: Queue) -> bool:
+        if not queue.is_full and (queue.bucket is None or queue.bucket.tokens >= 1.0):
+            return False
+        return any(lane and self._has_room(route) for route, lane in queue.lanes.items())
+
+    def _has_room(self, route: Route) -> bool:
+        return route == HTTP_ROUTE or any(worker.is_free for worker in self.workers.serving(route))
 
     def next_token_at(self) -> float | None:
         """Return when the next task that only waits for a token may go."""
@@ -151,7 +216,7 @@ class Admission:
         ]
         return min(waits, default=None)
 
-    def hindrance(self, task: LiveTask) -> Hindrance | None:
+    def hindrance(self, task: Queued) -> Hindrance | None:
         """Return what keeps a due task from being sent; ``None`` when nothing does."""
         queue = self.queue_of(task)
         route = task.node.route
@@ -163,16 +228,16 @@ class Admission:
             return Hindrance.CONCURRENCY
         if queue.bucket is not None and queue.bucket.tokens < 1.0:
             return Hindrance.RATE
-        if route != HTTP_ROUTE and not any(worker.is_free for worker in self.workers.serving(route)):
+        if not self._has_room(route):
             return Hindrance.WORKER_BUSY
         return None
 
-    def waiting(self, queue: Queue) -> Iterator[LiveTask]:
+    def waiting(self, queue: Queue) -> Iterator[Queued]:
         """Yield the due tasks of a queue."""
         for lane in queue.lanes.values():
-            yield from (task for task in lane if task.id in self._waiting)
+            yield from filter(self.is_waiting, lane)
 
-    def _take(self, queue: Queue, now: float) -> LiveTask | None:
+    def _take(self, queue: Queue, now: float) -> Queued | None:
         if queue.is_paused or queue.is_full or queue.ready == 0:
             return None
         if queue.bucket is not None:
@@ -187,9 +252,9 @@ class Admission:
                 return task
         return None
 
-    def _take_from(self, queue: Queue, route: Route) -> LiveTask | None:
+    def _take_from(self, queue: Queue, route: Route) -> Queued | None:
         lane = queue.lanes[route]
-        while lane and lane[0].id not in self._waiting:
+        while lane and not self.is_waiting(lane[0]):
             lane.popleft()
         if not lane:
             del queue.lanes[route]
@@ -202,7 +267,7 @@ class Admission:
         task = lane.popleft()
         if len(queue.lanes) > 1:  # its turn is over: the other lanes come first now
             queue.lanes[route] = queue.lanes.pop(route)
-        self._waiting.discard(task.id)
+        del self._waiting[task.id]
         queue.ready -= 1
         queue.in_flight += 1
         self._reserved[task.id] = (queue, worker)

@@ -36,6 +36,9 @@ _OURS: Final = frozenset({"idempotency-key", "traceparent"})
 LONGEST_KEPT_URL: Final = 1000
 """A longer URL carries data: it hardly comes again, and thousands of them would weigh."""
 
+WORKER_GRACE_SECONDS: Final = 1.0
+"""How much longer than an attempt may take its worker is waited for: at the deadline it says where the step is."""
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -181,20 +184,22 @@ class Dispatcher:
     async def _ask_worker(self, task: LiveTask, worker: Worker, headers: Headers, seconds: float) -> Outcome:
         arguments = task.node.inputs.render(self._scope(task))
         try:
-            answer = await self._workers.exchange_raw(worker.endpoint_of(task.node.route), headers, arguments, seconds)
+            endpoint = worker.endpoint_of(task.node.route)
+            answer = await self._workers.exchange_raw(endpoint, headers, arguments, seconds + WORKER_GRACE_SECONDS)
         except ExchangeFailed as error:
             if error.kind == "refused":
                 return Unserved(error.message)
             if error.kind == "timeout":
-                return Failed(Failure("TimeoutError", error.message, error.types), timed_out=True)
+                message = f"no result within {seconds:g} s, and no word of the worker: it is stuck or cut off"
+                return Failed(Failure("TimeoutError", message, error.types), timed_out=True)
             if error.kind == "too_large":
                 return Failed(Failure("InvalidResult", error.message, ("InvalidResult",), final=True))
             return Lost(f"the worker was lost: {error.message}")
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             return Unserved(f"the worker cannot be called: {error}")
-        return self._read_worker(answer)
+        return self._read_worker(answer, seconds)
 
-    def _read_worker(self, answer: Answer) -> Outcome:
+    def _read_worker(self, answer: Answer, seconds: float) -> Outcome:
         if answer.status in _NOT_TAKEN:
             return Unserved(f"the worker answered {answer.status}")
         if answer.status == HTTPStatus.ACCEPTED:
@@ -204,7 +209,11 @@ class Dispatcher:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Lost(f"the worker answered {answer.status} with something that is not its protocol: {error}")
         if read.error is not None:
-            return Failed(_worker_failure(read.error), logs=read.logs)
+            failure = _worker_failure(read.error)
+            if answer.status != HTTPStatus.GATEWAY_TIMEOUT:
+                return Failed(failure, logs=read.logs)
+            failure = failure._replace(message=f"no result within {seconds:g} s; {failure.message}")
+            return Failed(failure, timed_out=True, logs=read.logs)
         result = bytes(read.result)
         if len(result) > self._result_max_bytes:
             message = f"the result has {len(result)} bytes, more than the {self._result_max_bytes} of result_max_bytes"

@@ -5,6 +5,7 @@ Memory only: a worker registers again when the engine that it talks to has forgo
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import httpx
@@ -20,6 +21,15 @@ class Load:
     in_flight: int = 0
 
 
+class ServedFile(NamedTuple):
+    """A file of workflows as a worker has loaded it."""
+
+    path: str
+    """Absolute, on the worker's host."""
+    sha256: str
+    workflows: tuple[str, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Worker:
     """One worker process."""
@@ -33,6 +43,9 @@ class Worker:
     pid: int | None
     host: str | None
     seen_at: float
+    files: tuple[ServedFile, ...] = ()
+    reloads: bool = False
+    """Whether another worker takes its place when its files change."""
     load: Load = field(default_factory=Load, repr=False)
     _endpoints: dict[Route, Endpoint] = field(default_factory=dict, repr=False)
 

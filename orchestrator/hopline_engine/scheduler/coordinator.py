@@ -11,16 +11,17 @@ import asyncio
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, assert_never
 
 from hopline_engine.clock import Clock
 from hopline_engine.core import advance, records
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Decision, Ids, Limits
-from hopline_engine.core.live import LiveRun, LiveTask, Past
+from hopline_engine.core.live import LiveRun, LiveTask, Past, families
 from hopline_engine.core.model import AttemptState, RunId, RunState, TaskId, TaskState
-from hopline_engine.queue.admission import Admission, Queue
+from hopline_engine.core.shards import shard_of
+from hopline_engine.queue.admission import Admission, Queued
 from hopline_engine.queue.dispatcher import (
     Accepted,
     Dispatcher,
@@ -33,6 +34,7 @@ from hopline_engine.queue.dispatcher import (
 )
 from hopline_engine.queue.workers import Worker
 from hopline_engine.scheduler.timers import Timers
+from hopline_engine.store.errors import OwnershipLostError
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,12 @@ class Coordinator:
         self.admission = admission
         self.is_dispatching = False
         self.on_forgotten: Callable[[RunId], None] = _leave_to_next_engine
+        self.on_lost: Callable[[OwnershipLostError], None] = _leave_as_it_is
+        """Told when the store takes nothing of this node any more."""
+        self.on_admitted: Callable[[float], None] | None = None
+        """Called after each look at what may be sent, where limits of queues are shared with other nodes."""
+        self.on_others_admitted: Callable[[list[Queued]], None] = _expect_none
+        """Told of the admitted tasks that are not of steps."""
         self._commits = commits
         self._dispatcher = dispatcher
         self._clock = clock
@@ -84,9 +92,11 @@ class Coordinator:
         self._epoch = epoch
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._timers = Timers(clock, self._on_due)
+        self._timers = Timers(clock, self.wake)
         self._sending: dict[TaskId, asyncio.Task[None]] = {}
         self._token_timer: asyncio.TimerHandle | None = None
+        self._held_back: frozenset[int] = frozenset()
+        """Shards that are to go to another node."""
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -139,12 +149,6 @@ class Coordinator:
         self._decide(task, outcome, decision)
         return self._durably(decision)
 
-    def move_queue(self, queue: Queue) -> "asyncio.Future[None]":
-        """Make the state of a queue durable, and admit what it now lets through."""
-        decision = self._decision()
-        decision.rows.queues_moved.append(queue.row())
-        return self._durably(decision)
-
     def look_again(self) -> None:
         """Admit what may be sent after something outside the runs changed: workers, queues, limits."""
         self._commit(self._decision())
@@ -165,6 +169,55 @@ class Coordinator:
             for unit in run.units()
             if isinstance(unit, LiveTask) and unit.state is TaskState.SCHEDULED and unit.schedule_time > now
         )
+
+    def in_flight(self) -> Counter[int]:
+        """Return how many tasks of each shard were sent, or are about to be, and are not answered."""
+        return Counter(map(shard_of, self._in_flight()))
+
+    def hold_back(self, shards: Collection[int]) -> None:
+        """Send nothing more of the runs of shards; what is in flight is answered as ever."""
+        self._held_back = self._held_back.union(shards)
+        for task in self._tasks_of(shards):
+            self.admission.withdraw(task)
+
+    def let_go(self, shards: Collection[int]) -> None:
+        """Send again what was held back."""
+        self._held_back = self._held_back.difference(shards)
+        decision = self._decision()
+        for task in self._tasks_of(shards):
+            # Those that wait for a later time have a timer.
+            if task.state is TaskState.SCHEDULED and task.schedule_time <= decision.now:
+                decision.rescheduled.append(task)
+        self._commit(decision)
+
+    def drop(self, shards: Collection[int]) -> None:
+        """Know nothing more of the runs of shards: another node takes them up from rows."""
+        for run in [run for run in self.runs.values() if shard_of(run.id) in shards]:
+            self._leave(run)
+        self._held_back = self._held_back.difference(shards)
+
+    def is_stalled(self, task: LiveTask, before: float) -> bool:
+        """Return whether a task should have moved by itself before a time, and nothing will move it."""
+        match task.state:
+            case TaskState.SCHEDULED:
+                is_waiting = self.admission.is_waiting(task) or shard_of(task.run.id) in self._held_back
+                return task.schedule_time <= before and not is_waiting
+            case TaskState.LEASED:
+                return self.is_dispatching and task.id not in self._sending and (task.leased_at or 0.0) <= before
+            case TaskState.ACCEPTED:
+                return task.deadline_time is not None and task.deadline_time <= before
+
+    def unsent(self) -> set[TaskId]:
+        """Return the tasks that have a place and no request: those whose leases are not durable yet, and no others."""
+        return self._in_flight() - self._sending.keys()
+
+    def _in_flight(self) -> set[TaskId]:
+        """Return the tasks of steps that have a place; those of others have negative numbers."""
+        return {task for task in self.admission.in_flight if task > 0}
+
+    def _tasks_of(self, shards: Collection[int]) -> list[LiveTask]:
+        runs = [run for run in self.runs.values() if shard_of(run.id) in shards]
+        return [unit for run in runs for unit in run.units() if isinstance(unit, LiveTask)]
 
     async def stop(self, grace_seconds: float) -> None:
         """Send nothing more, and wait a while for the answers to what is in flight.
@@ -191,7 +244,7 @@ class Coordinator:
         try:
             self._apply(task, outcome, decision)
         except Exception:  # halfway through: what memory holds of the run is worth nothing
-            self._forget({task.run, *decision.touched})
+            self.forget({task.run, *decision.touched})
             raise
 
     @staticmethod
@@ -214,7 +267,7 @@ class Coordinator:
                 assert_never(outcome)
 
     def _on_answer(self, task: LiveTask, outcome: Outcome) -> None:
-        worker = self.admission.release(task)
+        worker = self.admission.release(task.id)
         if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:
             self.look_again()  # the run ended while the request was out: only its place is free again
             return
@@ -235,7 +288,8 @@ class Coordinator:
             log.info("worker %s dropped: %s", worker.id, reason)
             self.admission.workers.remove(worker.id)
 
-    def _on_due(self, due: list[LiveTask]) -> None:
+    def wake(self, due: Iterable[LiveTask]) -> None:
+        """Let happen what is due to happen to tasks by itself: their time or the end of their wait has come."""
         decision = self._decision()
         for task in due:
             if not task.is_open or task.id in decision.closed:
@@ -260,13 +314,18 @@ class Coordinator:
     def _commit(self, decision: Decision, durable: "asyncio.Future[None] | None" = None) -> None:
         """Queue what is due, lease what may be sent, and hand all of it to the store as one transaction."""
         self._queue(decision)
-        leased = self.admission.admit(decision.now) if self.is_dispatching else []
+        admitted = self.admission.admit(decision.now) if self.is_dispatching else []
+        leased = [task for task in admitted if isinstance(task, LiveTask)]
+        if self.on_admitted is not None:
+            self.on_admitted(decision.now)
         for task in leased:
             advance.lease(task, decision, self._epoch)
         for task in (*decision.opened, *decision.rescheduled):
             self._watch_deadline(task)
         self._watch_tokens(decision.now)
-        decision.rows.queues_moved += self.admission.moved_queues(leased)
+        decision.rows.queues_moved += self.admission.moved_queues(admitted)
+        if len(admitted) > len(leased):
+            self.on_others_admitted([task for task in admitted if not isinstance(task, LiveTask)])
         changes = decision.seal()
         if decision.touched or leased or changes.queues_moved:
             self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))
@@ -281,10 +340,10 @@ class Coordinator:
         for task in (*decision.opened, *decision.rescheduled):
             if task.id in decision.closed:
                 continue
-            if task.schedule_time <= decision.now:
-                self.admission.offer(task)
-            else:
+            if task.schedule_time > decision.now:
                 self._timers.add(task.schedule_time, task)
+            elif not self._held_back or shard_of(task.run.id) not in self._held_back:
+                self.admission.offer(task)
         for task in decision.accepted:
             self._watch_deadline(task)
 
@@ -333,24 +392,30 @@ class Coordinator:
 
     def _give_up(self, decision: Decision, leased: list[LiveTask], error: BaseException) -> None:
         """Forget the runs of a decision that the store refused: memory is ahead of it, and the rows are right."""
-        log.error("a decision was not stored; its runs are read again", exc_info=error)
+        if isinstance(error, OwnershipLostError):
+            self.on_lost(error)
+        else:
+            log.error("a decision was not stored; its runs are read again", exc_info=error)
         for task in leased:
             self._give_back(task)
         for task in decision.closed.values():
             self._cut_off(task)
-        self._forget(decision.touched)
+        self.forget(decision.touched)
 
-    def _forget(self, runs: Iterable[LiveRun]) -> None:
+    def forget(self, runs: Iterable[LiveRun]) -> None:
         """Drop runs, with those above and below them, until they are resumed from rows."""
-        for root, family in _families(runs).items():
+        for root, family in families(runs).items():
             for run in family:
-                run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
-                self.runs.pop(run.id, None)
-                for unit in run.units():
-                    if isinstance(unit, LiveTask):
-                        self.admission.withdraw(unit)
-                        self._cut_off(unit)
+                self._leave(run)
             self.on_forgotten(root.id)
+
+    def _leave(self, run: LiveRun) -> None:
+        run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
+        self.runs.pop(run.id, None)
+        for unit in run.units():
+            if isinstance(unit, LiveTask):
+                self.admission.withdraw(unit)
+                self._cut_off(unit)
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -387,26 +452,18 @@ class Coordinator:
 
     def _give_back(self, task: LiveTask) -> None:
         """Free the place of a task that is not sent after all; nothing else may come that lets the next one go."""
-        self.admission.release(task)
+        self.admission.release(task.id)
         self._loop.call_soon(self.look_again)
+
+
+def _leave_as_it_is(_: OwnershipLostError) -> None:
+    """Do nothing: nothing counts any more."""
 
 
 def _leave_to_next_engine(_: RunId) -> None:
     """Do nothing: who opens the store next reads all runs."""
 
 
-def _families(runs: Iterable[LiveRun]) -> dict[LiveRun, set[LiveRun]]:
-    """Return the runs, and all others below the same ones, by the run that somebody started."""
-    families: dict[LiveRun, set[LiveRun]] = {}
-    for run in runs:
-        root = run
-        while root.parent is not None:
-            root = root.parent.run
-        families.setdefault(root, {root}).add(run)
-    for family in families.values():
-        pending = list(family)
-        while pending:
-            below = [unit for unit in pending.pop().units() if isinstance(unit, LiveRun)]
-            family.update(below)
-            pending += below
-    return families
+def _expect_none(tasks: list[Queued]) -> None:
+    """Only who offers tasks of other kinds to the admission has to take them when they are let go."""
+    raise AssertionError(f"nobody sends {tasks}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,10 +11,17 @@ import msgspec
 
 from hopline_engine.core.model import Digest
 from hopline_engine.core.plan import Plan, PlanError, build_plan, child_digests
-from hopline_engine.errors import InvalidDefinitionError, WorkflowNotFoundError, closest
+from hopline_engine.errors import (
+    InvalidDefinitionError,
+    UnusableDefinitionError,
+    WorkflowNotFoundError,
+    closest,
+)
 from hopline_engine.store import definitions
 from hopline_engine.store.definitions import StoredDefinition
-from hopline_engine.store.interface import Store
+from hopline_engine.store.interface import Reads
+
+log = logging.getLogger(__name__)
 
 
 class Checked(NamedTuple):
@@ -27,34 +35,53 @@ class Checked(NamedTuple):
 class Catalogue:
     """Plans in memory; every definition they come from is stored."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Reads) -> None:
         self._store = store
         self._plans: dict[Digest, Plan] = {}
         self._bodies: dict[Digest, bytes] = {}
         self._current: dict[str, Digest] = {}
+        self.unusable: dict[Digest, str] = {}
+        """Stored versions that this engine cannot run, and why: another one wrote them, or they are damaged."""
 
     def current(self, name: str) -> Plan:
         """Return the newest version of a workflow.
 
         Raises:
             WorkflowNotFoundError
+            UnusableDefinitionError
         """
         digest = self._current.get(name)
         if digest is None:
             raise WorkflowNotFoundError(workflow=name, did_you_mean=closest(name, self._current))
-        return self._plans[digest]
+        return self.plan(digest)
 
     def all_current(self) -> list[Plan]:
-        """Return the newest version of every workflow, by name."""
-        return [self._plans[self._current[name]] for name in sorted(self._current)]
+        """Return the newest version of every workflow that can be run, by name."""
+        plans = [self._plans.get(self._current[name]) for name in sorted(self._current)]
+        return [plan for plan in plans if plan is not None]
 
     def plan(self, digest: Digest) -> Plan:
-        """Return a version that was loaded."""
-        return self._plans[digest]
+        """Return a version that was loaded.
+
+        Raises:
+            UnusableDefinitionError
+        """
+        found = self._plans.get(digest)
+        if found is None:
+            raise UnusableDefinitionError(digest=digest, reason=self.unusable.get(digest, "it is not stored"))
+        return found
+
+    def has_plan(self, digest: Digest) -> bool:
+        """Return whether a version was loaded and can be run."""
+        return digest in self._plans
 
     def body(self, digest: Digest) -> dict[str, Any]:
         """Return a definition as decoded JSON."""
         return msgspec.json.decode(self._bodies[digest], type=dict[str, Any])
+
+    def is_current(self, newest: Mapping[str, Digest]) -> bool:
+        """Return whether these versions are the newest that are known."""
+        return newest.items() <= self._current.items()
 
     async def load_current(self) -> None:
         """Load the newest version of every workflow, with all that they call."""
@@ -63,16 +90,19 @@ class Catalogue:
         self.set_current(newest)
 
     async def load(self, digests: set[Digest]) -> None:
-        """Load stored versions, with all that they call, unless they are in memory."""
+        """Load stored versions, with all that they call, unless they are in memory.
+
+        One that cannot be run is noted in ``unusable``, and keeps nothing else from being loaded.
+        """
         loaded: dict[Digest, StoredDefinition] = {}
-        missing = digests - self._plans.keys()
+        missing = digests - self._plans.keys() - self.unusable.keys()
         while missing:
             wanted = sorted(missing)
             found = await self._store.read(partial(definitions.by_digests, digests=wanted))
             loaded.update({stored.digest: stored for stored in found})
-            called = {Digest(child) for stored in found for child in child_digests(stored.body)}
+            called = {child for stored in found for child in _called_by(stored)}
             missing = called - loaded.keys() - self._plans.keys()
-        add_plans(loaded.values(), self._plans)
+        self.unusable.update(add_plans(loaded.values(), self._plans))
         self._bodies.update({digest: definition.body for digest, definition in loaded.items()})
 
     def set_current(self, current: Mapping[str, Digest]) -> None:
@@ -100,11 +130,25 @@ class Catalogue:
         self._bodies.update({definition.digest: definition.body for definition in checked.definitions})
 
 
-def add_plans(stored: Iterable[StoredDefinition], plans: dict[Digest, Plan]) -> None:
-    """Add the plans of stored definitions, in any order, to those that are there."""
+def add_plans(stored: Iterable[StoredDefinition], plans: dict[Digest, Plan]) -> dict[Digest, str]:
+    """Add the plans of stored definitions, in any order, to those that are there; return why some have none."""
     bodies = {definition.digest: definition for definition in stored}
-    for digest in bodies:
-        _build(digest, bodies, plans)
+    problems: dict[Digest, str] = {}
+    for digest, definition in bodies.items():
+        try:
+            _build(digest, bodies, plans)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, only its runs have to wait
+            problems[digest] = str(error) or type(error).__name__
+            log.warning("version %s of workflow %s cannot be run: %s", digest[:12], definition.name, problems[digest])
+    return problems
+
+
+def _called_by(stored: StoredDefinition) -> set[Digest]:
+    """Return the versions that a stored one calls; of one that cannot be read, none."""
+    try:
+        return {Digest(child) for child in child_digests(stored.body)}
+    except Exception:  # noqa: BLE001 - building its plan says what is wrong
+        return set()
 
 
 def _build(

@@ -9,11 +9,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
-
-from hopline_engine.clock import Clock
+from hopline_engine.clock import DatabaseClock
 from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun, LiveTask, Past, failure_from_json
 from hopline_engine.core.model import (
@@ -26,36 +24,39 @@ from hopline_engine.core.model import (
     StepState,
     TaskState,
 )
-from hopline_engine.core.names import parse_step_name, run_id
+from hopline_engine.core.names import parse_step_name, public_id, run_id
 from hopline_engine.core.plan import DEFAULT_QUEUE, Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.errors import (
     EngineStoppingError,
-    QueueNotFoundError,
+    NoShardError,
+    RunMovingError,
     StoreUnavailableError,
+    UnusableDefinitionError,
     WorkerNotFoundError,
-    closest,
 )
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.queue.dispatcher import Dispatcher, Failed, Succeeded
 from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker, Workers
+from hopline_engine.scheduler.controls import Controls
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
+from hopline_engine.scheduler.membership import Membership
+from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
+from hopline_engine.scheduler.shares import Shares
 from hopline_engine.scheduler.watchers import Watchers
 from hopline_engine.settings import Settings
-from hopline_engine.store import definitions, nodes, queues, recovery, runs, steps
-from hopline_engine.store.errors import StoreError
+from hopline_engine.store import runs, steps
+from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError
 from hopline_engine.store.interface import Store
-from hopline_engine.store.queues import QueueLimits
 from hopline_engine.store.runs import RunRecord
 
 log = logging.getLogger(__name__)
-HEARTBEAT_SECONDS: Final = 5.0
 
 
 class CallbackOutcome(StrEnum):
@@ -82,7 +83,7 @@ class Engine:
     """Runs workflows. Everything happens on the loop it was opened on."""
 
     def __init__(
-        self, *, store: Store, dispatcher: Dispatcher, signer: Signer, clock: Clock, settings: Settings
+        self, *, store: Store, dispatcher: Dispatcher, signer: Signer, clock: DatabaseClock, settings: Settings
     ) -> None:
         """Make an engine over an open store; nothing runs before ``open``."""
         self.store = store
@@ -92,7 +93,7 @@ class Engine:
         self._dispatcher = dispatcher
         self._signer = signer
         self._clock = clock
-        self._settings = settings
+        self.settings = settings
         self.trouble: Exception | None = None
         """What keeps the store from committing now; set by whoever opened it."""
         self._starting: dict[str, asyncio.Future[RunRecord]] = {}
@@ -101,36 +102,76 @@ class Engine:
         self.admission = Admission(self.workers, default)
         self._coordinator: Coordinator | None = None
         self._resumer: Resumer | None = None
+        self._controls: Controls | None = None
+        self._membership: Membership | None = None
+        self._shares: Shares | None = None
+        self._reconciler: Reconciler | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Take up every stored run where it was; until ``dispatch``, runs can be looked at and cancelled only."""
-        last = await self.store.read(recovery.last_ids)
-        self._coordinator = Coordinator(
+        """Take up the stored runs where they were; until ``dispatch``, runs can be looked at and cancelled only."""
+        ids = TimeOrderedIds(self._clock, last_run=0, last_task=0, shards=())
+        self._coordinator = coordinator = Coordinator(
             commits=self.store,
             admission=self.admission,
             dispatcher=self._dispatcher,
             clock=self._clock,
-            ids=TimeOrderedIds(self._clock, last_run=last.run, last_task=last.task),
+            ids=ids,
             limits=Limits(
-                accepted_timeout=self._settings.accepted_timeout_seconds,
-                retry_after_cap=self._settings.retry_after_cap_seconds,
-                lost_limit=self._settings.lost_limit,
-                map_window=self._settings.map_window,
+                accepted_timeout=self.settings.accepted_timeout_seconds,
+                retry_after_cap=self.settings.retry_after_cap_seconds,
+                lost_limit=self.settings.lost_limit,
+                map_window=self.settings.map_window,
             ),
             epoch=self.store.owner.epoch,
             on_change=self.watchers.tell,
         )
-        self._resumer = Resumer(self.store, self.catalogue, self._coordinator)
-        await self.catalogue.load_current()
-        await self._load_queues()
-        await self._resumer.take_up_all()
-        self._watches = [asyncio.create_task(watch) for watch in (self._keep_watch(), self._show_life())]
+        self._resumer = Resumer(self.store, self.catalogue, coordinator)
+        self._controls = Controls(
+            store=self.store,
+            catalogue=self.catalogue,
+            admission=self.admission,
+            clock=self._clock,
+            look_again=coordinator.look_again,
+        )
+        self._membership = membership = Membership(
+            store=self.store,
+            clock=self._clock,
+            coordinator=coordinator,
+            resumer=self._resumer,
+            ids=ids,
+            silence=self.settings.node_silence_seconds,
+            on_beat=self._controls.refresh,
+            on_moved=self.watchers.end_of,
+        )
+        membership.lost.add_done_callback(self._on_lost)
+        self._reconciler = Reconciler(
+            store=self.store,
+            coordinator=coordinator,
+            resumer=self._resumer,
+            clock=self._clock,
+            held=lambda: membership.held,
+            seconds=self.settings.audit_seconds,
+        )
+        await self._controls.load()
+        if not self.store.owner.alone:
+            self._shares = Shares(
+                store=self.store, admission=self.admission, clock=self._clock, look_again=coordinator.look_again
+            )
+            coordinator.on_admitted = self._shares.look
+            self._shares.open()
+        await membership.open()
+        watches = (self._keep_watch(), self._reconciler.run())
+        self._watches = [asyncio.create_task(watch) for watch in watches]
 
-    def dispatch(self) -> None:
-        """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now."""
+    def dispatch(self, url: str | None = None) -> None:
+        """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now.
+
+        Other nodes reach this one at *url*.
+        """
         self.coordinator.is_dispatching = True
+        self.membership.take_part(url)
         self.coordinator.look_again()
 
     async def close(self) -> None:
@@ -141,8 +182,14 @@ class Engine:
         await asyncio.gather(*self._watches, return_exceptions=True)
         if self._resumer is not None:
             await self._resumer.stop()
+        if self._membership is not None:
+            self._membership.takes_shards = False
         if self._coordinator is not None:
-            await self._coordinator.stop(self._settings.drain_seconds)
+            await self._coordinator.stop(self.settings.drain_seconds)
+        if self._shares is not None:
+            await self._shares.close()
+        if self._membership is not None:
+            await self._membership.leave()
 
     @property
     def coordinator(self) -> Coordinator:
@@ -166,41 +213,67 @@ class Engine:
             raise EngineStoppingError
         return self._resumer
 
+    @property
+    def controls(self) -> Controls:
+        """What is decided for all runs of an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._controls is None:
+            raise EngineStoppingError
+        return self._controls
+
+    @property
+    def membership(self) -> Membership:
+        """An open engine as one of the nodes that share its store.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._membership is None:
+            raise EngineStoppingError
+        return self._membership
+
+    @property
+    def reconciler(self) -> Reconciler:
+        """What compares the memory and the store of an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._reconciler is None:
+            raise EngineStoppingError
+        return self._reconciler
+
+    def url_of(self, run: RunId) -> str | None:
+        """Return where the node that works on a run is reached; ``None`` if it is this one.
+
+        Raises:
+            RunMovingError: it is on its way from one node to another.
+        """
+        return self.membership.url_of(run)
+
+    def nodes(self) -> list[tuple[str, str]]:
+        """Return the id and the URL of every node that can be reached, by id."""
+        return self.membership.nodes()
+
     def check_ready(self) -> None:
         """Return if work is taken.
 
         Raises:
             EngineStoppingError: the engine is not open.
+            NoShardError: it has no part of the runs.
             StoreUnavailableError: commits fail now; they are tried again until they succeed.
         """
         if not self.coordinator.is_dispatching:
             raise EngineStoppingError
         if self.trouble is not None:
             raise StoreUnavailableError(reason=str(self.trouble))
+        if not self.membership.held:
+            raise NoShardError
 
     # --- workflows and workers --------------------------------------------------------------------------------------
-
-    async def register(self, given: Iterable[Mapping[str, Any]], current: Iterable[str]) -> None:
-        """Store definitions, make some the newest of their names, and set the limits of the queues they describe.
-
-        Raises:
-            InvalidDefinitionError: one is malformed; nothing is stored.
-        """
-        checked = self.catalogue.check(given)
-        by_name = {definition.name: definition.digest for definition in checked.definitions}
-        newest = {name: by_name[name] for name in current if name in by_name}
-        queued = [spec for digest in newest.values() for spec in checked.plans[digest].queues]
-        limits = [QueueLimits(**msgspec.structs.asdict(spec)) for spec in queued]
-        now = self._clock.now()
-        await self.store.execute(partial(queues.set_limits, limits=limits))
-        await self.store.execute(
-            partial(definitions.register, definitions=checked.definitions, current=newest, now=now)
-        )
-        self.catalogue.add(checked)
-        self.catalogue.set_current(newest)
-        for each in limits:
-            self._limit(each)
-        self.coordinator.look_again()
 
     def register_worker(self, worker: Worker) -> None:
         """Send tasks to a worker from now on."""
@@ -236,8 +309,15 @@ class Engine:
             return Started(await asyncio.shield(starting), created=False)
         self._starting[idempotency_key] = promise = asyncio.get_running_loop().create_future()
         try:
-            stored = await self.store.read(lambda connection: runs.by_idempotency_key(connection, idempotency_key))
-            run = stored or await self._start(plan, run_input, idempotency_key)
+            by_key = partial(runs.by_idempotency_key, key=idempotency_key)
+            stored = await self.store.read(by_key)
+            try:
+                run = stored or await self._start(plan, run_input, idempotency_key)
+            except ChangesRefusedError:
+                stored = await self.store.read(by_key)  # another node was first
+                if stored is None:
+                    raise
+                run = stored
         except BaseException as error:
             promise.set_exception(error)
             promise.exception()  # whoever else waits is told; if nobody does, that is no mistake
@@ -286,6 +366,8 @@ class Engine:
         if live is None or live.state is not RunState.RUNNING:
             await self.resumer.settled()  # its end may be decided and not durable, or it is just read again
             live = self.coordinator.runs.get(run)
+            if live is None and not self.membership.is_ours(run):
+                raise RunMovingError(run=public_id(run))
         if live is None or live.state is not RunState.RUNNING:
             return False
         await self.coordinator.cancel(live)
@@ -328,7 +410,9 @@ class Engine:
     ) -> CallbackOutcome:
         """Say what a well-signed callback of an attempt that is not open comes too late, or too early, for."""
         stored = await self.store.read(lambda connection: runs.get(connection, run)) if run is not None else None
-        plan = await self.plan_of(stored.digest) if stored is not None else None
+        plan = None
+        with contextlib.suppress(UnusableDefinitionError):  # an engine that can run it may apply the callback
+            plan = await self.plan_of(stored.digest) if stored is not None else None
         place = plan.by_id.get(node) if plan is not None else None
         if stored is None or plan is None or place is None or (task is not None and attempt > task.attempt):
             return CallbackOutcome.UNKNOWN
@@ -342,51 +426,6 @@ class Engine:
             return CallbackOutcome.ENDED
         return CallbackOutcome.STALE if task is not None or row is not None else CallbackOutcome.UNKNOWN
 
-    # --- queues -----------------------------------------------------------------------------------------------------
-
-    def queue(self, name: str) -> Queue:
-        """Return a queue.
-
-        Raises:
-            QueueNotFoundError
-        """
-        found = self.admission.queues.get(name)
-        if found is None:
-            raise QueueNotFoundError(queue=name, did_you_mean=closest(name, self.admission.queues))
-        return found
-
-    async def pause_queue(self, name: str, *, paused: bool) -> None:
-        """Pause or resume a queue, durably.
-
-        Raises:
-            QueueNotFoundError
-        """
-        queue = self.queue(name)
-        if queue.is_paused != paused:
-            await self.store.execute(partial(queues.set_limits, limits=[_limits(queue)]))
-            queue.is_paused = paused
-            await self.coordinator.move_queue(queue)
-
-    async def limit_queue(self, limits: QueueLimits) -> None:
-        """Set the limits of a queue, durably.
-
-        Raises:
-            QueueNotFoundError
-        """
-        self.queue(limits.name)
-        await self.store.execute(partial(queues.set_limits, limits=[limits]))
-        self._limit(limits)
-        self.coordinator.look_again()
-
-    def _limit(self, limits: QueueLimits) -> None:
-        queue = self.admission.queues.setdefault(limits.name, Queue(limits.name))
-        queue.limit(
-            limits.max_dispatches_per_second,
-            limits.max_burst_size,
-            limits.max_concurrent_dispatches,
-            self._clock.now(),
-        )
-
     # --- opening ----------------------------------------------------------------------------------------------------
 
     async def plan_of(self, digest: Digest) -> Plan:
@@ -394,33 +433,17 @@ class Engine:
         await self.catalogue.load({digest})
         return self.catalogue.plan(digest)
 
-    async def _load_queues(self) -> None:
-        for row in await self.store.read(queues.all_queues):
-            self._limit(row)
-            queue = self.admission.queues[row.name]
-            queue.is_paused = row.state == "paused"
-            if queue.bucket is not None and row.tokens_at:
-                queue.bucket.tokens, queue.bucket.at = row.tokens, row.tokens_at
-
     # --- watching ---------------------------------------------------------------------------------------------------
 
-    async def _show_life(self) -> None:
-        """Note in the store that this node is alive, as long as the store is its own."""
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            try:
-                beat = partial(nodes.beat, node_id=self.store.owner.node, now=self._clock.now())
-                await self.store.execute(beat)
-            except StoreError as error:
-                log.exception("the store is not ours any more")
-                self.trouble = error
-                return
+    def _on_lost(self, lost: "asyncio.Future[OwnershipLostError]") -> None:
+        if not lost.cancelled():
+            self.trouble = lost.result()
 
     async def _keep_watch(self) -> None:
         """Drop workers that fell silent."""
         while True:
-            await asyncio.sleep(min(1.0, self._settings.worker_silence_seconds / 3))
-            silent = self.workers.silent_since(self._clock.now() - self._settings.worker_silence_seconds)
+            await asyncio.sleep(min(1.0, self.settings.worker_silence_seconds / 3))
+            silent = self.workers.silent_since(self._clock.now() - self.settings.worker_silence_seconds)
             for worker in silent:
                 log.warning("worker %s was silent for too long; it gets nothing more", worker.id)
                 self.workers.remove(worker.id)
@@ -438,12 +461,3 @@ def _is_repeated(report: bytes | Failure, attempt: AttemptEnded, step: StepEnded
     with contextlib.suppress(InvalidResultError):
         return declared.read(report) == step.result
     return False
-
-
-def _limits(queue: Queue) -> QueueLimits:
-    return QueueLimits(
-        name=queue.name,
-        max_dispatches_per_second=queue.max_dispatches_per_second,
-        max_burst_size=queue.max_burst_size,
-        max_concurrent_dispatches=queue.max_concurrent_dispatches,
-    )

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -30,20 +31,44 @@ class Resumer:
         self._catalogue = catalogue
         self._coordinator = coordinator
         self._forgotten: set[RunId] = set()
+        self.left_out: set[RunId] = set()
+        """Runs that were read and cannot be taken up: their definition is unusable, or the run above is left out."""
+        self.reads = 0
+        """How many reads of runs are under way; memory lacks runs until they are done."""
         self._reading: asyncio.Task[None] | None = None
+        self.is_ours: Callable[[RunId], bool] = _is_ours
+        """Whether this node works on a run now; another one takes up those on which it does not."""
         coordinator.on_forgotten = self.forget
 
-    async def take_up_all(self) -> None:
-        """Take up every run that has not ended; what an earlier engine had sent is lost."""
-        taken = await self._take_up(None, "the engine stopped while it was running", blame=False)
+    async def take_up(self, shards: Collection[int]) -> None:
+        """Take up every run of these shards that has not ended; what an earlier engine had sent is lost."""
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, shards=shards)
+        taken = await self._take_up(pages, "the engine stopped while it was running", blame=False)
         if taken:
             log.info("took up %d runs", taken)
 
     def forget(self, root: RunId) -> None:
         """Have a run, with those below it, taken up again soon: memory holds nothing of them any more."""
+        if not self.is_ours(root):
+            return
         self._forgotten.add(root)
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().create_task(self._read_again())
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether runs are being taken up, or are about to be."""
+        return self.reads > 0 or bool(self._forgotten)
+
+    async def end_orphan(self, orphan: RunId) -> None:
+        """Cancel a stored run, with those below it, that goes on although the run above it has ended."""
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, root=orphan)
+        taken = await self._read(pages, orphan=orphan)
+        # In one turn: nothing of it is sent in between.
+        resumed = self._coordinator.resume(taken.values(), "the run above it had ended", blame=False)
+        if orphan in taken:
+            await self._coordinator.cancel(taken[orphan][0])
+        await resumed
 
     async def settled(self) -> None:
         """Return when all that was decided before is durable or refused, and memory holds what the store does."""
@@ -63,22 +88,49 @@ class Resumer:
             # Decisions that were on their way when the runs were forgotten are written or refused after this.
             await self._store.execute(lambda _: None)
             roots, self._forgotten = self._forgotten, set()
-            for root in sorted(roots):
-                await self._take_up(root, "the engine could not store what became of it", blame=True)
+            for root in sorted(filter(self.is_ours, roots)):
+                pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, root=root)
+                await self._take_up(pages, "the engine could not store what became of it", blame=True)
 
-    async def _take_up(self, root: RunId | None, reason: str, *, blame: bool) -> int:
-        """Rebuild live runs, parents before their sub-runs, since numbers grow; return how many there are."""
+    async def _take_up(self, pages: "partial[list[StoredRun]]", reason: str, *, blame: bool) -> int:
+        """Read runs and let them go on; return how many there are."""
+        self.reads += 1
+        try:
+            taken = await self._read(pages)
+            ours = [pair for run, pair in taken.items() if self.is_ours(run)]
+            with contextlib.suppress(ChangesRefusedError):  # then they are forgotten, and taken up one by one
+                await self._coordinator.resume(ours, reason, blame=blame)
+        finally:
+            self.reads -= 1
+        return len(ours)
+
+    async def _read(
+        self, pages: "partial[list[StoredRun]]", *, orphan: RunId | None = None
+    ) -> dict[RunId, tuple[LiveRun, Past]]:
+        """Rebuild live runs, parents before their sub-runs, since numbers grow; *orphan* is taken to have no parent."""
         taken: dict[RunId, tuple[LiveRun, Past]] = {}
         last = RunId(0)
-        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, root=root)
         while page := await self._store.read(partial(pages, after=last)):
             await self._catalogue.load({stored.run.digest for stored in page})
-            for stored in page:
-                taken[stored.run.id] = self._rebuilt(stored, taken)
+            for read in page:
+                is_orphan = read.run.id == orphan
+                alone = read.run._replace(parent_id=None, parent_node=None, parent_item=None)
+                stored = replace(read, run=alone) if is_orphan else read
+                if self._can_be_taken_up(stored, taken):
+                    taken[stored.run.id] = self._rebuilt(stored, taken)
             last = page[-1].run.id
-        with contextlib.suppress(ChangesRefusedError):  # then they are forgotten, and taken up one by one
-            await self._coordinator.resume(taken.values(), reason, blame=blame)
-        return len(taken)
+        return taken
+
+    def _can_be_taken_up(self, stored: StoredRun, taken: Mapping[RunId, tuple[LiveRun, Past]]) -> bool:
+        """Return whether a run can go on; note those that have to wait."""
+        row = stored.run
+        can = self._catalogue.has_plan(row.digest) and (row.parent_id is None or row.parent_id in taken)
+        if can:
+            self.left_out.discard(row.id)
+        elif row.id not in self.left_out:
+            log.warning("run %s cannot be taken up; hopline doctor says why", row.public_id)
+            self.left_out.add(row.id)
+        return can
 
     def _rebuilt(self, stored: StoredRun, taken: Mapping[RunId, tuple[LiveRun, Past]]) -> tuple[LiveRun, Past]:
         row = stored.run
@@ -88,3 +140,7 @@ class Resumer:
             run.parent = Parent(above, above.plan.nodes[row.parent_node], row.parent_item)
             its_past.runs[row.parent_node, row.parent_item] = run
         return run, Past(stored.steps, {(task.node, task.item): task for task in stored.tasks})
+
+
+def _is_ours(_: RunId) -> bool:
+    return True

@@ -1,11 +1,12 @@
 """Who wants to know when a run changes."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import RunId
+from hopline_engine.core.shards import shard_of
 
 
 class Watch:
@@ -60,6 +61,13 @@ class Watchers:
         for watches in self._by_run.values():
             for watch in watches:
                 watch.end()
+
+    def end_of(self, shards: Collection[int]) -> None:
+        """End the watches of runs that another node works on from now on; it knows what becomes of them."""
+        for run, watches in self._by_run.items():
+            if shard_of(run) in shards:
+                for watch in watches:
+                    watch.end()
 
     def tell(self, run: LiveRun, nodes: set[int]) -> None:
         """Tell whoever watches a run that it changed."""

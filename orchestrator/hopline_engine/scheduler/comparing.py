@@ -1,0 +1,168 @@
+"""Memory against rows: what the coordinator believes of its runs and tasks, compared with what is stored.
+
+Memory is ahead of the rows while a commit is under way, so what differs at first sight is only a suspicion. It is
+confirmed by a read that comes in order with the commits: taken in the turn of the loop in which memory is looked at, it
+sees exactly what memory has decided, and nothing that comes later.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Any, Final
+
+from hopline_engine.clock import Clock
+from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.model import RunId, RunState, TaskId, TaskState
+from hopline_engine.core.shards import shard_of
+from hopline_engine.scheduler.coordinator import Coordinator
+from hopline_engine.scheduler.resuming import Resumer
+from hopline_engine.store import audit
+from hopline_engine.store.audit import Audit, Finding, TaskAsStored
+from hopline_engine.store.interface import Store
+
+_BY_ITSELF: Final = "the server repairs it by itself within a minute, and its log says how; please report it"
+
+RUN_NOT_IN_MEMORY: Final = Audit(
+    name="run-not-in-memory", means="the server does not know of a run that it has to work on", hint=_BY_ITSELF
+)
+RUN_NOT_IN_STORE: Final = Audit(
+    name="run-not-in-store", means="the server works on a run that has ended or is not stored", hint=_BY_ITSELF
+)
+TASK_DIFFERS: Final = Audit(name="task-differs", means="a task is not stored as the server knows it", hint=_BY_ITSELF)
+STALLED_TASK: Final = Audit(
+    name="stalled-task", means="the time of a task has come and nothing will move it", hint=_BY_ITSELF
+)
+LEAKED_PLACE: Final = Audit(
+    name="leaked-place", means="a place of a queue is taken by a task that is not being executed", hint=_BY_ITSELF
+)
+OF_MEMORY: Final = (RUN_NOT_IN_MEMORY, RUN_NOT_IN_STORE, TASK_DIFFERS, STALLED_TASK, LEAKED_PLACE)
+
+STALLED_SECONDS: Final = 5.0
+"""How late a task may be: the loop may be busy, and a commit slow."""
+
+RUNS_A_TURN: Final = 200
+"""How many runs in memory are looked at before the loop may do something else."""
+
+
+class Comparison:
+    """One pass over memory and rows; made anew for each."""
+
+    def __init__(self, store: Store, coordinator: Coordinator, resumer: Resumer, clock: Clock) -> None:
+        self._store = store
+        self._coordinator = coordinator
+        self._resumer = resumer
+        self._clock = clock
+        self._runs = set(coordinator.runs)
+        self._tasks: set[TaskId] = set()
+        self.findings: list[Finding] = []
+
+    def see_runs(self, stored: Collection[int]) -> None:
+        """Compare runs that are stored as not ended."""
+        for number in map(RunId, stored):
+            if number not in self._coordinator.runs and number not in self._resumer.left_out:
+                self.findings.append(Finding(RUN_NOT_IN_MEMORY, number, {"id": number}))
+        self._runs.difference_update(map(RunId, stored))
+
+    def see_tasks(self, stored: Collection[TaskAsStored]) -> None:
+        """Compare tasks that are stored."""
+        for row in stored:
+            self._tasks.add(row.id)
+            if row.run_id in self._coordinator.runs:
+                found = self._difference(row.id, row.run_id, row.node, row.item, row)
+                self.findings.extend([found] if found else ())
+
+    async def see_memory(self, held: Collection[int]) -> None:
+        """Compare what is in memory and was not among what was seen: all of that is seen by now."""
+        for number in self._runs.intersection(self._coordinator.runs):
+            if shard_of(number) in held:
+                self.findings.append(Finding(RUN_NOT_IN_STORE, number, {"id": number}))
+        before = self._clock.now() - STALLED_SECONDS
+        for count, run in enumerate(list(self._coordinator.runs.values()), start=1):
+            if run.state is RunState.RUNNING and shard_of(run.id) in held:
+                self.findings.extend(self._look_at_tasks(run, before))
+            if count % RUNS_A_TURN == 0:
+                await asyncio.sleep(0)
+        self.findings.extend(self._leaks())
+
+    async def is_so(self, finding: Finding) -> bool:
+        """Return whether what was found is no commit under way, nor a run that is just being read."""
+        coordinator, key = self._coordinator, finding.key
+        assert isinstance(key, int)
+        if finding.audit is RUN_NOT_IN_MEMORY:
+            is_unknown = key not in coordinator.runs and not self._resumer.is_reading
+            return await self._store.execute(partial(audit.is_live, run_id=RunId(key))) and is_unknown
+        if finding.audit is RUN_NOT_IN_STORE:
+            run = coordinator.runs.get(RunId(key))
+            is_believed = run is not None and run.state is RunState.RUNNING
+            return not await self._store.execute(partial(audit.is_live, run_id=RunId(key))) and is_believed
+        if finding.audit is TASK_DIFFERS:
+            return await self._differs(finding)
+        await self._store.execute(lambda _: None)
+        if finding.audit is LEAKED_PLACE:
+            return any(leak.key == key for leak in self._leaks())
+        task = self.task(finding)
+        return task is not None and coordinator.is_stalled(task, self._clock.now() - STALLED_SECONDS)
+
+    def task(self, finding: Finding) -> LiveTask | None:
+        """Return the task in memory that something was found about, if it is open."""
+        place = finding.evidence
+        run = self._coordinator.runs.get(place["run_id"])
+        if run is None or run.state is not RunState.RUNNING or not 0 <= place["node"] < len(run.plan.nodes):
+            return None
+        unit = run.unit(run.plan.nodes[place["node"]], place["item"])
+        return unit if isinstance(unit, LiveTask) and unit.id == finding.key else None
+
+    async def _differs(self, finding: Finding) -> bool:
+        if finding.evidence["run_id"] not in self._coordinator.runs:
+            return False
+        believed = _as_stored(self.task(finding))
+        stored = await self._store.execute(partial(audit.stored_task, task_id=TaskId(int(finding.key))))
+        return believed != stored
+
+    def _look_at_tasks(self, run: LiveRun, before: float) -> Iterator[Finding]:
+        for task in run.units():
+            if not isinstance(task, LiveTask) or not task.stored:
+                continue
+            if task.id not in self._tasks:
+                yield from filter(None, [self._difference(task.id, run.id, task.node.index, task.item, None)])
+            elif self._coordinator.is_stalled(task, before):
+                yield Finding(STALLED_TASK, task.id, _evidence(task))
+
+    def _difference(
+        self, task_id: TaskId, run_id: RunId, node: int, item: int, stored: TaskAsStored | None
+    ) -> Finding | None:
+        place = {"id": task_id, "run_id": run_id, "node": node, "item": item}
+        task = self.task(Finding(TASK_DIFFERS, task_id, place))
+        believed = _as_stored(task)
+        if believed == stored:
+            return None
+        shown = {
+            "stored": stored._asdict() if stored else None,
+            "in_memory": believed._asdict() if believed else None,
+        }
+        return Finding(TASK_DIFFERS, task_id, place | shown)
+
+    def _leaks(self) -> list[Finding]:
+        unsent = self._coordinator.unsent()
+        if not unsent:
+            return []
+        leased = {
+            task.id
+            for run in self._coordinator.runs.values()
+            for task in run.units()
+            if isinstance(task, LiveTask) and task.state is TaskState.LEASED
+        }
+        return [Finding(LEAKED_PLACE, task, {"id": task}) for task in unsent - leased]
+
+
+def _as_stored(task: LiveTask | None) -> TaskAsStored | None:
+    if task is None:
+        return None
+    return TaskAsStored(task.id, task.run.id, task.node.index, task.item, task.state.value, task.attempt)
+
+
+def _evidence(task: LiveTask) -> dict[str, Any]:
+    row = _as_stored(task)
+    assert row is not None
+    times = {"schedule_time": task.schedule_time, "deadline_time": task.deadline_time, "leased_at": task.leased_at}
+    return row._asdict() | times
