@@ -1,0 +1,300 @@
+"""Queues, through the clients that people use."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from tests.queue_api.conftest import PARENT
+from tests.support.queue_service import Client, RunningService, refusal, running_service
+
+NO_QUEUE = "Queue does not exist. If you just created the queue, wait at least a minute for the queue to initialize."
+
+
+def seconds(duration: Any) -> float:
+    return float(duration.total_seconds())
+
+
+def test_a_new_queue_runs_with_the_defaults_of_the_original(client: Client, queue_name: str) -> None:
+    queue = client.create_queue(parent=PARENT, queue={"name": queue_name})
+
+    assert queue == client.get_queue(name=queue_name)
+    assert queue.name == queue_name
+    assert queue.state.name == "RUNNING"
+    limits, retry = queue.rate_limits, queue.retry_config
+    assert limits.max_dispatches_per_second == 500.0
+    assert (limits.max_burst_size, limits.max_concurrent_dispatches) == (100, 1000)
+    assert (retry.max_attempts, retry.max_doublings) == (100, 16)
+    assert (seconds(retry.min_backoff), seconds(retry.max_backoff)) == (0.1, 3600.0)
+    if client.version == "v2beta3":
+        assert queue.type_.name == "PUSH"
+        assert (seconds(queue.task_ttl), seconds(queue.tombstone_ttl)) == (31 * 86400.0, 3600.0)
+
+
+def test_settings_of_a_new_queue_are_kept(client: Client, queue_name: str) -> None:
+    asked = {
+        "name": queue_name,
+        "rate_limits": {"max_dispatches_per_second": 0.25, "max_concurrent_dispatches": 3},
+        "retry_config": {
+            "max_attempts": -1,
+            "max_retry_duration": Duration(seconds=90, nanos=500_000_000),
+            "min_backoff": Duration(seconds=1),
+            "max_backoff": Duration(seconds=20),
+            "max_doublings": 4,
+        },
+        "stackdriver_logging_config": {"sampling_ratio": 0.5},
+        "state": 2,
+    }
+
+    queue = client.create_queue(parent=PARENT, queue=asked)
+
+    assert queue.state.name == "RUNNING", "the state cannot be asked for"
+    assert queue.rate_limits.max_dispatches_per_second == 0.25
+    assert queue.rate_limits.max_concurrent_dispatches == 3
+    assert queue.rate_limits.max_burst_size == 10
+    assert queue.retry_config.max_attempts == -1
+    assert seconds(queue.retry_config.max_retry_duration) == 90.0, "kept in whole seconds"
+    assert queue.retry_config.max_doublings == 4
+    assert queue.stackdriver_logging_config.sampling_ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"rate_limits": {"max_dispatches_per_second": 501}},
+            "RateLimits.maxDispatchesPerSecond must be less than or equal to 500.",
+        ),
+        (
+            {"rate_limits": {"max_dispatches_per_second": -1}},
+            "RateLimits.maxDispatchesPerSecond cannot be negative.",
+        ),
+        (
+            {"rate_limits": {"max_concurrent_dispatches": 5001}},
+            "RateLimits.maxConcurrentDispatches must be less than or equal to 5000.",
+        ),
+        (
+            {"rate_limits": {"max_concurrent_dispatches": -1}},
+            "RateLimits.maxConcurrentDispatches cannot be negative.",
+        ),
+        ({"retry_config": {"max_attempts": -2}}, "RetryConfig.maxAttempts must be greater or equal to -1."),
+        ({"retry_config": {"max_doublings": -1}}, "RetryConfig.maxDoublings cannot be negative."),
+        ({"retry_config": {"min_backoff": Duration(seconds=-1)}}, "RetryConfig.minBackoff cannot be negative."),
+        (
+            {"retry_config": {"min_backoff": Duration(seconds=5), "max_backoff": Duration(seconds=4)}},
+            "RetryConfig.minBackoff must be less than or equal to RetryConfig.maxBackoff.",
+        ),
+        ({"http_target": {"uri_override": {"host": ""}}}, "UriOverride.host must not be empty."),
+    ],
+)
+def test_a_queue_cannot_have_impossible_settings(
+    client: Client, queue_name: str, fields: dict[str, Any], message: str
+) -> None:
+    assert refusal(client.create_queue, parent=PARENT, queue={"name": queue_name, **fields}) == (
+        "INVALID_ARGUMENT",
+        message,
+    )
+    assert refusal(client.get_queue, name=queue_name)[0] == "NOT_FOUND", "nothing is half stored"
+
+
+def test_a_burst_in_version_two_is_passed_over(rest: Client, queue_name: str) -> None:
+    queue = rest.create_queue(parent=PARENT, queue={"name": queue_name, "rate_limits": {"max_burst_size": -5}})
+
+    assert queue.rate_limits.max_burst_size == 100
+
+
+@pytest.mark.parametrize("name", ["q", f"{PARENT}/queues/under_score", f"{PARENT}/queues/q/", f"{PARENT}/queues/"])
+def test_a_queue_must_be_named_as_queues_are(client: Client, name: str) -> None:
+    assert refusal(client.create_queue, parent=PARENT, queue={"name": name}) == (
+        "INVALID_ARGUMENT",
+        'Queue name must be formatted: "projects/<PROJECT_ID>/locations/<LOCATION_ID>/queues/<QUEUE_ID>".',
+    )
+
+
+def test_a_queue_can_be_made_only_once(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+
+    assert refusal(client.create_queue, parent=PARENT, queue={"name": queue_name}) == (
+        "ALREADY_EXISTS",
+        "Queue already exists",
+    )
+
+
+def test_a_queue_that_is_not_there_is_missed_in_the_words_of_the_original(client: Client, queue_name: str) -> None:
+    for call in (client.get_queue, client.pause_queue, client.resume_queue, client.purge_queue):
+        assert refusal(call, name=queue_name) == ("NOT_FOUND", NO_QUEUE)
+    task = {"http_request": {"url": "http://localhost"}}
+    assert refusal(client.create_task, parent=queue_name, task=task) == ("NOT_FOUND", NO_QUEUE)
+    assert refusal(client.delete_queue, name=queue_name) == ("NOT_FOUND", "Requested entity was not found.")
+
+
+def test_a_patch_changes_what_its_mask_names_and_clears_what_it_names_and_does_not_give(
+    client: Client, queue_name: str
+) -> None:
+    client.create_queue(
+        parent=PARENT,
+        queue={
+            "name": queue_name,
+            "rate_limits": {"max_dispatches_per_second": 5, "max_concurrent_dispatches": 7},
+            "retry_config": {"max_attempts": 3, "max_doublings": 2},
+        },
+    )
+
+    changed = client.update_queue(
+        queue={"name": queue_name, "rate_limits": {"max_dispatches_per_second": 9}, "retry_config": {}},
+        update_mask=FieldMask(paths=["rate_limits.max_dispatches_per_second", "retry_config.max_attempts"]),
+    )
+
+    assert changed.rate_limits.max_dispatches_per_second == 9
+    assert changed.rate_limits.max_concurrent_dispatches == 7
+    assert changed.retry_config.max_attempts == 100
+    assert changed.retry_config.max_doublings == 2
+    assert changed == client.get_queue(name=queue_name)
+
+
+def test_a_patch_without_a_mask_replaces_everything(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name, "retry_config": {"max_attempts": 3}})
+
+    changed = client.update_queue(queue={"name": queue_name, "rate_limits": {"max_concurrent_dispatches": 2}})
+
+    assert changed.retry_config.max_attempts == 100
+    assert changed.rate_limits.max_concurrent_dispatches == 2
+
+
+def test_a_patch_makes_a_queue_that_is_not_there(client: Client, queue_name: str) -> None:
+    made = client.update_queue(queue={"name": queue_name, "retry_config": {"max_attempts": 4}})
+
+    assert client.get_queue(name=queue_name) == made
+    assert made.retry_config.max_attempts == 4
+
+
+def test_a_patch_can_take_doublings_away_over_grpc(service: RunningService, queue_name: str) -> None:
+    client = service.client("grpc")
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+
+    mask = FieldMask(paths=["retry_config.max_doublings"])
+    changed = client.update_queue(queue={"name": queue_name, "retry_config": {"max_doublings": 0}}, update_mask=mask)
+
+    assert changed.retry_config.max_doublings == 0
+    client.close()
+
+
+def test_a_mask_with_an_unknown_path_is_refused(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+
+    code, message = refusal(client.update_queue, queue={"name": queue_name}, update_mask=FieldMask(paths=["speed"]))
+
+    assert (code, message) == ("INVALID_ARGUMENT", "Invalid field in update mask: speed.")
+
+
+def test_a_paused_queue_says_so_and_a_resumed_one_runs(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+
+    assert client.pause_queue(name=queue_name).state.name == "PAUSED"
+    assert client.get_queue(name=queue_name).state.name == "PAUSED"
+    assert client.resume_queue(name=queue_name).state.name == "RUNNING"
+
+
+def test_a_purge_deletes_tasks_and_notes_the_time(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+    client.pause_queue(name=queue_name)
+    for _ in range(3):
+        client.create_task(parent=queue_name, task={"http_request": {"url": "http://localhost"}})
+
+    queue = client.purge_queue(name=queue_name)
+
+    assert queue.purge_time is not None
+    assert client.list_tasks(parent=queue_name) == []
+
+
+def test_a_deleted_queue_takes_its_tasks_along_and_its_name_is_free(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+    client.pause_queue(name=queue_name)
+    client.create_task(parent=queue_name, task={"http_request": {"url": "http://localhost"}})
+
+    client.delete_queue(name=queue_name)
+
+    assert refusal(client.get_queue, name=queue_name)[0] == "NOT_FOUND"
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+    assert client.list_tasks(parent=queue_name) == []
+
+
+def test_the_name_of_a_deleted_queue_can_be_held_as_by_the_original(tmp_path: Path, queue_name: str) -> None:
+    with running_service(tmp_path, queue_name_hold_seconds=3600) as service:
+        client = service.client("rest")
+        client.create_queue(parent=PARENT, queue={"name": queue_name})
+        client.delete_queue(name=queue_name)
+
+        assert refusal(client.create_queue, parent=PARENT, queue={"name": queue_name}) == (
+            "FAILED_PRECONDITION",
+            "The queue cannot be created because a queue with this name existed too recently.",
+        )
+        client.close()
+
+
+def test_queues_are_listed_by_name_page_by_page(service: RunningService, client: Client) -> None:
+    parent = f"projects/listing-{client.version}/locations/somewhere"
+    names = [f"{parent}/queues/q{number}" for number in (3, 1, 2)]
+    for name in names:
+        if name not in [queue.name for queue in client.list_queues(parent=parent)]:
+            client.create_queue(parent=parent, queue={"name": name})
+
+    assert [queue.name for queue in client.list_queues(parent=parent, page_size=2)] == sorted(names)
+    assert [queue.name for queue in client.list_queues(parent=parent, filter="name: q1")] == [min(names)]
+    client.pause_queue(name=names[0])
+    paused = client.list_queues(parent=parent, filter="state: PAUSED")
+    assert [queue.name for queue in paused] == [names[0]]
+    assert refusal(client.list_queues, parent=parent, filter="state =")[0] == "INVALID_ARGUMENT"
+    assert refusal(client.list_queues, parent=parent, page_token="bad")[0] == "INVALID_ARGUMENT"
+
+
+def test_statistics_come_when_they_are_asked_for(service: RunningService, transport: str, queue_name: str) -> None:
+    client = service.client(transport, "v2beta3")
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+    client.pause_queue(name=queue_name)
+    client.create_task(parent=queue_name, task={"http_request": {"url": "http://localhost"}})
+
+    queue = client.get_queue(name=queue_name, read_mask=FieldMask(paths=["stats", "name"]))
+
+    assert queue.stats.tasks_count == 1
+    assert queue.stats.effective_execution_rate == 500.0
+    assert queue.state.name == "STATE_UNSPECIFIED", "not asked for"
+    assert client.get_queue(name=queue_name).stats.tasks_count == 0
+    client.close()
+
+
+def test_policies_are_kept_and_answered(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+    bindings = [{"role": "roles/cloudtasks.enqueuer", "members": ["user:a@example.com"]}]
+
+    assert not client.get_iam_policy(resource=queue_name).bindings
+    client.set_iam_policy(resource=queue_name, policy={"bindings": bindings})
+
+    (binding,) = client.get_iam_policy(resource=queue_name).bindings
+    assert (binding.role, list(binding.members)) == ("roles/cloudtasks.enqueuer", ["user:a@example.com"])
+    asked = ["cloudtasks.tasks.create"]
+    assert list(client.test_iam_permissions(resource=queue_name, permissions=asked).permissions) == asked
+    missing = client.test_iam_permissions(resource=f"{queue_name}x", permissions=asked)
+    assert list(missing.permissions) == []
+
+
+def test_a_route_of_app_engine_is_nested_as_each_version_nests_it(
+    service: RunningService, transport: str, queue_name: str
+) -> None:
+    routing = {"service": "mail", "version": "one"}
+    two = service.client(transport)
+    two.create_queue(parent=PARENT, queue={"name": queue_name, "app_engine_routing_override": routing})
+    three, pulling = service.client(transport, "v2beta3"), service.client(transport, "v2beta2")
+
+    assert two.get_queue(name=queue_name).app_engine_routing_override.service == "mail"
+    assert three.get_queue(name=queue_name).app_engine_http_queue.app_engine_routing_override.version == "one"
+    beta = pulling.update_queue(
+        queue={"name": queue_name, "rate_limits": {"max_tasks_dispatched_per_second": 4}},
+        update_mask=FieldMask(paths=["rate_limits.max_tasks_dispatched_per_second"]),
+    )
+    assert beta.app_engine_http_target.app_engine_routing_override.service == "mail"
+    assert two.get_queue(name=queue_name).rate_limits.max_dispatches_per_second == 4
+    for client in (two, three, pulling):
+        client.close()
