@@ -15,6 +15,14 @@ class Failure(TypedDict, total=False):
     traceback: str | None
 
 
+class Parent(TypedDict):
+    """The step that a run is the execution of."""
+
+    run: str
+    step: str
+    item: int | None
+
+
 class Run(TypedDict):
     """One execution of a workflow. Lists leave ``input`` and ``result`` out."""
 
@@ -27,10 +35,12 @@ class Run(TypedDict):
     error: Failure | None
     idempotency_key: str | None
     retry_of: str | None
+    parent: Parent | None
     created_at: str
     ended_at: str | None
     steps_total: int
     steps_done: int
+    note: str | None
 
 
 class Bar(TypedDict):
@@ -51,6 +61,14 @@ class Items(TypedDict):
     running: int
 
 
+class SubRun(TypedDict):
+    """A run that a step, or an item of a mapped one, is executed by."""
+
+    run: str
+    item: int | None
+    state: str
+
+
 class Step(TypedDict):
     """One step of a run."""
 
@@ -67,6 +85,7 @@ class Step(TypedDict):
     next_at: str | None
     note: str | None
     bars: list[Bar]
+    runs: list[SubRun]
 
 
 class RunDetail(Run):
@@ -103,6 +122,17 @@ class Queue(TypedDict):
     oldest_ready_seconds: float | None
 
 
+class Node(TypedDict):
+    """A server that works on a part of the runs of its store."""
+
+    id: str
+    url: str | None
+    epoch: int
+    shards: int
+    started_at: str
+    heartbeat_at: str
+
+
 class Reason(TypedDict):
     """Why one step is not running."""
 
@@ -130,3 +160,24 @@ class LoadError(TypedDict):
     file: str | None
     line: int | None
     hint: str | None
+
+
+class Check(TypedDict):
+    """One thing that the doctor looked at."""
+
+    name: str
+    state: str
+    text: str
+    hint: str | None
+    evidence: list[dict[str, Any]]
+    is_audit: bool
+
+
+class Diagnosis(TypedDict):
+    """All that the doctor looked at."""
+
+    version: str
+    at: str
+    ok: bool
+    checks: list[Check]
+    healed: dict[str, int]

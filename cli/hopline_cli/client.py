@@ -1,5 +1,6 @@
 """The API as the command line uses it: JSON in, JSON out, every failure a ``CliError`` with its exit code."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import httpx
 
 from hopline_cli.answers import Run
 from hopline_cli.errors import CliError, ExitCode, ServerGone
+from hopline_engine import clock
 
 PREFIX = "/api/v1"
 EXIT_CODES = {
@@ -22,6 +24,9 @@ EXIT_CODES = {
 }
 CONNECT_SECONDS = 5.0
 HEALTH_SECONDS = 2.0
+MOVING_SECONDS = 30.0
+"""How long a run may be on its way from one node to another: twice what taking over from a dead one takes."""
+MOVING_PAUSE_SECONDS = 0.5
 ANSWER_SECONDS = 60.0
 """Also the longest silence of an event stream: the server sends something at least every 15 s."""
 
@@ -51,29 +56,50 @@ class Api:
         response = await self._send("POST", "/runs", json=body)
         return _content(response, self.url), response.status_code == 201
 
-    async def _json(self, method: str, path: str, **request: Any) -> Any:
-        return _content(await self._send(method, path, **request), self.url)
-
-    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def cloud(self, method: str, path: str, body: Any = None, **query: str | int | None) -> Any:
+        """Ask the queue service in the words of Cloud Tasks: *path* begins with a version of that API."""
+        params = {name: value for name, value in query.items() if value is not None}
         try:
-            response = await self._http.request(method, PREFIX + path, **request)
+            response = await self._http.request(method, path, json=body, params=params)
         except httpx.HTTPError as error:
             was_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise ServerGone(self.url, _reason(error), is_order_lost=method != "GET" and was_sent) from error
         if response.is_error:
-            raise _refusal(response, self.url)
-        return response
+            raise _cloud_refusal(response, self.url)
+        return _content(response, self.url)
+
+    async def _json(self, method: str, path: str, **request: Any) -> Any:
+        return _content(await self._send(method, path, **request), self.url)
+
+    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        give_up_at = clock.monotonic() + MOVING_SECONDS
+        while True:
+            try:
+                response = await self._http.request(method, PREFIX + path, **request)
+            except httpx.HTTPError as error:
+                was_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                raise ServerGone(self.url, _reason(error), is_order_lost=method != "GET" and was_sent) from error
+            if not response.is_error:
+                return response
+            if not _is_moving(response) or clock.monotonic() > give_up_at:
+                raise _refusal(response, self.url)
+            await asyncio.sleep(MOVING_PAUSE_SECONDS)
 
     async def events(self, ref: str) -> AsyncGenerator[tuple[str, Any], None]:
         """Yield the events of a run as (name, data) until the server ends the stream."""
         path = f"{PREFIX}/runs/{quoted(ref)}/events"
+        give_up_at = clock.monotonic() + MOVING_SECONDS
         try:
-            async with self._http.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
-                if response.is_error:
+            while True:
+                async with self._http.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
+                    if not response.is_error:
+                        async for event in _server_sent(_lines(response)):
+                            yield event
+                        return
                     await response.aread()
-                    raise _refusal(response, self.url)
-                async for event in _server_sent(_lines(response)):
-                    yield event
+                    if not _is_moving(response) or clock.monotonic() > give_up_at:
+                        raise _refusal(response, self.url)
+                await asyncio.sleep(MOVING_PAUSE_SECONDS)
         except httpx.HTTPError as error:
             raise ServerGone(self.url, _reason(error)) from error
 
@@ -113,6 +139,19 @@ async def is_up(url: str) -> bool:
         return False
 
 
+async def is_hopline(url: str) -> bool | None:
+    """Return whether what listens at *url* is a Hopline server; ``None`` when nothing does."""
+    try:
+        async with _client(url, httpx.Timeout(HEALTH_SECONDS), {}) as http:
+            told = (await http.get(f"{PREFIX}/health")).json()
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        return None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return False
+    # Without the token, or while it stops, it answers with an error in the form that all of them have.
+    return isinstance(told, dict) and ("version" in told or told.get("error", {}).keys() == {"code", "message", "hint"})
+
+
 def is_loopback(url: str) -> bool:
     """Return whether *url* is on this machine.
 
@@ -146,6 +185,18 @@ def _content(response: httpx.Response, url: str) -> Any:
         raise ServerGone(url, "what answers there is not hopline") from None
 
 
+def _is_moving(response: httpx.Response) -> bool:
+    """Return whether the run is between two nodes, or its node is dead: another one answers for it within seconds."""
+    return response.status_code == 503 and _code(response) in {"run-moving", "node-unreachable", "no-shard"}
+
+
+def _code(response: httpx.Response) -> str | None:
+    try:
+        return str(response.json()["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _reason(error: httpx.HTTPError) -> str:
     return str(error) or type(error).__name__
 
@@ -161,6 +212,17 @@ def _refusal(response: httpx.Response, url: str) -> CliError:
     if response.status_code == 401:
         hint = hint or "set HOPLINE_API_TOKEN to the server's token"
     return CliError(code, message, hint=hint, exit_code=EXIT_CODES.get(response.status_code, ExitCode.FAILED))
+
+
+def _cloud_refusal(response: httpx.Response, url: str) -> CliError:
+    """Return an error of the queue service, whose codes are those of gRPC."""
+    try:
+        told = response.json()["error"]
+        code, message = str(told["status"]).lower().replace("_", "-"), str(told["message"])
+    except (ValueError, KeyError, TypeError):
+        return _refusal(response, url)
+    exit_codes = {**EXIT_CODES, 400: ExitCode.USAGE if code == "invalid-argument" else ExitCode.FAILED}
+    return CliError(code, message, exit_code=exit_codes.get(response.status_code, ExitCode.FAILED))
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:

@@ -34,7 +34,7 @@ async def develop(paths: Sequence[str], port: int | None, concurrency: int | Non
         async with opened(settings, dispatch=True) as engine:
             url = await listening(engine, settings.port)
             _banner(url, settings)
-            job = Job(url=url, paths=paths, token=settings.api_token, concurrency=concurrency)
+            job = Job(url=url, paths=paths, token=settings.api_token, concurrency=concurrency, reloads=True)
             async with supervised(job, screen.say_of_worker) as supervisor:
                 interrupts.at_once = [supervisor.kill]
                 try:
@@ -84,7 +84,7 @@ def _places(paths: Sequence[str]) -> list[tuple[list[str], bool]]:
 
 
 def _banner(url: str, settings: "Settings") -> None:
-    for name, value in (("api", f"{url}/api/v1"), ("store", str(settings.store_path))):
+    for name, value in (("api", f"{url}/api/v1"), ("store", settings.store_shown)):
         screen.say(Text.assemble(("  " + name.ljust(7), "bold"), printable(value)))
 
 

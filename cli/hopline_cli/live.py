@@ -181,7 +181,8 @@ def note(step: Step, states: Mapping[str, str], now: float) -> str:
     elif step["state"] == "waiting":
         parts.append("waits for its callback")
     if step["items"] is None and step["attempts"] > 1 and "attempt" not in " ".join(parts):
-        parts.append(count(step["attempts"], "attempt"))
+        lost = sum(bar["state"] == "lost" for bar in step["bars"])
+        parts.append(count(step["attempts"], "attempt") + (f", {lost} lost" if lost else ""))
     return " · ".join(part for part in parts if part)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from hopline_cli import screen
-from hopline_cli.answers import Attempt, Reason, Run, RunDetail, Step
+from hopline_cli.answers import Attempt, Node, Reason, Run, RunDetail, Step, SubRun
 from hopline_cli.client import Api, quoted
 from hopline_cli.lists import Form, put_list
 from hopline_cli.live import lines, note, seconds_worked, state_sign
@@ -17,6 +17,8 @@ from hopline_cli.when import ago, duration, since, unix
 from hopline_engine import clock
 
 MOST_A_PAGE = 500
+MOST_SUB_RUNS = 5
+"""Of one step; the others are listed by a command of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Filter:
     state: str | None
     workflow: str | None
     since: str | None
+    parent: str | None
+    """Only the runs that steps of this run started."""
     limit: int
 
 
@@ -37,6 +41,7 @@ async def list_of_runs(wanted: Filter, form: Form, server: str | None) -> None:
     now = clock.now()
     columns = [
         Column(title="RUN"),
+        *([Column(title="STEP", importance=7)] if wanted.parent is not None else []),
         Column(title="WORKFLOW", importance=5),
         Column(title="STATE", importance=8),
         Column(title="STEPS", importance=4, right=True),
@@ -56,6 +61,7 @@ async def _pages(api: Api, wanted: Filter, begin: str | None) -> list[Run]:
             state=wanted.state,
             workflow=wanted.workflow,
             since=begin,
+            parent=wanted.parent,
             limit=min(wanted.limit - len(runs), MOST_A_PAGE),
             after=after,
         )
@@ -69,8 +75,10 @@ async def _pages(api: Api, wanted: Filter, begin: str | None) -> list[Run]:
 def _row(run: Run, now: float) -> tuple[str | Text, ...]:
     created = unix(run["created_at"])
     ended = unix(run["ended_at"]) if run["ended_at"] else now
+    above = run["parent"]
     return (
         Text(printable(run["id"]), "cyan"),
+        *([one_line(_element(above["step"], above["item"]))] if above is not None else []),
         one_line(run["workflow"]),
         state_sign(run["state"]) if screen.is_terminal() else run["state"],
         f"{run['steps_done']}/{run['steps_total']}",
@@ -80,9 +88,35 @@ def _row(run: Run, now: float) -> tuple[str | Text, ...]:
     )
 
 
+def _element(step: str, item: int | None) -> str:
+    return step if item is None else f"{step}[{item}]"
+
+
 def _failure(run: Run) -> str:
     error = run["error"] or {}
     return one_line("  ".join(str(part) for part in (error.get("step"), error.get("message")) if part))
+
+
+async def list_of_nodes(form: Form, server: str | None) -> None:
+    """Print the servers that share the work."""
+    async with reached(server) as api:
+        nodes: list[Node] = (await api.get("/nodes"))["nodes"]
+    columns = [
+        Column(title="NODE"),
+        Column(title="URL", importance=8),
+        Column(title="EPOCH", importance=2, right=True),
+        Column(title="SHARDS", importance=6, right=True),
+        Column(title="STARTED", importance=3),
+        Column(title="HEARD", importance=5),
+    ]
+    put_list(form, nodes, "id", columns, [_node_row(node, clock.now()) for node in nodes], "no node")
+
+
+def _node_row(node: Node, now: float) -> tuple[str, ...]:
+    times = [node["started_at"], node["heartbeat_at"]]
+    shown = [ago(now - unix(time)) for time in times] if screen.is_terminal() else times
+    url = one_line(node["url"]) if node["url"] else "-"
+    return one_line(node["id"]), url, str(node["epoch"]), str(node["shards"]), *shown
 
 
 async def show_run(ref: str, *, as_json: bool, server: str | None) -> None:
@@ -116,6 +150,26 @@ def _particulars(run: RunDetail) -> Iterator[str]:
         yield f"retry of  {run['retry_of']}"
     if run["error"]:
         yield f"error     {_failure(run)}"
+    if run["note"]:
+        yield f"note      {one_line(run['note'])}"
+    if above := run["parent"]:
+        yield f"part of   {above['run']}, step {one_line(_element(above['step'], above['item']))}"
+    yield from _sub_runs(run)
+
+
+def _sub_runs(run: RunDetail) -> Iterator[str]:
+    """Yield a line for each step that started runs: those that failed first, then in the order of their items."""
+    for step in run["steps"]:
+        known = sorted(step["runs"], key=lambda one: one["state"] != "failed")
+        shown = [f"{_item(one)}{one['run']} {one['state']}" for one in known[:MOST_SUB_RUNS]]
+        if len(known) > MOST_SUB_RUNS:
+            shown.append(f"more: hopline runs list --children-of {run['id']}")
+        if shown:
+            yield f"runs of {one_line(step['id'])}  {', '.join(shown)}"
+
+
+def _item(sub_run: SubRun) -> str:
+    return "" if sub_run["item"] is None else f"[{sub_run['item']}] "
 
 
 def _step_table(run: RunDetail, now: float) -> list[Text]:
@@ -164,7 +218,7 @@ async def _why_no_logs(api: Api, ref: str, step: str | None, attempt: int | None
 
 
 def _title(attempt: Attempt) -> Text:
-    name = attempt["step"] if attempt["item"] is None else f"{attempt['step']}[{attempt['item']}]"
+    name = _element(attempt["step"], attempt["item"])
     took = duration(unix(attempt["ended_at"]) - unix(attempt["started_at"])) if attempt["ended_at"] else "so far"
     status = f"  HTTP {attempt['status']}" if attempt["status"] is not None else ""
     colour = "green" if attempt["state"] == "succeeded" else "red"

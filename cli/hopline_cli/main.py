@@ -3,11 +3,13 @@
 Imports nothing but typer, so that the help page and ``--version`` are there at once.
 """
 
+import errno
 import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -22,6 +24,7 @@ VERBS = {
     ),
     "serve": Entry(module="hopline_cli.commands.serve", help="Run the engine and its API."),
     "worker": Entry(module="hopline_cli.commands.worker", help="Serve the steps of workflow files to an engine."),
+    "doctor": Entry(module="hopline_cli.commands.doctor", help="Look for what is wrong, and say what to do about it."),
 }
 NOUNS = {
     "workflows": Entry(
@@ -29,10 +32,20 @@ NOUNS = {
     ),
     "runs": Entry(module="hopline_cli.commands.runs", help="List, show, watch, explain, cancel and retry runs."),
     "queues": Entry(
-        module="hopline_cli.commands.queues", help="List, show, pause and resume queues.", aliases=("queue",)
+        module="hopline_cli.commands.queues", help="List, show, create, change and pause queues.", aliases=("queue",)
     ),
+    "nodes": Entry(
+        module="hopline_cli.commands.nodes", help="List the servers that share the work.", aliases=("node",)
+    ),
+    "db": Entry(module="hopline_cli.commands.db", help="Look at the store's database, upgrade it, copy it."),
+    "tasks": Entry(
+        module="hopline_cli.commands.tasks", help="Create, list, run, lease and delete tasks.", aliases=("task",)
+    ),
+    "emulator": Entry(module="hopline_cli.commands.emulator", help="Be Cloud Tasks for programs that use it."),
     "help": Entry(module="hopline_cli.commands.topics", help="Pages of help: exit-codes."),
 }
+_CANNOT_WRITE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""What a full disk, a quota or a reader that went away answer; nothing that a change of the program would mend."""
 SWITCHES = {"--debug": "HOPLINE_DEBUG", "--no-color": "NO_COLOR"}
 """Accepted anywhere on the line; kept as environment variables, so that worker processes inherit them."""
 
@@ -79,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = _take_switches(list(sys.argv[1:] if arguments is None else arguments))
     try:
         answer = app(args=words, prog_name="hopline", standalone_mode=False)
+        sys.stdout.flush()  # not left to the interpreter's end, which could only complain about it
     except Exception as error:  # noqa: BLE001 - the edge of the program: everything is told in one line
         sys.exit(_told(_innermost(error)))
     except KeyboardInterrupt:
@@ -107,8 +121,18 @@ def _told(error: BaseException) -> int:
     if os.environ.get("HOPLINE_DEBUG", "").lower() not in {"", "0", "false"}:
         traceback.print_exception(error)
     known = _as_cli_error(error)
-    complain(known)
+    with suppress(OSError):  # whoever could read it is gone
+        if not isinstance(error, BrokenPipeError):
+            complain(known)
+    if isinstance(error, OSError):
+        _discard_output()
     return known.exit_code
+
+
+def _discard_output() -> None:
+    """Let what is left to write go nowhere: the interpreter would try it again when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _as_cli_error(error: BaseException) -> CliError:
@@ -120,6 +144,8 @@ def _as_cli_error(error: BaseException) -> CliError:
         context = getattr(error, "ctx", None)
         hint = f"see {context.command_path} --help" if context is not None else None
         return UsageError(error.format_message(), hint=hint)
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        return CliError("cannot-write", f"{error.filename or 'the output'} cannot be written: {error.strerror}")
     return CliError(
         "internal",
         f"{type(error).__name__}: {error}",

@@ -17,11 +17,14 @@ from hopline_cli.client import Api, is_up, quoted
 from hopline_cli.errors import CliError, ExitCode, ServerGone
 from hopline_cli.follow import LinesView, follow, view
 from hopline_cli.interrupts import Interrupted, Interrupts
+from hopline_cli.served import workflows_served
 from hopline_cli.server import Place, found_or_become
 from hopline_cli.text import printable
-from hopline_cli.workers import Job, LoadedWorkflow, supervised
+from hopline_cli.workers import Job, supervised
 
 LOG_TAIL_LINES = 20
+STUCK_SECONDS = 1.0
+"""How long a worker may take to end when no run is open: what still runs in it is of no use to anybody."""
 CHECK_SECONDS = 2.0
 """How often a server is looked after while the worker has nothing to report."""
 
@@ -43,8 +46,8 @@ class Order:
     wait: bool = True
 
 
-Start = Callable[[Place, list[LoadedWorkflow]], Awaitable[Run]]
-"""Begins a run, or finds one; called once, when a server and a worker are there."""
+Start = Callable[[Place, list[str]], Awaitable[Run]]
+"""Begins a run, or finds one; called once, when a server and a worker are there. Gets the workflows of the file."""
 
 
 async def carry_out(order: Order, start: Start) -> int:
@@ -53,7 +56,7 @@ async def carry_out(order: Order, start: Start) -> int:
     started: list[Run] = []
     lines = LinesView()
 
-    async def start_once(place: Place, workflows: list[LoadedWorkflow]) -> Run:
+    async def start_once(place: Place, workflows: list[str]) -> Run:
         busy.stop()
         if not started:
             started.append(await start(place, workflows))
@@ -86,9 +89,14 @@ async def _at(place: Place, order: Order, start: Start, lines: LinesView, interr
 
 
 @asynccontextmanager
-async def _worker(place: Place, order: Order, interrupts: Interrupts) -> AsyncIterator[list[LoadedWorkflow]]:
+async def _worker(place: Place, order: Order, interrupts: Interrupts) -> AsyncIterator[list[str]]:
+    """Yield the workflows of the file, which is served until the block ends."""
     if order.file is None:
         yield []
+        return
+    if not place.own and (served := await workflows_served(place.api, order.file)) is not None:
+        screen.say(f"{printable(order.file)} is served at {place.url} already, by a worker that follows its changes")
+        yield served
         return
     async with supervised(
         Job(url=place.url, paths=[order.file], token=place.token), screen.say_of_worker
@@ -96,10 +104,12 @@ async def _worker(place: Place, order: Order, interrupts: Interrupts) -> AsyncIt
         interrupts.at_once = [supervisor.kill]
         workflows = await interrupts.unless_asked(_while_up(place.url, supervisor.load()))
         try:
-            yield workflows
+            yield [workflow["name"] for workflow in workflows]
         except Interrupted:
             screen.say("stopping: steps that run are finished first; Ctrl-C again quits at once")
             raise
+        if place.own and not (await place.api.get("/runs", state="running", limit=1))["runs"]:
+            supervisor.patience_seconds = STUCK_SECONDS
 
 
 async def _while_up(url: str, work: Awaitable[T]) -> T:

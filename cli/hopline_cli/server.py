@@ -6,12 +6,15 @@ The only module of the command line that touches ``hopline_engine``'s settings a
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from hopline_cli.client import Api, api_inside, api_over, is_up
+from hopline_cli import screen
+from hopline_cli.answers import Diagnosis
+from hopline_cli.client import Api, api_inside, api_over, is_hopline, is_up
 from hopline_cli.errors import CliError, ExitCode, ServerGone
+from hopline_cli.text import printable
 
 if TYPE_CHECKING:
     from hopline_engine.bootstrap import Installation
@@ -61,18 +64,75 @@ async def running_server(settings: "Settings") -> str | None:
     return url.rstrip("/") if await is_up(url) else None
 
 
-async def _found(settings: "Settings") -> str | None:
+async def server_to_join(settings: "Settings") -> str:
+    """Return the address of the server that a worker in this folder serves.
+
+    That is the one that runs on the store here. Without one, it is the usual address: another Hopline may listen
+    there, which is said, or nobody yet.
+
+    Raises:
+        CliError: something else listens there.
+    """
+    own = await running_server(settings) or await _server_of_database(settings)
+    if own is not None:
+        return own
+    url = f"http://{settings.host}:{settings.port}"
+    match await is_hopline(url):
+        case True:
+            screen.say(f"no server runs on {printable(settings.store_shown)}; joining the one at {url}")
+        case False:
+            raise CliError(
+                "not-hopline",
+                f"no server runs on {settings.store_shown}, and what listens at {url} is not hopline",
+                hint="name the server with --server URL, or start one on another port with: hopline serve --port PORT",
+            )
+        case None:
+            screen.say(f"no server runs on {printable(settings.store_shown)}; waiting for one at {url}")
+    return url
+
+
+async def server_found(settings: "Settings") -> str | None:
     """Return the address of the server to talk to, if there is one.
 
     Raises:
         ServerGone: the user named a server and it does not answer.
     """
     if settings.server_url is None:
-        return await running_server(settings)
+        return await running_server(settings) or await _server_of_database(settings)
     url = settings.server_url.rstrip("/")
     if not await is_up(url):
         raise ServerGone(url, "the connection failed or its health check did")
     return url
+
+
+async def _server_of_database(settings: "Settings") -> str | None:
+    """Return the address of a node that shares the database of the settings, if they name one and a node answers."""
+    if not settings.is_on_postgres:
+        return None
+    from hopline.errors import HoplineError
+    from hopline_engine.bootstrap import node_urls
+
+    with suppress(HoplineError):  # opening it says what is wrong
+        for url in await node_urls(settings):
+            if await is_up(url):
+                return url
+    return None
+
+
+async def examined(settings: "Settings") -> Diagnosis:
+    """Return what is to be said about the store of this installation, looked at without a server.
+
+    Raises:
+        CliError: it cannot be looked at.
+    """
+    from hopline.errors import HoplineError
+    from hopline_engine.bootstrap import examine
+
+    try:
+        found = await examine(settings)
+    except HoplineError as error:
+        raise CliError(error.code, error.message, hint=error.hint) from error
+    return cast("Diagnosis", found.model_dump(mode="json"))
 
 
 @asynccontextmanager
@@ -149,10 +209,10 @@ async def _server_or_engine(stack: AsyncExitStack, settings: "Settings", *, disp
 
     give_up_at = clock.monotonic() + LOCKED_SECONDS
     while True:
-        url = await _found(settings)
+        url = await server_found(settings)
         if url is not None:
             return url
-        if not dispatch and not settings.store_path.exists():
+        if not dispatch and not settings.is_on_postgres and not settings.store_path.exists():
             raise _nothing_here(settings)
         try:
             return await stack.enter_async_context(opened(settings, dispatch=dispatch))

@@ -14,7 +14,6 @@ from hopline_cli.running import Order, Start
 from hopline_cli.server import Place
 from hopline_cli.shape import callees
 from hopline_cli.text import did_you_mean, listing
-from hopline_cli.workers import LoadedWorkflow
 
 RUNS_VERBS = ("list", "show", "watch", "logs", "output", "cancel", "retry", "why")
 
@@ -50,12 +49,12 @@ def split_target(target: str) -> tuple[str | None, str | None]:
 def starter(order: Order, wish: Wish) -> Start:
     """Return what begins the run once a server and a worker are there."""
 
-    async def start(place: Place, loaded: list[LoadedWorkflow]) -> Run:
+    async def start(place: Place, workflows: list[str]) -> Run:
         if place.own and order.file is None:
             raise _no_file(wish.target)
         if place.own and not order.wait:
             raise UsageError("--detach needs a server that goes on with the run", hint=f"start one: {_dev(order)}")
-        name = await _chosen(place.api, loaded, wish.workflow) if order.file else wish.target
+        name = await _chosen(place.api, sorted(workflows), wish.workflow) if order.file else wish.target
         return await _start(place.api, name, wish)
 
     return start
@@ -77,8 +76,7 @@ def _no_file(target: str) -> UsageError:
     )
 
 
-async def _chosen(api: Api, loaded: Sequence[LoadedWorkflow], wanted: str | None) -> str:
-    names = sorted(workflow["name"] for workflow in loaded)
+async def _chosen(api: Api, names: Sequence[str], wanted: str | None) -> str:
     called: set[str] = set()
     if wanted is None and len(names) > 1:
         for name in names:

@@ -6,7 +6,6 @@ from hopline_cli.client import quoted
 from hopline_cli.errors import CliError, ExitCode
 from hopline_cli.running import Order, carry_out, tell_outcome
 from hopline_cli.server import Place, load_settings, reached, running_server
-from hopline_cli.workers import LoadedWorkflow
 
 
 async def watch_run(ref: str, order: Order) -> int:
@@ -14,7 +13,7 @@ async def watch_run(ref: str, order: Order) -> int:
     if order.file is None and not await _is_server_up(order.server):
         return await _tell_at_rest(ref, order)
 
-    async def find(place: Place, _: list[LoadedWorkflow]) -> Run:
+    async def find(place: Place, _: list[str]) -> Run:
         run: Run = await place.api.get(f"/runs/{quoted(ref)}")
         return run
 
@@ -44,7 +43,7 @@ async def retry_run(ref: str, order: Order) -> int:
     """Begin a new run that keeps what has succeeded; watch it when the order says so."""
     if order.file is not None:
 
-        async def begin(place: Place, _: list[LoadedWorkflow]) -> Run:
+        async def begin(place: Place, _: list[str]) -> Run:
             run: Run = await place.api.post(f"/runs/{quoted(ref)}/retry")
             screen.say(f"{run['id']} retries {run['retry_of']}")
             return run

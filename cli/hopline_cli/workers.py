@@ -38,6 +38,8 @@ class Job:
     paths: Sequence[str]
     token: str | None = None
     concurrency: int | None = None
+    reloads: bool = False
+    """Whether another worker takes its place when the files change."""
 
 
 class LoadedWorkflow(TypedDict):
@@ -124,12 +126,12 @@ class WorkerProcess:
         await asyncio.wait({self._listening}, timeout=1.0)
         return code
 
-    async def drain(self) -> None:
+    async def drain(self, patience_seconds: float) -> None:
         """Let it finish what it is doing, and end it when that takes too long."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self.wait(), DRAIN_SECONDS)
+            await asyncio.wait_for(self.wait(), patience_seconds)
         except TimeoutError:
             await self.end()
         await self._forget()
@@ -162,8 +164,10 @@ class WorkerProcess:
 
 def worker_command(job: Job, *flags: str) -> list[str]:
     """Return the command line of a worker."""
-    limits = [] if job.concurrency is None else ["--concurrency", str(job.concurrency)]
-    return [sys.executable, "-m", "hopline_engine.worker", "--server", job.url, *limits, *flags, "--", *job.paths]
+    chosen = [] if job.concurrency is None else ["--concurrency", str(job.concurrency)]
+    if job.reloads:
+        chosen.append("--reloads")
+    return [sys.executable, "-m", "hopline_engine.worker", "--server", job.url, *chosen, *flags, "--", *job.paths]
 
 
 def worker_environment(token: str | None) -> dict[str, str]:
@@ -204,6 +208,8 @@ class Supervisor:
     def __init__(self, job: Job, say: Say) -> None:
         self._job = job
         self._say = say
+        self.patience_seconds = DRAIN_SECONDS
+        """How long a worker may take to end that is replaced, or not needed any more."""
         self._current: WorkerProcess | None = None
         self._starting: WorkerProcess | None = None
         self._alive: set[WorkerProcess] = set()
@@ -271,7 +277,7 @@ class Supervisor:
                 await self._load_again()
 
     async def _drain(self, worker: WorkerProcess) -> None:
-        await worker.drain()
+        await worker.drain(self.patience_seconds)
         self._alive.discard(worker)
 
     async def _load_again(self) -> None:

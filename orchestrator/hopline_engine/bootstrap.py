@@ -6,25 +6,36 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
-from hopline_engine.api.app import create_app
+from hopline_engine.api.app import create_app, installed_version
+from hopline_engine.api.doctor import doctor_view
+from hopline_engine.api.models import Doctor
 from hopline_engine.api.service import Service
-from hopline_engine.clock import SystemClock, token
+from hopline_engine.clock import DatabaseClock, SystemClock, token
 from hopline_engine.errors import InsecureAddressError
+from hopline_engine.http_protocol import HttpProtocol
 from hopline_engine.queue.dispatcher import Dispatcher
 from hopline_engine.queue.egress import Guard
 from hopline_engine.queue.signing import Signer, load_key
 from hopline_engine.queue.target import Limits, Target
 from hopline_engine.queue.transport import Transport
+from hopline_engine.queue_front import QueueFront, open_queue_front
+from hopline_engine.scheduler import diagnosis
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.settings import Settings
-from hopline_engine.store.sqlite import SQLiteStore, open_store
+from hopline_engine.store import nodes, schema
+from hopline_engine.store.condition import looked_into
+from hopline_engine.store.errors import OwnershipLostError
+from hopline_engine.store.interface import Store
+from hopline_engine.store.keys import signing_key
+from hopline_engine.store.opening import open_store
 
 SECRET_PREFIX = "HOPLINE_SECRET_"  # noqa: S105  # the name of a variable
 SERVER_FILE = "server.json"
@@ -34,15 +45,20 @@ class Installation:
     """An open engine with its API; see ``open_engine``."""
 
     def __init__(
-        self, app: FastAPI, settings: Settings, dispatcher: Dispatcher, on_listening: Callable[[], None]
+        self, app: FastAPI, settings: Settings, dispatcher: Dispatcher, engine: Engine, *, dispatch: bool
     ) -> None:
         self.app = app
         """The API, as an ASGI application."""
         self.url = ""
         """Where it listens, once ``serve`` was called."""
+        self.queue_front: QueueFront | None = None
+        """The queue service on Cloud Tasks' wire, while the engine is open."""
+        self.grpc_port: int | None = None
+        """Where that listens for gRPC, once ``serve`` was called and if it was asked for."""
         self._settings = settings
         self._dispatcher = dispatcher
-        self._on_listening = on_listening
+        self._engine = engine
+        self._dispatch = dispatch
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -64,15 +80,22 @@ class Installation:
             access_log=False,
             log_config=None,
             lifespan="off",
-            http="httptools",
+            http=HttpProtocol,
             server_header=False,
             timeout_graceful_shutdown=2,
         )
         self._server = _Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server.serve([listener]))
+        if self.queue_front is not None and self._settings.grpc_port is not None:
+            self.grpc_port = await self.queue_front.serve_grpc(self._settings.grpc_port)
         _write_server_file(self._settings.state_dir, self.url)
-        self._on_listening()  # not before: what is sent says where to call back
+        if self._dispatch:  # not before: what is sent says where to call back
+            self._engine.dispatch(self._settings.node_url or self.url)
         return self.url
+
+    async def lost(self) -> OwnershipLostError:
+        """Return when other nodes took this one for dead: it does nothing any more, and is to be opened anew."""
+        return await asyncio.shield(self._engine.membership.lost)
 
     async def stop_serving(self) -> None:
         """Stop listening."""
@@ -95,17 +118,19 @@ async def open_engine(settings: Settings, *, dispatch: bool = True) -> AsyncIter
         StoreLockedError: another process has it open.
     """
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    signer = Signer(settings.key.encode() if settings.key else load_key(settings.state_dir / "key"))
-    clock = SystemClock()
+    machine = SystemClock()
+    clock = DatabaseClock(machine)
     guard = Guard(settings.egress, settings.allowed_targets)
-    # A worker wraps a result with its logs, so answers may be larger than results.
     limits = Limits(body_bytes=2 * settings.result_max_bytes)
+    # A worker wraps a result with its log, of which each byte may take six as JSON, and with a traceback.
+    limits_of_workers = Limits(body_bytes=settings.result_max_bytes + 1_048_576)
     trouble = _Trouble()
     async with (
-        _store(settings, clock, trouble) as store,
+        _store(settings, machine, trouble) as store,
         _target(guard, limits) as target,
-        _target(Guard("open"), limits) as workers,
+        _target(Guard("open"), limits_of_workers) as workers,
     ):
+        signer = Signer(await _key(settings, store))
         dispatcher = Dispatcher(
             target=target,
             workers=workers,
@@ -117,15 +142,45 @@ async def open_engine(settings: Settings, *, dispatch: bool = True) -> AsyncIter
         )
         engine = Engine(store=store, dispatcher=dispatcher, signer=signer, clock=clock, settings=settings)
         trouble.engine = engine
-        on_listening = engine.dispatch if dispatch else _do_nothing
-        installation = Installation(create_app(Service(engine, clock), settings), settings, dispatcher, on_listening)
+        app = create_app(Service(engine, clock), settings)
+        installation = Installation(app, settings, dispatcher, engine, dispatch=dispatch)
         try:
             await engine.open()
-            yield installation
+            url = partial(_public_url, settings, installation)
+            async with open_queue_front(engine, target, clock, settings, url) as front:
+                front.mount(app)
+                installation.queue_front = front
+                try:
+                    yield installation
+                finally:
+                    engine.watchers.end()
+                    await installation.stop_serving()
         finally:
-            engine.watchers.end()
-            await installation.stop_serving()
+            await installation.app.state.forwarder.aclose()
             await engine.close()
+
+
+async def examine(settings: Settings) -> Doctor:
+    """Look at the store that the settings describe without an engine, whoever else has it open; nothing is changed.
+
+    Raises:
+        StoreError: it cannot be reached, or is damaged.
+    """
+    machine = SystemClock()
+    async with looked_into(settings, machine) as reads:
+        return doctor_view(await diagnosis.examine(reads, settings, machine.now()), installed_version())
+
+
+async def node_urls(settings: Settings) -> list[str]:
+    """Return where the nodes that have the store open are reached, as the store says; some may be dead by now.
+
+    Raises:
+        StoreError: it cannot be reached.
+    """
+    async with looked_into(settings, SystemClock()) as reads:
+        if not await reads.read(partial(schema.is_current, name=settings.store_shown)):
+            return []
+        return [node.url for node in await reads.read(nodes.all_nodes) if node.url is not None]
 
 
 class Secrets(Mapping[str, str]):
@@ -178,12 +233,24 @@ class _Trouble:
 
 
 @asynccontextmanager
-async def _store(settings: Settings, clock: SystemClock, on_trouble: _Trouble) -> AsyncIterator[SQLiteStore]:
-    store = await open_store(settings.store_path, node=token(8), now=clock.now(), on_trouble=on_trouble)
+async def _store(settings: Settings, clock: SystemClock, on_trouble: _Trouble) -> AsyncIterator[Store]:
+    store = await open_store(settings, node=token(8), clock=clock, on_trouble=on_trouble)
     try:
         yield store
     finally:
         await store.close()
+
+
+async def _key(settings: Settings, store: Store) -> bytes:
+    if settings.key:
+        return settings.key.encode()
+    # A callback may come to any of the nodes that share a database.
+    return await store.execute(signing_key) if settings.is_on_postgres else load_key(settings.state_dir / "key")
+
+
+def _public_url(settings: Settings, installation: Installation) -> str:
+    """Return the base URL under which targets reach this server."""
+    return settings.public_url or installation.url
 
 
 @asynccontextmanager
@@ -193,10 +260,6 @@ async def _target(guard: Guard, limits: Limits) -> AsyncIterator[Target]:
         yield target
     finally:
         await target.aclose()
-
-
-def _do_nothing() -> None:
-    """Leave the runs where they are."""
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,9 +5,11 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from hopline_engine.api.asked import QueueLimits, RunQuery, WorkerRegistration
 from hopline_engine.api.interface import (
     CallbackAnswer,
     CallbackOutcome,
+    Fleet,
     RunChange,
     Started,
     StepFailure,
@@ -17,18 +19,17 @@ from hopline_engine.api.models import (
     Attempt,
     Bar,
     Failure,
+    Node,
+    NodeAddress,
     Queue,
-    QueueLimits,
     Reason,
     Run,
     RunDetail,
     RunPage,
-    RunQuery,
     RunSummary,
     Step,
     Why,
     Worker,
-    WorkerRegistration,
     Workflow,
     WorkflowDetail,
 )
@@ -40,6 +41,7 @@ from hopline_engine.errors import (
     InvalidInputError,
     QueueNotFoundError,
     RunEndedError,
+    RunMovingError,
     RunNotFinishedError,
     RunNotFoundError,
     RunNotRetryableError,
@@ -49,6 +51,7 @@ from hopline_engine.errors import (
     WorkflowNotFoundError,
     closest,
 )
+from hopline_engine.scheduler.diagnosis import Check, Diagnosis, State
 
 NOW = 1795226446.5
 TOKEN = "t" * 64
@@ -68,7 +71,12 @@ DEFINITION = {
 class SmallEngine:
     """Runs whose steps wait until a test moves them."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "n_1") -> None:
+        self.name = name
+        self.peers: list[NodeAddress] = []
+        """Itself and the other nodes, as far as they are reached."""
+        self.elsewhere: dict[str, str | None] = {}
+        """Runs that this node does not work on, and the URL of the one that does; ``None`` while nobody does."""
         self.is_running = True
         self.subscribers = 0
         self._definitions: dict[str, dict[str, Any]] = {}
@@ -100,6 +108,10 @@ class SmallEngine:
         update = {"state": state, "result": result, "error": failed, "ended_at": NOW + 2}
         await self._store(self._runs[run].model_copy(update=update))
 
+    async def adopt(self, detail: RunDetail) -> None:
+        """Know a run that another node has started."""
+        await self._store(detail)
+
     async def _store(self, detail: RunDetail, step: str | None = None) -> None:
         async with self._changed:
             self._runs[detail.id] = detail
@@ -111,6 +123,34 @@ class SmallEngine:
     async def ready(self) -> None:
         if not self.is_running:
             raise EngineStoppingError
+
+    def healed(self) -> dict[str, int]:
+        return {"stuck-run": 2}
+
+    async def diagnose(self) -> Diagnosis:
+        evidence = ({"id": 7},)
+        checks = [
+            Check(name="store", state=State.OK, text="sqlite at sales.db"),
+            Check(name="stuck-run", state=State.WRONG, text="it hangs", hint="serve", evidence=evidence, is_audit=True),
+        ]
+        return Diagnosis(at=NOW, checks=checks, healed=self.healed())
+
+    async def holder(self, run: str) -> str | None:
+        if run not in self.elsewhere:
+            return None
+        url = self.elsewhere[run]
+        if url is None:
+            raise RunMovingError(run=run)
+        return url
+
+    def fleet(self) -> Fleet:
+        return Fleet(self.name, self.peers)
+
+    async def nodes(self) -> list[Node]:
+        return [
+            Node(id=peer.id, url=peer.url, epoch=epoch, shards=32, started_at=NOW, heartbeat_at=NOW + epoch)
+            for epoch, peer in enumerate(self.peers, 1)
+        ]
 
     async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:
         for definition in definitions:
@@ -345,6 +385,7 @@ def new_run(run: str, definition: dict[str, Any], run_input: dict[str, Any], key
             next_at=None,
             note=None,
             bars=[],
+            runs=[],
         )
         for level, node in enumerate(definition["nodes"])
     ]

@@ -12,6 +12,7 @@ from hopline.errors import HoplineError
 from hopline_engine import errors
 from hopline_engine.api import body
 from hopline_engine.api.errors import answer_to
+from hopline_engine.store.errors import ChangesRefusedError
 from tests.api.conftest import refusal, start
 from tests.api.small_engine import SmallEngine
 
@@ -70,6 +71,13 @@ def test_every_error_of_the_engine_that_a_caller_can_cause_has_a_status() -> Non
             error = kind.__new__(kind)
             HoplineError.__init__(error, "something", hint=None)
             assert answer_to(error).status_code == status, kind
+
+
+def test_refused_decision_is_asked_for_again_and_says_nothing_of_the_database() -> None:
+    answer = answer_to(ChangesRefusedError("UNIQUE constraint failed: step_run.run_id"))
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert b"step_run" not in bytes(answer.body)
 
 
 def test_codes_of_errors_are_different() -> None:

@@ -8,7 +8,7 @@ import pytest
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from hopline_engine.api.app import ROUTERS
+from hopline_engine.api.app import ROUTERS, SHORTCUTS
 from tests.api.conftest import refusal
 from tests.api.small_engine import DEFINITION
 
@@ -49,8 +49,10 @@ async def test_worker_comes_stays_and_leaves(client: httpx.AsyncClient) -> None:
     assert refusal(await client.post("/api/v1/workers/w_1/heartbeat")) == (404, "worker-not-found")
     registered = await client.put("/api/v1/workers/w_1", json=REGISTRATION)
     assert registered.status_code == 200
-    assert (await client.post("/api/v1/workers/w_1/heartbeat")).status_code == 204
-    assert (await client.get("/api/v1/workers")).json() == {"workers": [registered.json()]}
+    terms = {"node": "n_1", "nodes": [], "result_max_bytes": 1_048_576}
+    assert (await client.post("/api/v1/workers/w_1/heartbeat")).json() == terms
+    (listed,) = (await client.get("/api/v1/workers")).json()["workers"]
+    assert registered.json() == listed | terms
     for _ in range(2):
         assert (await client.delete("/api/v1/workers/w_1")).status_code == 204
     assert (await client.get("/api/v1/workers")).json() == {"workers": []}
@@ -58,7 +60,8 @@ async def test_worker_comes_stays_and_leaves(client: httpx.AsyncClient) -> None:
 
 async def test_token_of_a_worker_is_never_shown(client: httpx.AsyncClient) -> None:
     response = await client.put("/api/v1/workers/w_1", json=REGISTRATION)
-    assert response.json().keys() == {"id", "url", "pid", "host", "concurrency", "in_flight", "steps", "seen_at"}
+    shown = {"id", "url", "pid", "host", "concurrency", "in_flight", "steps", "files", "reloads", "seen_at"}
+    assert response.json().keys() == shown | {"node", "nodes", "result_max_bytes"}
     assert "w0rker" not in response.text + (await client.get("/api/v1/workers")).text
 
 
@@ -119,8 +122,22 @@ async def test_limit_that_cannot_be_is_422(client: httpx.AsyncClient, limits: di
     assert refusal(await client.patch("/api/v1/queues/mail", json=limits)) == (422, "invalid-request")
 
 
+async def test_doctor_says_what_is_wrong_with_evidence_and_what_to_do(client: httpx.AsyncClient) -> None:
+    answered = (await client.get("/api/v1/doctor")).json()
+    store, stuck = answered["checks"]
+    assert (answered["ok"], answered["healed"]) == (False, {"stuck-run": 2})
+    assert store == {
+        "name": "store", "state": "ok", "text": "sqlite at sales.db", "hint": None, "evidence": [], "is_audit": False
+    }  # fmt: skip
+    assert (stuck["state"], stuck["hint"], stuck["evidence"]) == ("wrong", "serve", [{"id": 7}])
+
+
+async def test_health_counts_what_was_repaired(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/api/v1/health")).json()["healed"] == {"stuck-run": 2}
+
+
 async def test_health_says_the_version_and_signs_of_life_do_not(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/api/v1/health")).json().keys() == {"status", "version"}
+    assert (await client.get("/api/v1/health")).json().keys() == {"status", "version", "node", "healed"}
     for path in ("/healthz", "/readyz"):
         assert (await client.get(path)).json() == {"status": "ok"}
 
@@ -144,6 +161,17 @@ def collect_references(part: object, found: set[str]) -> None:
     if isinstance(part, list):
         for value in part:
             collect_references(value, found)
+
+
+async def test_every_shortcut_leads_to_the_function_of_its_route() -> None:
+    routes = {
+        (method, prefix + route.path): route.endpoint
+        for prefix, router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    assert SHORTCUTS.items() <= routes.items()
 
 
 async def test_no_pages_that_load_scripts_from_elsewhere_are_served(client: httpx.AsyncClient) -> None:

@@ -24,6 +24,7 @@ RUN_KEYS = {
     "ended_at",
     "steps_total",
     "steps_done",
+    "note",
 }
 STEP_KEYS = {
     "id",
@@ -39,6 +40,7 @@ STEP_KEYS = {
     "next_at",
     "note",
     "bars",
+    "runs",
 }
 
 

@@ -25,6 +25,7 @@ def a_step(name: str, state: str = "succeeded", **fields: Any) -> Any:
     step: Json = {
         "id": name, "kind": "python", "state": state, "attempts": 0, "items": None, "started_at": None,
         "ended_at": None, "upstream": [], "level": 0, "error": None, "next_at": None, "note": None, "bars": [],
+        "runs": [],
     }  # fmt: skip
     return step | fields
 
@@ -44,7 +45,7 @@ def a_run(run_id: str = "r_7h2kq9m3xa", state: str = "succeeded", *steps: Json, 
         "id": run_id, "workflow": "daily_etl", "digest": "d" * 64, "state": state, "input": {}, "result": None,
         "error": None, "idempotency_key": None, "retry_of": None, "parent": None, "created_at": T0,
         "ended_at": None if state == "running" else at(4.4), "steps_total": len(steps), "steps_done": done,
-        "steps": list(steps),
+        "note": None, "steps": list(steps),
     }  # fmt: skip
     return run | fields
 
@@ -61,7 +62,8 @@ class FakeApi:
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {}
         """(method, path below the prefix) to (status, JSON)."""
         self.once: set[tuple[str, str]] = set()
-        """Answers that are given only once; the next one is the route's own."""
+        """Answers that are given only once; the next one is that of ``later``, or else the route's own."""
+        self.later: dict[tuple[str, str], tuple[int, Any]] = {}
         self.events: dict[str, list[tuple[str, Json]]] = {}
         """Events of a run; the stream ends after a final one, else it stays open."""
         self.restarts = 0
@@ -71,6 +73,10 @@ class FakeApi:
 
     def answer(self, method: str, path: str, content: Any, status: int = 200) -> None:
         self.answers[method, path] = status, content
+
+    def then(self, method: str, path: str, content: Any) -> None:
+        """Answer with *content* once the answer that is given only once is used up."""
+        self.later[method, path] = 200, content
 
     def refuse(self, method: str, path: str, status: int, code: str, message: str, hint: str | None = None) -> None:
         self.answer(method, path, {"error": {"code": code, "message": message, "hint": hint}}, status)
@@ -90,6 +96,8 @@ class FakeApi:
         if (method, path) in self.answers:
             is_once = (method, path) in self.once
             status, content = self.answers.pop((method, path)) if is_once else self.answers[method, path]
+            self.answers.update({key: told for key, told in self.later.items() if is_once and key == (method, path)})
+            self.once.discard((method, path))
             return JSONResponse(content, status)
         return self._route(method, path, json.loads(body) if body else None)
 
@@ -98,6 +106,8 @@ class FakeApi:
             case "POST", ["definitions"]:
                 self.definitions |= {one["name"]: one for one in body["definitions"]}
                 return JSONResponse({"definitions": len(body["definitions"])})
+            case "GET", ["workers"]:
+                return JSONResponse({"workers": list(self.workers.values())})
             case "PUT", ["workers", worker]:
                 self.workers[worker] = body
                 return JSONResponse({})

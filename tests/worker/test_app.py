@@ -290,15 +290,24 @@ async def test_sync_step_runs_on_after_its_deadline_and_keeps_its_thread() -> No
         return release.wait(30)
 
     async with worker(stubborn, double, concurrency=1) as running:
-        over = asyncio.create_task(running.run(stubborn, {}, deadline=str(clock.now() + 0.05)))
-        late = asyncio.create_task(running.run(double, {"number": 1}, deadline=str(clock.now() + 0.05)))
-        await asyncio.wait({over, late}, timeout=0.2)
-        assert not over.done()
+        assert (await running.run(stubborn, {}, deadline=str(clock.now() + 0.05))).status_code == 504
+        assert (await running.run(double, {"number": 1}, deadline=str(clock.now() + 0.05))).status_code == 504
         release.set()
-        assert (await over).json()["result"] is True
-        error = (await late).json()["error"]
-    assert error["type"] == "TimeoutError"
-    assert "waited for a free thread" in error["message"]
+        assert (await running.run(double, {"number": 1})).json()["result"] == 2
+
+
+async def test_results_are_refused_over_what_the_engine_keeps() -> None:
+    @step
+    def letters(count: int) -> str:
+        return "x" * count
+
+    async with worker(letters) as running:
+        running.app.limit_results(10)
+        assert (await running.run(letters, {"count": 8})).status_code == 200
+        error = (await running.run(letters, {"count": 9})).json()["error"]
+        running.app.limit_results(2 * execute.RESULT_MAX_BYTES)
+        assert (await running.run(letters, {"count": execute.RESULT_MAX_BYTES})).status_code == 200
+    assert "11 bytes of JSON; at most 10 are kept" in error["message"]
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "the worker's token"])

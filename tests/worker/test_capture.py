@@ -85,20 +85,6 @@ def test_console_logging_set_up_by_the_user_is_kept_once(monkeypatch: pytest.Mon
     assert attempt.text() == "once\n"
 
 
-def test_requests_of_the_worker_itself_are_not_logged_and_those_of_steps_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    stderr, kept = io.StringIO(), Capture()
-    with redirect_stderr(stderr), capture.routed(echo=False):
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        with capture.logged():
-            logging.getLogger("httpx").info("heartbeat")
-            token = capture.current.set(kept)
-            logging.getLogger("httpx").info("of a step")
-            capture.current.reset(token)
-    logging.getLogger().setLevel(logging.WARNING)
-    assert (stderr.getvalue(), kept.text()) == ("", "of a step\n")
-
-
 def test_long_output_keeps_its_beginning_and_its_end() -> None:
     kept = Capture()
     kept.write("first\n")

@@ -8,8 +8,9 @@ import pytest
 
 from hopline import step, workflow
 from hopline_engine.clock import SystemClock
-from hopline_engine.worker import client as client_module
-from hopline_engine.worker.client import Announcement, EngineClient, Registration, RegistrationRefusedError
+from hopline_engine.worker import registration as registration_module
+from hopline_engine.worker.client import Announcement, EngineClient, RegistrationRefusedError
+from hopline_engine.worker.registration import Registration
 from tests.worker.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    monkeypatch.setattr(client_module, "HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr(registration_module, "HEARTBEAT_SECONDS", 0.02)
     with FakeEngine().running() as running:
         yield running
 
@@ -38,7 +39,9 @@ def ones() -> list[int]:
 
 
 def announcement() -> Announcement:
-    return Announcement.of("w_1", [ones.compile()], ["ones"], {"url": "http://127.0.0.1:1", "steps": []})
+    return Announcement.of(
+        "w_1", [ones.compile()], ["ones"], {"url": "http://127.0.0.1:1", "concurrency": 8, "steps": []}
+    )
 
 
 class Keeping:
@@ -46,8 +49,7 @@ class Keeping:
 
     def __init__(self, server: str, token: str | None = None) -> None:
         self.times = asyncio.Semaphore(0)
-        self.client = EngineClient(server, token, announcement())
-        self.registration = Registration(self.client, server, SystemClock(), self.times.release)
+        self.registration = Registration(server, token, announcement(), SystemClock(), lambda _: self.times.release())
 
     async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.registration.keep())
@@ -56,7 +58,6 @@ class Keeping:
     async def __aexit__(self, *_: object) -> None:
         self.task.cancel()
         await asyncio.wait({self.task})
-        await self.client.aclose()
 
 
 async def test_definitions_are_sent_before_the_worker(engine: FakeEngine) -> None:
@@ -66,7 +67,7 @@ async def test_definitions_are_sent_before_the_worker(engine: FakeEngine) -> Non
     assert (definitions.method, definitions.path) == ("POST", "/api/v1/definitions")
     assert definitions.body == {"definitions": [ones.compile().to_json()], "current": ["ones"]}
     assert (worker.method, worker.path) == ("PUT", "/api/v1/workers/w_1")
-    assert worker.body == {"url": "http://127.0.0.1:1", "steps": []}
+    assert worker.body == {"url": "http://127.0.0.1:1", "concurrency": 8, "steps": []}
     assert {asked.authorization for asked in engine.asked} == {"Bearer secret"}
 
 
@@ -158,7 +159,6 @@ async def test_refusal_after_the_worker_was_known_does_not_end_it(engine: FakeEn
 
 async def test_unregistering_names_the_worker(engine: FakeEngine) -> None:
     client = EngineClient(engine.url, None, announcement())
-    await client.register()
+    await client.register(8)
     await client.unregister()
-    await client.aclose()
     assert (engine.asked[-1].method, engine.asked[-1].path) == ("DELETE", "/api/v1/workers/w_1")

@@ -1,16 +1,17 @@
-"""``hopline queues``: how full they are, how fast they may go, pause and resume."""
+"""``hopline queues``: how full they are, how fast they may go; made and changed with gcloud's commands and flags."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from hopline_cli import options
+from hopline_cli import options, places
 from hopline_cli.lazy import noun_app
+from hopline_cli.queue_settings import with_settings
 
-app = noun_app("List, show, pause and resume queues.")
+app = noun_app("List, show, create, update, pause, purge and delete queues.")
 
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.", callback=options.named("queue"))]
 
 
 @app.command("list")
@@ -36,16 +37,135 @@ def show(name: Name, as_json: options.Json = False, server: options.Server = Non
 
 
 @app.command("pause")
-def pause(name: Name, as_json: options.Json = False, server: options.Server = None) -> None:
+def pause(
+    name: Name,
+    project: places.Project = None,
+    location: places.Location = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
     """Send nothing more from a queue; what was sent goes on."""
-    from hopline_cli.queueing import order_queue
-
-    asyncio.run(order_queue(name, "pause", as_json=as_json, server=server))
+    _order(name, "pause", project, location, as_json, server)
 
 
 @app.command("resume")
-def resume(name: Name, as_json: options.Json = False, server: options.Server = None) -> None:
+def resume(
+    name: Name,
+    project: places.Project = None,
+    location: places.Location = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
     """Send from a paused queue again."""
-    from hopline_cli.queueing import order_queue
+    _order(name, "resume", project, location, as_json, server)
 
-    asyncio.run(order_queue(name, "resume", as_json=as_json, server=server))
+
+def _order(
+    name: str,
+    verb: Literal["pause", "resume"],
+    project: str | None,
+    location: str | None,
+    as_json: bool,
+    server: str | None,
+) -> None:
+    """Order something of a queue: of a step's, or elsewhere than in ``local`` of the queue service's."""
+    from hopline_cli import cloud_queueing, queueing
+
+    if project or location or "/" in name:
+        place = places.queue_place(name, project, location)
+        asyncio.run(cloud_queueing.order_queue(place, verb, as_json=as_json, server=server))
+    else:
+        asyncio.run(queueing.order_queue(name, verb, as_json=as_json, server=server))
+
+
+@app.command("create")
+@with_settings(clearing=False)
+def create(
+    name: Name,
+    kind: Annotated[
+        Literal["push", "pull"], typer.Option("--type", help="Whether its tasks are sent, or leased by workers.")
+    ] = "push",
+    project: places.Project = None,
+    location: places.Location = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+    **settings: Any,
+) -> None:
+    """Make a queue."""
+    from hopline_cli.cloud_queueing import create_queue
+
+    place = places.queue_place(name, project, location)
+    asyncio.run(create_queue(place, settings, kind, as_json=as_json, server=server))
+
+
+@app.command("update")
+@with_settings(clearing=True)
+def update(
+    name: Name,
+    project: places.Project = None,
+    location: places.Location = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+    **settings: Any,
+) -> None:
+    """Change settings of a queue; what is not named stays."""
+    from hopline_cli.cloud_queueing import update_queue
+
+    place = places.queue_place(name, project, location)
+    asyncio.run(update_queue(place, settings, as_json=as_json, server=server))
+
+
+@app.command("describe")
+def describe(
+    name: Name, project: places.Project = None, location: places.Location = None, server: options.Server = None
+) -> None:
+    """Show a queue as the Cloud Tasks API has it."""
+    from hopline_cli.cloud_queueing import describe_queue
+
+    asyncio.run(describe_queue(places.queue_place(name, project, location), server))
+
+
+@app.command("stats")
+def stats(
+    name: Name, project: places.Project = None, location: places.Location = None, server: options.Server = None
+) -> None:
+    """Show how many tasks a queue has, and how fast they go."""
+    from hopline_cli.cloud_queueing import show_stats
+
+    asyncio.run(show_stats(places.queue_place(name, project, location), server))
+
+
+@app.command("purge")
+def purge(
+    name: Name,
+    project: places.Project = None,
+    location: places.Location = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Delete all tasks that a queue has now."""
+    from hopline_cli.cloud_queueing import order_queue
+
+    place = places.queue_place(name, project, location)
+    if not yes:
+        typer.confirm(f"All tasks of queue {place.shown} will be deleted. Continue?", abort=True, err=True)
+    asyncio.run(order_queue(place, "purge", as_json=as_json, server=server))
+
+
+@app.command("delete")
+def delete(
+    name: Name,
+    project: places.Project = None,
+    location: places.Location = None,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Delete a queue with its tasks."""
+    from hopline_cli.cloud_queueing import delete_queue
+
+    place = places.queue_place(name, project, location)
+    if not yes:
+        typer.confirm(f"Queue {place.shown} will be deleted with its tasks. Continue?", abort=True, err=True)
+    asyncio.run(delete_queue(place, as_json=as_json, server=server))

@@ -13,7 +13,12 @@ app = verb_app()
 @app.command()
 def run(
     target: Annotated[
-        str, typer.Argument(metavar="FILE[:WORKFLOW]", help="Workflow file; or the name of a workflow a server knows.")
+        str,
+        typer.Argument(
+            metavar="FILE[:WORKFLOW]",
+            help="Workflow file; or the name of a workflow a server knows.",
+            callback=options.named("workflow"),
+        ),
     ],
     inputs: Annotated[
         list[str] | None,

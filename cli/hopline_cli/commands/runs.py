@@ -22,6 +22,9 @@ def list_runs(
     state: Annotated[str | None, typer.Option("--state", help="running, succeeded, failed or cancelled.")] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", help="Only runs of this workflow.")] = None,
     since: Annotated[str | None, typer.Option("--since", help="Only runs begun since: 24h, 30m or a time.")] = None,
+    children_of: Annotated[
+        str | None, typer.Option("--children-of", metavar="RUN", help="Only runs that steps of this run started.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
     as_json: options.Json = False,
     json_lines: options.JsonLines = False,
@@ -33,7 +36,8 @@ def list_runs(
     from hopline_cli.looking import Filter, list_of_runs
 
     form = Form(as_json=as_json, json_lines=json_lines, quiet=quiet)
-    asyncio.run(list_of_runs(Filter(state=state, workflow=workflow, since=since, limit=limit), form, server))
+    wanted = Filter(state=state, workflow=workflow, since=since, parent=children_of, limit=limit)
+    asyncio.run(list_of_runs(wanted, form, server))
 
 
 @app.command("show")

@@ -1,10 +1,19 @@
 """``hopline serve``: the engine and its API, without workers of its own."""
 
-from typing import Annotated
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hopline_cli.lazy import verb_app
+
+if TYPE_CHECKING:
+    from hopline_cli.interrupts import Interrupts
+    from hopline_engine.settings import Settings
+
+JOIN_AGAIN_SECONDS = 1.0
+"""How long to wait before the next try, when the database takes nobody in."""
 
 app = verb_app()
 
@@ -25,12 +34,10 @@ def serve(
 
 
 async def _serve(host: str | None, port: int | None) -> None:
-    from hopline_cli import screen
     from hopline_cli.client import is_loopback_host
     from hopline_cli.errors import UsageError
-    from hopline_cli.interrupts import Interrupts
-    from hopline_cli.server import listening, load_settings, opened
-    from hopline_cli.text import printable
+    from hopline_cli.interrupts import Interrupted, Interrupts
+    from hopline_cli.server import load_settings
 
     settings = load_settings(host=host, port=port)
     if not is_loopback_host(settings.host) and not settings.api_token:
@@ -40,9 +47,37 @@ async def _serve(host: str | None, port: int | None) -> None:
             hint="set HOPLINE_API_TOKEN to a secret of your own, or keep to --host 127.0.0.1",
         )
     interrupts = Interrupts()
-    with interrupts.caught():
-        async with opened(settings, dispatch=True) as engine:
-            url = await listening(engine, settings.port)
-            screen.say(f"serving {printable(str(settings.store_path))} at {url}/api/v1")
-            await interrupts.asked.wait()
-            screen.say("stopping")
+    with interrupts.caught(), suppress(Interrupted):
+        await _serve_until_asked(settings, interrupts)
+
+
+async def _serve_until_asked(settings: "Settings", interrupts: "Interrupts") -> None:
+    """Serve, as another node each time that the others took this one for dead; ends by ``Interrupted`` only."""
+    from hopline_cli import screen
+    from hopline_cli.errors import CliError
+    from hopline_cli.interrupts import Interrupted
+    from hopline_cli.server import listening, opened
+    from hopline_cli.text import printable
+
+    was_lost = False
+    while True:
+        try:
+            async with opened(settings, dispatch=True) as engine:
+                url = await listening(engine, settings.port)
+                screen.say(f"serving {printable(settings.store_shown)} at {url}/api/v1")
+                try:
+                    lost = await interrupts.unless_asked(engine.lost())
+                except Interrupted:
+                    screen.say("stopping")
+                    raise
+                raise lost
+        except CliError as error:
+            is_lost = settings.is_on_postgres and error.code == "ownership-lost"
+            if not is_lost and not (was_lost and error.code == "store-cannot-connect"):
+                raise
+            was_lost = True
+            if is_lost:
+                screen.say("other nodes took this one for dead; it joins them again")
+            else:
+                screen.say(f"cannot join them yet: {error.message}")
+                await interrupts.unless_asked(asyncio.sleep(JOIN_AGAIN_SECONDS))

@@ -23,14 +23,13 @@ def worker(
 ) -> None:
     """Serve the steps of workflow files to an engine; waits for it when it is not up yet.
 
-    Without --server, the server that runs on this folder's store is used.
+    Without --server, the server that runs on this folder's store is used, or else the one on the usual port.
     """
-    from hopline_cli.server import load_settings, running_server
+    from hopline_cli.server import load_settings, server_to_join
     from hopline_cli.workers import Job, worker_command, worker_environment
 
     settings = load_settings(server_url=server)
-    expected = f"http://{settings.host}:{settings.port}"
-    url = settings.server_url or asyncio.run(running_server(settings)) or expected
+    url = settings.server_url or asyncio.run(server_to_join(settings))
     listen = ["--host", host, "--port", str(port), "--processes", str(processes)]
     command = worker_command(Job(url=url, paths=paths, concurrency=concurrency), *listen)
     # The worker takes the place of this process, signals included.

@@ -1,5 +1,6 @@
 """The HTTP API as one application: which routes there are and what every request passes through."""
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -9,19 +10,21 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
-from hopline_engine.api import callbacks, health, queues, runs, workers, workflows
-from hopline_engine.api.errors import HANDLERS, LastResort
-from hopline_engine.api.guard import Guard
-from hopline_engine.api.interface import EngineService
-from hopline_engine.api.models import (
+from hopline_engine.api import callbacks, doctor, health, nodes, queues, runs, workers, workflows
+from hopline_engine.api.asked import (
     Asked,
     CallbackReport,
     DefinitionsRequest,
-    ErrorAnswer,
     QueueLimits,
     RunRequest,
     WorkerRegistration,
 )
+from hopline_engine.api.errors import HANDLERS, LastResort
+from hopline_engine.api.forwarding import Forwarder, RunElsewhere, forward
+from hopline_engine.api.guard import Guard
+from hopline_engine.api.interface import EngineService
+from hopline_engine.api.models import ErrorAnswer
+from hopline_engine.api.shortcuts import Shortcut, Shortcuts
 from hopline_engine.settings import Settings
 
 PREFIX = "/api/v1"
@@ -33,35 +36,49 @@ ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, workers.router),
     (PREFIX, queues.router),
     (PREFIX, workflows.router),
+    (PREFIX, nodes.router),
+    (PREFIX, doctor.router),
     (PREFIX, health.router),
     ("", health.signs_of_life),
 )
 """All routes, with the prefix that each router's paths begin with; those that are called most come first."""
 
+SHORTCUTS: Mapping[tuple[str, str], Shortcut] = {("POST", f"{PREFIX}/runs"): runs.start_run}
+"""Functions of routes above, by method and path, that are called without the framework."""
+
 
 def create_app(engine: EngineService, settings: Settings) -> FastAPI:
-    """Return the application; starting and stopping the engine is the caller's part."""
+    """Return the application.
+
+    Starting and stopping the engine is the caller's part, and closing ``state.forwarder``.
+    """
     app = FastAPI(
         title="Hopline",
-        version=_version(),
+        version=installed_version(),
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
         responses={"default": {"model": ErrorAnswer, "description": "What went wrong"}},
         generate_unique_id_function=_operation_id,
-        exception_handlers=HANDLERS,
-        middleware=[Middleware(Guard, settings=settings), Middleware(LastResort)],
+        exception_handlers={**HANDLERS, RunElsewhere: forward},
+        middleware=[
+            Middleware(Guard, settings=settings),
+            Middleware(LastResort),
+            Middleware(Shortcuts, engine=engine, routes=SHORTCUTS),
+        ],
     )
     app.state.engine = engine
     app.state.settings = settings
+    app.state.forwarder = Forwarder()
     for prefix, router in ROUTERS:
         app.include_router(router, prefix=prefix)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def _version() -> str:
+def installed_version() -> str:
+    """Return the version of hopline that runs."""
     try:
         return version("hopline")
     except PackageNotFoundError:  # run from its sources

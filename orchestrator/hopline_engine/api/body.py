@@ -5,6 +5,7 @@ reader, so that what is let in can be stored. Answers are written straight from 
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -48,7 +49,37 @@ async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             return await _read(request, limit)
     except TimeoutError:
-        raise SlowBodyError(f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+        raise _too_slow() from None
+
+
+async def limited_body(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body of *request* as it arrives.
+
+    Raises:
+        BodyTooLargeError: it has more than *limit* bytes.
+        SlowBodyError: it did not arrive in time.
+    """
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= limit:
+                    yield chunk
+                elif size > limit + BODY_OVERRUN:
+                    break
+    except TimeoutError:
+        raise _too_slow() from None
+    if size > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body has more than {limit} bytes")
+
+
+def _too_slow() -> SlowBodyError:
+    return SlowBodyError(f"the body did not arrive within {BODY_SECONDS:.0f} s")
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -61,7 +92,7 @@ async def _read(request: Request, limit: int) -> bytes:
         elif size > limit + BODY_OVERRUN:
             break
     if size > limit:
-        raise BodyTooLargeError(f"the body has more than {limit} bytes")
+        raise _too_large(limit)
     return b"".join(chunks)
 
 

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hopline_engine.api.asked import CallbackReport
 from hopline_engine.api.body import answer, read_body, read_model, takes
 from hopline_engine.api.errors import error_response
+from hopline_engine.api.forwarding import RunElsewhere
 from hopline_engine.api.given import Configured, Engine
 from hopline_engine.api.interface import CallbackAnswer, CallbackOutcome, StepFailure, StepResult
-from hopline_engine.api.models import CallbackDone, CallbackReport
+from hopline_engine.api.models import CallbackDone
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
@@ -54,7 +56,10 @@ async def report(
     token = _token(request)
     if not token:
         return _answer(CallbackAnswer(CallbackOutcome.FORGED, f"a report needs the header {TOKEN_HEADER}"))
-    body = await read_body(request, settings.result_max_bytes + _ENVELOPE)
+    limit = settings.result_max_bytes + _ENVELOPE
+    if (url := await engine.holder(run)) is not None:
+        raise RunElsewhere(run, url, limit)
+    body = await read_body(request, limit)
     return _answer(await engine.callback(run, step, attempt, token, _outcome_of(body)))
 
 

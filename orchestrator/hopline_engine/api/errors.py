@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hopline.errors import HoplineError
 from hopline_engine import clock
-from hopline_engine.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
-from hopline_engine.store.errors import OwnershipLostError, ReadTimeoutError, StoreClosedError
+from hopline_engine.errors import ConflictError, InvalidError, NotFoundError, StoreUnavailableError, UnavailableError
+from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError, ReadTimeoutError, StoreClosedError
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +99,8 @@ def error_response(
 
 def answer_to(error: HoplineError) -> Response:
     """Return the answer to a request that ended in *error*."""
+    if isinstance(error, ChangesRefusedError):  # says what the database said, which is nothing for callers
+        error = StoreUnavailableError(reason="what is known of the run has to be read again")
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
     if status is None:
         return _unexpected(error)

@@ -46,7 +46,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with asyncio.TaskGroup() as tasks:
             stream = tasks.create_task(self._send_events(send))
-            beside = (tasks.create_task(self._keep_alive(send)), tasks.create_task(_disconnected(receive)))
+            beside = (tasks.create_task(self._keep_alive(send)), tasks.create_task(disconnected(receive)))
             for task in beside:
                 task.add_done_callback(lambda _: stream.cancel())
             stream.add_done_callback(lambda _: [task.cancel() for task in beside])
@@ -70,7 +70,8 @@ class EventStream(Response):
             is_there = await _is_sent(b": keep-alive\n\n", send)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Return when the client has gone away."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

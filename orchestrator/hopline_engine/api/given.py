@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Path
 from starlette.requests import Request
 
+from hopline_engine.api.forwarding import RunElsewhere
 from hopline_engine.api.interface import EngineService
 from hopline_engine.settings import Settings
 
@@ -30,4 +31,15 @@ async def _run(ref: Annotated[str, Path(max_length=64)], engine: Engine) -> str:
 
 
 RunId = Annotated[str, Depends(_run)]
-"""Public id of the run that ``{ref}`` in the path names."""
+"""Public id of the run that ``{ref}`` in the path names. For what rows say, which any node can read."""
+
+
+async def _held_run(run: RunId, engine: Engine) -> str:
+    url = await engine.holder(run)
+    if url is not None:
+        raise RunElsewhere(run, url)
+    return run
+
+
+HeldRun = Annotated[str, Depends(_held_run)]
+"""As ``RunId``, where the node that works on the run has to answer: the request goes on to it."""

@@ -5,6 +5,7 @@ All routes are closed; ``OPEN`` names the exceptions. Whatever answers, the answ
 """
 
 import re
+from functools import lru_cache
 from hmac import compare_digest
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -80,6 +81,7 @@ class Guard:
         return scheme.lower() == "bearer" and compare_digest(given.strip().encode("latin-1"), self._token)
 
 
+@lru_cache(maxsize=256)  # nearly all requests name the same host
 def is_loopback(host: str) -> bool:
     """Return whether a name or address stands for this machine only.
 

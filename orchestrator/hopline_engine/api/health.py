@@ -37,4 +37,4 @@ async def is_ready(engine: Engine) -> Response:
 async def show_health(request: Request, engine: Engine) -> Response:
     """Show the version of a server that is ready."""
     await engine.ready()
-    return answer(Health(version=request.app.version))
+    return answer(Health(version=request.app.version, node=engine.fleet().node, healed=engine.healed()))

@@ -4,26 +4,27 @@ Names of runs are public ids, except in ``resolve_run``. Every method may also r
 error nothing has changed. What a method returned or did is durable.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from hopline_engine.api.asked import QueueLimits, RunQuery, WorkerRegistration
 from hopline_engine.api.models import (
     Attempt,
+    Node,
+    NodeAddress,
     Queue,
-    QueueLimits,
     Run,
     RunDetail,
     RunPage,
-    RunQuery,
     Step,
     Why,
     Worker,
-    WorkerRegistration,
     Workflow,
     WorkflowDetail,
 )
+from hopline_engine.scheduler.diagnosis import Diagnosis
 
 
 class Started(NamedTuple):
@@ -85,6 +86,15 @@ class CallbackAnswer(NamedTuple):
     """For people; what was wrong with the result when it is ``INVALID``."""
 
 
+class Fleet(NamedTuple):
+    """The nodes that share the work, as one of them knows them."""
+
+    node: str
+    """Id of this one."""
+    nodes: list[NodeAddress]
+    """All that can be reached."""
+
+
 class EngineService(Protocol):
     """The engine as the API sees it."""
 
@@ -94,6 +104,32 @@ class EngineService(Protocol):
         Raises:
             UnavailableError: it does not, now.
         """
+        ...
+
+    async def holder(self, run: str) -> str | None:
+        """Return the base URL of the node that works on a run; ``None`` when this one can answer for it.
+
+        Any node can answer for a run that has ended, or that does not exist.
+
+        Raises:
+            RunMovingError: no node works on it now; one will in a few seconds.
+        """
+        ...
+
+    def healed(self) -> Mapping[str, int]:
+        """Return how often something that was wrong was repaired since the start, by what it was."""
+        ...
+
+    async def diagnose(self) -> Diagnosis:
+        """Look at the store and at this engine, for all that is wrong."""
+        ...
+
+    def fleet(self) -> Fleet:
+        """Return the nodes as they were at the last heartbeat."""
+        ...
+
+    async def nodes(self) -> list[Node]:
+        """Return all nodes, by id."""
         ...
 
     async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:

@@ -1,14 +1,14 @@
-"""What the API says and understands: the JSON of every noun, as pydantic models.
+"""What the API says: the JSON of every noun, as pydantic models.
 
-They are the contract with the command line and other clients. In Python a time is a number of Unix seconds, as
-everywhere in the engine; in JSON it is ISO 8601 in UTC.
+They are the contract with the command line and other clients, as are those of what is sent (``asked``). In Python a
+time is a number of Unix seconds, as everywhere in the engine; in JSON it is ISO 8601 in UTC.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from hopline_engine.core.model import AttemptState, RunState, StepState
 
@@ -83,7 +83,10 @@ class RunSummary(View):
     created_at: Time
     ended_at: Time | None
     steps_total: int
+    """0 when this server cannot run the version."""
     steps_done: int
+    note: str | None = None
+    """What keeps the run as a whole from going on; null when its steps say it."""
 
 
 class Run(RunSummary):
@@ -113,6 +116,14 @@ class Bar(View):
     ended_at: Time | None
 
 
+class SubRun(View):
+    """A run that a step, or an element of a mapped one, is executed by."""
+
+    run: str
+    item: int | None
+    state: RunState
+
+
 class Step(View):
     """A step of a run."""
 
@@ -133,6 +144,8 @@ class Step(View):
     note: str | None
     """One line for people: what it waits for or is doing."""
     bars: list[Bar] = Field(max_length=20)
+    runs: list[SubRun] = Field(max_length=20)
+    """Of a step that is a workflow: the first runs of it. ``GET /runs?parent=`` has all."""
 
 
 class RunDetail(Run):
@@ -230,6 +243,17 @@ class ServedStep(View):
     signature: str = Field(min_length=1, max_length=64)
 
 
+class ServedFile(View):
+    """A file of workflows as a worker has loaded it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    path: str = Field(min_length=1, max_length=4096)
+    """Absolute, on the worker's host."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    workflows: list[Annotated[str, Field(max_length=500)]]
+
+
 class Worker(View):
     """A worker that the engine may call."""
 
@@ -240,7 +264,54 @@ class Worker(View):
     concurrency: int
     in_flight: int
     steps: list[ServedStep]
+    files: list[ServedFile]
+    reloads: bool
+    """Whether another worker takes its place when its files change, as under ``hopline dev``."""
     seen_at: Time
+
+
+class NodeAddress(View):
+    """Where a node is reached."""
+
+    id: str
+    url: str
+
+
+class WorkerTerms(View):
+    """What a node tells a worker each time that it shows it is alive."""
+
+    node: str
+    """Id of the node that answers."""
+    nodes: list[NodeAddress]
+    """All nodes, also this one: a worker registers with each, and divides its concurrency among them."""
+    result_max_bytes: int
+    """Larger results are refused."""
+
+
+class RegisteredWorker(Worker, WorkerTerms):
+    """A worker as it was registered, and what it has to know."""
+
+
+class Node(View):
+    """A process that works on a part of the runs."""
+
+    id: str
+    """Random for each start."""
+    url: str | None
+    """Where it is reached; null until it listens."""
+    epoch: int
+    """Greater than that of every node that was started before."""
+    shards: int
+    """How many of the 64 parts of the runs it works on."""
+    started_at: Time
+    heartbeat_at: Time
+    """When it last showed that it is alive."""
+
+
+class Nodes(View):
+    """All nodes, by id."""
+
+    nodes: list[Node]
 
 
 class RunPage(View):
@@ -292,6 +363,37 @@ class Health(View):
 
     status: Literal["ok"] = "ok"
     version: str
+    node: str
+    """Id of the node that answers."""
+    healed: Mapping[str, int]
+    """How often this server repaired something that was wrong, by what it was; empty unless there was a fault."""
+
+
+class Check(View):
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "note", "wrong"]
+    text: str
+    """A sentence for people."""
+    hint: str | None
+    """What to do about it."""
+    evidence: list[dict[str, Any]]
+    """Rows, or parts of rows, that are not as they must be; the first ones of many."""
+    is_audit: bool
+    """Whether it is something that must always be true of rows and memory, and not how things are."""
+
+
+class Doctor(View):
+    """How an installation is, and all that is wrong with it."""
+
+    version: str
+    at: Time
+    ok: bool
+    """Whether nothing is wrong."""
+    checks: list[Check]
+    healed: Mapping[str, int]
+    """How often the server repaired something by itself since it started, by what it was."""
 
 
 class CallbackDone(View):
@@ -312,82 +414,3 @@ class ErrorAnswer(View):
     """Every answer with a status of 400 or more."""
 
     error: ErrorBody
-
-
-class Asked(BaseModel):
-    """Something a client sends; what is not understood is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class RunRequest(Asked):
-    """Start a run."""
-
-    workflow: str = Field(min_length=1, max_length=500)
-    input: dict[str, Any] = Field(default_factory=dict)
-    idempotency_key: str | None = Field(default=None, min_length=1, max_length=500)
-    """A second request with the same key starts nothing and answers with the run of the first."""
-
-
-class RunQuery(Asked):
-    """Which runs to list."""
-
-    model_config = ConfigDict(strict=False)
-
-    state: RunState | None = None
-    workflow: str | None = None
-    since: Time | None = None
-    """Only runs created at this time or later."""
-    limit: int = Field(default=50, ge=1, le=500)
-    after: str | None = None
-    """Only runs older than this one: ``next`` of the page before."""
-
-
-class DefinitionsRequest(Asked):
-    """Store definitions."""
-
-    definitions: list[dict[str, Any]]
-    current: list[str]
-    """Names of the workflows of which these are the newest versions; the others are only called by them."""
-
-
-class WorkerRegistration(Asked):
-    """Announce a worker."""
-
-    url: str = Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*[^/?#\s])?$", max_length=2000)
-    """Base URL, without a slash at its end."""
-    token: str = Field(pattern="^[!-~]{1,500}$", repr=False)
-    """What the engine has to show when it calls."""
-    concurrency: int = Field(ge=1, le=100_000)
-    steps: list[ServedStep]
-    pid: int | None = None
-    host: str | None = Field(default=None, max_length=500)
-
-
-class QueueLimits(Asked):
-    """New limits of a queue; what is left out stays, null means without limit."""
-
-    max_dispatches_per_second: float | None = Field(default=None, gt=0, le=1_000_000)
-    max_burst_size: int | None = Field(default=None, ge=1, le=1_000_000)
-    max_concurrent_dispatches: int | None = Field(default=None, ge=1, le=1_000_000)
-
-
-class ReportedFailure(Asked):
-    """Why the work behind a callback failed."""
-
-    message: str
-    type: str = "CallbackError"
-    """Name that a retry policy may match."""
-
-
-class CallbackReport(Asked):
-    """The result of a step that answered 202, or its failure: exactly one of the two."""
-
-    result: Any = None
-    error: ReportedFailure | None = None
-
-    @model_validator(mode="after")
-    def _is_one_of_the_two(self) -> Self:
-        if ("result" in self.model_fields_set) == (self.error is not None):
-            raise ValueError('give either "result" or "error"')
-        return self

@@ -4,9 +4,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hopline_engine.api.asked import QueueLimits
 from hopline_engine.api.body import answer, read_body, read_model, takes
 from hopline_engine.api.given import Engine
-from hopline_engine.api.models import Queue, QueueLimits, Queues
+from hopline_engine.api.models import Queue, Queues
 
 router = APIRouter(prefix="/queues", tags=["queues"])
 

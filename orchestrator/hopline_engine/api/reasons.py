@@ -1,5 +1,6 @@
 """Why a step is where it is, in one sentence."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
@@ -7,7 +8,7 @@ from hopline_engine.api.models import Reason
 from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import WHOLE, StepState, TaskState
 from hopline_engine.core.names import step_name
-from hopline_engine.core.plan import Node
+from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.queue.admission import Admission, Hindrance
 
@@ -40,8 +41,10 @@ class Standing(NamedTuple):
 class Explainer:
     """Explains live steps as they are at one moment."""
 
-    def __init__(self, admission: Admission, now: float) -> None:
+    def __init__(self, admission: Admission, newest: Callable[[str], Plan | None], now: float) -> None:
+        """Explain as of *now*; *newest* returns the newest version of a workflow."""
         self._admission = admission
+        self._newest = newest
         self._now = now
 
     def standing(self, task: LiveTask) -> Standing:
@@ -110,7 +113,7 @@ class Explainer:
             case Hindrance.QUEUE_PAUSED:
                 return f'waits: queue "{queue.name}" is paused'
             case Hindrance.NO_WORKER:
-                return f"waits: no worker serves {task.node.step} in the version of this run"
+                return f"waits: {self._unserved(task)}"
             case Hindrance.CONCURRENCY:
                 limit = queue.max_concurrent_dispatches
                 return f'waits: queue "{queue.name}" has {queue.in_flight} of {limit} tasks in flight'
@@ -121,14 +124,40 @@ class Explainer:
                 serving = self._admission.workers.serving(task.node.route)
                 return f"waits: every worker that serves it is busy ({sum(w.in_flight for w in serving)} steps)"
 
+    def _unserved(self, task: LiveTask) -> str:
+        """Return why no worker can be sent a task, and what to do about it."""
+        workers, wanted = list(self._admission.workers), task.node.route
+        if not workers:
+            return "no worker is there; start one: hopline worker FILE"
+        served = {route.signature for worker in workers for route in worker.routes if route.step == wanted.step}
+        if not served:
+            who = "the worker that is there does" if len(workers) == 1 else f"{len(workers)} workers are there and do"
+            return f"{who} not serve {wanted.step}; start one that does: hopline worker FILE"
+        newest = self._newest(task.run.plan.name)
+        current = {node.route.signature for node in newest.nodes if node.route.step == wanted.step} if newest else set()
+        if wanted.signature in current:
+            return f"workers serve only an older version of {wanted.step}; start them again: hopline worker FILE"
+        which = "a newer version" if served & current else "another version"
+        return (
+            f"workers serve only {which} of {wanted.step} than this run began with; "
+            "begin a new run, or start one on the file as it was: hopline worker FILE"
+        )
+
     def _at(self, time: float) -> str:
         shown = datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S UTC")
         return f"{shown} (in {_seconds(time - self._now)})"
 
 
 def _count(task: LiveTask, attempt: int) -> str:
-    """Return ``3 of 5``; lost attempts are not counted against the five."""
-    return f"{attempt - task.lost} of {task.node.retry.attempts}"
+    """Return ``3 of 5``, or ``4, 2 lost``: lost attempts are not counted against the five.
+
+    With losses ``of 5`` is said of those that count: ``4, 2 lost, 2 of 5 count``.
+    """
+    allowed = task.node.retry.attempts
+    if not task.lost:
+        return f"{attempt} of {allowed}"
+    counted = f", {attempt - task.lost} of {allowed} count" if allowed > 1 else ""
+    return f"{attempt}, {task.lost} lost{counted}"
 
 
 def _seconds(seconds: float) -> str:

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hopline_engine.api.asked import RunQuery, RunRequest
 from hopline_engine.api.body import answer, json_answer, read_body, read_model, takes
 from hopline_engine.api.events import EventStream
-from hopline_engine.api.given import Engine, RunId
-from hopline_engine.api.models import Attempts, Output, Run, RunDetail, RunPage, RunQuery, RunRequest, Why
+from hopline_engine.api.given import Engine, HeldRun, RunId
+from hopline_engine.api.models import Attempts, Output, Run, RunDetail, RunPage, Why
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -32,13 +33,13 @@ async def list_runs(query: Annotated[RunQuery, Query()], engine: Engine) -> Resp
 
 
 @router.get("/{ref}", response_model=RunDetail)
-async def show_run(run: RunId, engine: Engine) -> Response:
+async def show_run(run: HeldRun, engine: Engine) -> Response:
     """Show a run with its steps. `ref` is an id, a unique prefix of one, `@last` or `@failed`."""
     return answer(await engine.run_detail(run))
 
 
 @router.get("/{ref}/events", response_class=Response, responses=_EVENTS)
-async def follow_run(run: RunId, engine: Engine) -> Response:
+async def follow_run(run: HeldRun, engine: Engine) -> Response:
     """Follow a run: one `snapshot`, then `step` and `run` events until the run has ended."""
     return EventStream(engine.subscribe(run))
 
@@ -58,13 +59,13 @@ async def show_output(run: RunId, engine: Engine) -> Response:
 
 
 @router.get("/{ref}/why", response_model=Why)
-async def explain_run(run: RunId, engine: Engine, step: StepName = None) -> Response:
+async def explain_run(run: HeldRun, engine: Engine, step: StepName = None) -> Response:
     """Say why the steps of a run are not further."""
     return answer(await engine.why(run, step))
 
 
 @router.post("/{ref}/cancel", response_model=Run)
-async def cancel_run(run: RunId, engine: Engine) -> Response:
+async def cancel_run(run: HeldRun, engine: Engine) -> Response:
     """Cancel a run: no further attempt starts, and no late result changes anything."""
     return answer(await engine.cancel_run(run))
 

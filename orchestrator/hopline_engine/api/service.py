@@ -1,29 +1,39 @@
 """The engine as the API sees it: names to numbers on the way in, rows and live state to views on the way out."""
 
-from collections.abc import AsyncGenerator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from hopline_engine.api.interface import CallbackAnswer, CallbackOutcome, RunChange, Started, StepFailure, StepResult
+from hopline_engine.api.asked import QueueLimits, RunQuery, WorkerRegistration
+from hopline_engine.api.interface import (
+    CallbackAnswer,
+    CallbackOutcome,
+    Fleet,
+    RunChange,
+    Started,
+    StepFailure,
+    StepResult,
+)
 from hopline_engine.api.models import (
     Attempt,
+    NodeAddress,
     Parent,
     Queue,
-    QueueLimits,
     Run,
     RunDetail,
     RunPage,
-    RunQuery,
-    ServedStep,
     Step,
     Why,
     Worker,
-    WorkerRegistration,
     Workflow,
     WorkflowDetail,
 )
+from hopline_engine.api.models import Node as EngineNode
 from hopline_engine.api.reasons import Explainer
+from hopline_engine.api.roster import live_worker, node_view, worker_view
 from hopline_engine.api.views import (
+    MOST_SUB_RUNS,
     attempt_view,
     detail_view,
     run_view,
@@ -38,19 +48,21 @@ from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.errors import (
     RunEndedError,
+    RunMovingError,
     RunNotFinishedError,
     RunNotFoundError,
     RunNotRetryableError,
     RunNotSucceededError,
     StepNotFoundError,
     StoreUnavailableError,
+    UnusableDefinitionError,
+    WorkflowNotFoundError,
     closest,
 )
 from hopline_engine.queue import admission
-from hopline_engine.queue.workers import Worker as LiveWorker
-from hopline_engine.queue.workers import routes_of
+from hopline_engine.scheduler.diagnosis import Diagnosis, examine
 from hopline_engine.scheduler.engine import Engine
-from hopline_engine.store import runs, steps
+from hopline_engine.store import nodes, runs, steps
 from hopline_engine.store.queues import QueueLimits as StoredLimits
 from hopline_engine.store.runs import RunFilter, RunRecord, RunSummary
 
@@ -69,11 +81,48 @@ class Service:
         """Return when the engine takes work and its store answers."""
         self._engine.check_ready()
 
+    # --- health -----------------------------------------------------------------------------------------------------
+
+    def healed(self) -> Mapping[str, int]:
+        """Return how often something that was wrong was repaired."""
+        return self._engine.reconciler.healed
+
+    async def diagnose(self) -> Diagnosis:
+        """Look at the store and at this engine."""
+        return await examine(self._store, self._engine.settings, self._clock.now(), self._engine)
+
+    # --- nodes ------------------------------------------------------------------------------------------------------
+
+    async def holder(self, run: str) -> str | None:
+        """Return where the node that works on a run is; ``None`` when this one can answer for it."""
+        number = run_id(run)
+        if number is None:
+            return None
+        try:
+            url = self._engine.url_of(number)
+        except RunMovingError:
+            if await self._is_open(number):
+                raise
+            return None
+        return url if url is not None and await self._is_open(number) else None
+
+    async def _is_open(self, run: RunId) -> bool:
+        return await self._store.read(partial(runs.state, run_id=run)) is RunState.RUNNING
+
+    def fleet(self) -> Fleet:
+        """Return the nodes as they were at the last heartbeat."""
+        nodes = [NodeAddress(id=node, url=url) for node, url in self._engine.nodes()]
+        return Fleet(self._store.owner.node, nodes)
+
+    async def nodes(self) -> list[EngineNode]:
+        """Return all nodes."""
+        return [node_view(stored) for stored in await self._store.read(nodes.all_nodes)]
+
     # --- workflows and workers --------------------------------------------------------------------------------------
 
     async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:
         """Store definitions."""
-        await self._engine.register(definitions, current)
+        await self._engine.controls.register(definitions, current)
 
     async def workflows(self) -> list[Workflow]:
         """Return the newest version of every workflow."""
@@ -95,18 +144,9 @@ class Service:
 
     async def register_worker(self, worker: str, registration: WorkerRegistration) -> Worker:
         """Send tasks to a worker from now on."""
-        live = LiveWorker(
-            id=worker,
-            url=registration.url,
-            token=registration.token,
-            concurrency=registration.concurrency,
-            routes=routes_of((step.name, step.signature) for step in registration.steps),
-            pid=registration.pid,
-            host=registration.host,
-            seen_at=self._clock.now(),
-        )
+        live = live_worker(worker, registration, self._clock.now())
         self._engine.register_worker(live)
-        return _worker_view(live)
+        return worker_view(live)
 
     async def heartbeat_worker(self, worker: str) -> None:
         """Note that a worker is alive."""
@@ -118,7 +158,7 @@ class Service:
 
     async def workers(self) -> list[Worker]:
         """Return the workers that are there now."""
-        return [_worker_view(worker) for worker in self._engine.workers]
+        return [worker_view(worker) for worker in self._engine.workers]
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
@@ -137,18 +177,22 @@ class Service:
     async def run_detail(self, run: str) -> RunDetail:
         """Return a run with its steps."""
         stored = await self._find(run)
-        plan = await self._engine.plan_of(stored.digest)
-        return detail_view(await self._run(stored), await self._steps(stored.id, plan))
+        plan = await self._plan(stored)
+        return detail_view(await self._run(stored), await self._steps(stored.id, plan) if plan is not None else [])
 
     async def list_runs(self, query: RunQuery) -> RunPage:
         """Return one page of runs."""
         after = (await self._find(await self.resolve_run(query.after))).id if query.after else None
-        wanted = RunFilter(state=query.state, workflow=query.workflow, since=query.since)
+        above = await self._find(await self.resolve_run(query.parent)) if query.parent else None
+        parent = above.id if above is not None else None
+        wanted = RunFilter(state=query.state, workflow=query.workflow, since=query.since, parent=parent)
         page = await self._store.read(partial(runs.page, wanted=wanted, limit=query.limit, after=after))
+        ended = await self._ended_steps(page.runs)
         views = []
         for stored in page.runs:
-            plan = await self._engine.plan_of(stored.digest)
-            views.append(summary_view(stored, plan, None, self._done(stored, plan)))
+            plan = await self._plan(stored)
+            below = await self._parent(stored, above) if above is not None else None
+            views.append(summary_view(stored, plan, below, self._done(stored, plan, ended), self._note(stored)))
         return RunPage(runs=views, next=public_id(page.next) if page.next is not None else None)
 
     async def run_output(self, run: str) -> bytes:
@@ -199,6 +243,7 @@ class Service:
         if not await self._engine.cancel_run(stored.id):
             stored = await self._find(run)
             if stored.state is RunState.RUNNING:
+                await self._engine.plan_of(stored.digest)
                 raise StoreUnavailableError(reason=f"run {run} has to be read again")
             raise RunEndedError(run=run, state=stored.state)
         return await self._run(await self._find(run))
@@ -252,24 +297,24 @@ class Service:
     async def queue(self, name: str) -> Queue:
         """Return one queue."""
         scheduled = self._engine.coordinator.scheduled_by_queue()
-        return self._queue_view(self._engine.queue(name), scheduled.get(name, 0))
+        return self._queue_view(self._engine.controls.queue(name), scheduled.get(name, 0))
 
     async def pause_queue(self, name: str) -> Queue:
         """Stop sending the tasks of a queue."""
-        await self._engine.pause_queue(name, paused=True)
+        await self._engine.controls.pause_queue(name, paused=True)
         return await self.queue(name)
 
     async def resume_queue(self, name: str) -> Queue:
         """Send the tasks of a queue again."""
-        await self._engine.pause_queue(name, paused=False)
+        await self._engine.controls.pause_queue(name, paused=False)
         return await self.queue(name)
 
     async def update_queue(self, name: str, limits: QueueLimits) -> Queue:
         """Change limits of a queue."""
-        queue = self._engine.queue(name)
+        queue = self._engine.controls.queue(name)
         given = limits.model_dump(include=limits.model_fields_set)
         fields = ("max_dispatches_per_second", "max_burst_size", "max_concurrent_dispatches")
-        await self._engine.limit_queue(
+        await self._engine.controls.limit_queue(
             StoredLimits(name=name, **{field: given.get(field, getattr(queue, field)) for field in fields})
         )
         return await self.queue(name)
@@ -291,7 +336,12 @@ class Service:
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _explainer(self) -> Explainer:
-        return Explainer(self._engine.admission, self._clock.now())
+        return Explainer(self._engine.admission, self._newest, self._clock.now())
+
+    def _newest(self, workflow: str) -> Plan | None:
+        with contextlib.suppress(WorkflowNotFoundError, UnusableDefinitionError):
+            return self._engine.catalogue.current(workflow)
+        return None
 
     async def _find(self, public: str) -> RunRecord:
         number = run_id(public)
@@ -306,21 +356,45 @@ class Service:
         return stored
 
     async def _run(self, stored: RunRecord) -> Run:
-        plan = await self._engine.plan_of(stored.digest)
-        return run_view(stored, plan, await self._parent(stored), self._done(stored, plan))
+        plan = await self._plan(stored)
+        done = self._done(stored, plan, await self._ended_steps([stored]))
+        return run_view(stored, plan, await self._parent(stored), done, self._note(stored))
 
-    def _done(self, stored: RunSummary, plan: Plan) -> int:
+    async def _plan(self, stored: RunSummary) -> Plan | None:
+        """Return the plan of a run; ``None`` when this server cannot run its version, which ``_note`` says."""
+        with contextlib.suppress(UnusableDefinitionError):
+            return await self._engine.plan_of(stored.digest)
+        return None
+
+    def _note(self, stored: RunSummary) -> str | None:
+        if stored.state is not RunState.RUNNING or stored.id not in self._engine.resumer.left_out:
+            return None
+        reason = self._engine.catalogue.unusable.get(stored.digest)
+        return f"waits: {reason}" if reason is not None else "waits: the run above it cannot be taken up"
+
+    async def _ended_steps(self, stored: Sequence[RunSummary]) -> dict[RunId, int]:
+        """Return how many steps have ended of those of the runs that are open and not in this node's memory."""
+        live = self._engine.coordinator.runs
+        elsewhere = [run.id for run in stored if run.state is RunState.RUNNING and run.id not in live]
+        return await self._store.read(partial(steps.ended_counts, run_ids=elsewhere)) if elsewhere else {}
+
+    def _done(self, stored: RunSummary, plan: Plan | None, ended: dict[RunId, int]) -> int:
         """Return how many steps are over: all of them once the run is."""
+        if plan is None:
+            return 0
         live = self._engine.coordinator.runs.get(stored.id)
-        return len(plan.nodes) - live.open_nodes if live is not None else len(plan.nodes)
+        if live is not None:
+            return len(plan.nodes) - live.open_nodes
+        return ended.get(stored.id, 0) if stored.state is RunState.RUNNING else len(plan.nodes)
 
-    async def _parent(self, stored: RunRecord) -> Parent | None:
+    async def _parent(self, stored: RunSummary, above: RunRecord | None = None) -> Parent | None:
         if stored.parent_id is None or stored.parent_node is None:
             return None
-        above = await self._stored(stored.parent_id)
-        node = (await self._engine.plan_of(above.digest)).nodes[stored.parent_node]
+        above = above or await self._stored(stored.parent_id)
+        plan = await self._plan(above)
+        step = plan.nodes[stored.parent_node].id if plan is not None else str(stored.parent_node)
         item = stored.parent_item
-        return Parent(run=above.public_id, step=node.id, item=None if item in {None, WHOLE} else item)
+        return Parent(run=above.public_id, step=step, item=None if item in {None, WHOLE} else item)
 
     async def _steps(self, run: RunId, plan: Plan, nodes: Sequence[Node] | None = None) -> list[Step]:
         wanted = plan.nodes if nodes is None else nodes
@@ -329,7 +403,13 @@ class Service:
         # Taken before the rows are read: a step that ends in between is then seen as ended by one of the two.
         live = self._engine.coordinator.runs.get(run)
         rows = await self._store.read(partial(steps.overview, run_id=run, single=single, mapped=mapped))
-        return step_views(plan, rows, live, self._explainer(), nodes)
+        called = [node.index for node in wanted if node.kind == "workflow"]
+        below = (
+            await self._store.read(partial(runs.sub_runs, parent=run, nodes=called, limit=MOST_SUB_RUNS))
+            if called
+            else []
+        )
+        return step_views(plan, rows, below, live, self._explainer(), nodes)
 
 
 def _node(run: str, plan: Plan, name: str) -> Node:
@@ -345,16 +425,3 @@ def _as_ended(stored: RunRecord, plan: Plan, states: dict[int, StepState]) -> Li
     for index, state in states.items():
         run.nodes[index].state = state
     return run
-
-
-def _worker_view(worker: LiveWorker) -> Worker:
-    return Worker(
-        id=worker.id,
-        url=worker.url,
-        pid=worker.pid,
-        host=worker.host,
-        concurrency=worker.concurrency,
-        in_flight=worker.in_flight,
-        steps=[ServedStep(name=route.step, signature=route.signature) for route in sorted(worker.routes)],
-        seen_at=worker.seen_at,
-    )

@@ -5,7 +5,18 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from hopline_engine.api.models import Attempt, Bar, Failure, MapProgress, Parent, Run, RunDetail, RunSummary, Step
+from hopline_engine.api.models import (
+    Attempt,
+    Bar,
+    Failure,
+    MapProgress,
+    Parent,
+    Run,
+    RunDetail,
+    RunSummary,
+    Step,
+    SubRun,
+)
 from hopline_engine.api.reasons import Explainer
 from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import WHOLE, AttemptEnded, AttemptState, RunState, StepEnded, StepState, TaskState
@@ -14,23 +25,27 @@ from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.store.runs import RunRecord
 from hopline_engine.store.runs import RunSummary as StoredSummary
+from hopline_engine.store.runs import SubRun as StoredSubRun
 from hopline_engine.store.steps import Overview
 
 MOST_BARS = 20
+MOST_SUB_RUNS = 20
 
 
-def run_view(stored: RunRecord, plan: Plan, parent: Parent | None, done: int) -> Run:
+def run_view(stored: RunRecord, plan: Plan | None, parent: Parent | None, done: int, note: str | None) -> Run:
     """Return a run without its steps."""
     return Run(
-        **_summary_fields(stored, plan, parent, done),
+        **_summary_fields(stored, plan, parent, done, note),
         input=msgspec.json.decode(stored.input),
         result=None if stored.result is None else msgspec.json.decode(stored.result),
     )
 
 
-def summary_view(stored: StoredSummary, plan: Plan, parent: Parent | None, done: int) -> RunSummary:
+def summary_view(
+    stored: StoredSummary, plan: Plan | None, parent: Parent | None, done: int, note: str | None
+) -> RunSummary:
     """Return a run as it stands in a list."""
-    return RunSummary(**_summary_fields(stored, plan, parent, done))
+    return RunSummary(**_summary_fields(stored, plan, parent, done, note))
 
 
 def detail_view(run: Run, steps: list[Step]) -> RunDetail:
@@ -38,7 +53,9 @@ def detail_view(run: Run, steps: list[Step]) -> RunDetail:
     return RunDetail.model_construct(**{name: getattr(run, name) for name in Run.model_fields}, steps=steps)
 
 
-def _summary_fields(stored: StoredSummary, plan: Plan, parent: Parent | None, done: int) -> dict[str, Any]:
+def _summary_fields(
+    stored: StoredSummary, plan: Plan | None, parent: Parent | None, done: int, note: str | None
+) -> dict[str, Any]:
     return {
         "id": stored.public_id,
         "workflow": stored.workflow,
@@ -50,8 +67,9 @@ def _summary_fields(stored: StoredSummary, plan: Plan, parent: Parent | None, do
         "parent": parent,
         "created_at": stored.created_at,
         "ended_at": stored.ended_at,
-        "steps_total": len(plan.nodes),
+        "steps_total": len(plan.nodes) if plan is not None else 0,
         "steps_done": done,
+        "note": note,
     }
 
 
@@ -84,10 +102,23 @@ def attempt_view(row: AttemptEnded, plan: Plan) -> Attempt:
 
 
 def step_views(
-    plan: Plan, rows: Overview, live: LiveRun | None, explainer: Explainer, nodes: Sequence[Node] | None = None
+    plan: Plan,
+    rows: Overview,
+    below: Sequence[StoredSubRun],
+    live: LiveRun | None,
+    explainer: Explainer,
+    nodes: Sequence[Node] | None = None,
 ) -> list[Step]:
-    """Return steps of a run in topological order; all of them when *nodes* is not given."""
-    return [_step_view(plan, node, rows, live, explainer) for node in (plan.nodes if nodes is None else nodes)]
+    """Return steps of a run in topological order, with the sub-runs in *below*; all of them without *nodes*."""
+    wanted = plan.nodes if nodes is None else nodes
+    sub_runs: dict[int, list[SubRun]] = {}
+    for stored in below:
+        sub_runs.setdefault(stored.node, []).append(_sub_run(stored))
+    return [_step_view(plan, node, rows, sub_runs.get(node.index, []), live, explainer) for node in wanted]
+
+
+def _sub_run(stored: StoredSubRun) -> SubRun:
+    return SubRun(run=stored.public_id, item=None if stored.item == WHOLE else stored.item, state=stored.state)
 
 
 class _Progress(NamedTuple):
@@ -103,7 +134,9 @@ class _Progress(NamedTuple):
     bar: Bar | None = None
 
 
-def _step_view(plan: Plan, node: Node, rows: Overview, live: LiveRun | None, explainer: Explainer) -> Step:
+def _step_view(
+    plan: Plan, node: Node, rows: Overview, sub_runs: list[SubRun], live: LiveRun | None, explainer: Explainer
+) -> Step:
     row = rows.ended.get(node.index)
     if row is not None:
         progress = _ended(node, row)
@@ -129,6 +162,7 @@ def _step_view(plan: Plan, node: Node, rows: Overview, live: LiveRun | None, exp
         next_at=progress.next_at,
         note=progress.note,
         bars=bars[-MOST_BARS:],
+        runs=sub_runs,
     )
 
 

@@ -6,9 +6,12 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hopline_engine.api.asked import WorkerRegistration
 from hopline_engine.api.body import answer, read_body, read_model, takes
-from hopline_engine.api.given import Engine
-from hopline_engine.api.models import Worker, WorkerRegistration, Workers
+from hopline_engine.api.given import Configured, Engine
+from hopline_engine.api.interface import EngineService
+from hopline_engine.api.models import RegisteredWorker, Workers, WorkerTerms
+from hopline_engine.settings import Settings
 
 router = APIRouter(prefix="/workers", tags=["workers"])
 
@@ -21,18 +24,19 @@ async def list_workers(engine: Engine) -> Response:
     return answer(Workers(workers=await engine.workers()))
 
 
-@router.put("/{worker}", response_model=Worker, openapi_extra=takes(WorkerRegistration))
-async def register_worker(worker: WorkerId, request: Request, engine: Engine) -> Response:
+@router.put("/{worker}", response_model=RegisteredWorker, openapi_extra=takes(WorkerRegistration))
+async def register_worker(worker: WorkerId, request: Request, engine: Engine, settings: Configured) -> Response:
     """Announce a worker, in place of what was known under its id."""
     asked = read_model(await read_body(request), WorkerRegistration)
-    return answer(await engine.register_worker(worker, asked))
+    registered = await engine.register_worker(worker, asked)
+    return answer(RegisteredWorker.model_construct(**dict(registered), **dict(_terms(engine, settings))))
 
 
-@router.post("/{worker}/heartbeat", status_code=204)
-async def heartbeat_worker(worker: WorkerId, engine: Engine) -> Response:
+@router.post("/{worker}/heartbeat", response_model=WorkerTerms)
+async def heartbeat_worker(worker: WorkerId, engine: Engine, settings: Configured) -> Response:
     """Say that a worker is alive; 404 means that it has to register again."""
     await engine.heartbeat_worker(worker)
-    return Response(status_code=204)
+    return answer(_terms(engine, settings))
 
 
 @router.delete("/{worker}", status_code=204)
@@ -40,3 +44,8 @@ async def remove_worker(worker: WorkerId, engine: Engine) -> Response:
     """Send a worker nothing more."""
     await engine.remove_worker(worker)
     return Response(status_code=204)
+
+
+def _terms(engine: EngineService, settings: Settings) -> WorkerTerms:
+    fleet = engine.fleet()
+    return WorkerTerms(node=fleet.node, nodes=fleet.nodes, result_max_bytes=settings.result_max_bytes)

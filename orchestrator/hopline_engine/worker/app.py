@@ -5,13 +5,13 @@ Plain ASGI: at thousands of steps a second a framework would cost more than the 
 
 import asyncio
 import hmac
+import math
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
 from hopline import Context
-from hopline_engine.worker.execute import Answer, Attempt, Served, encode
-from hopline_engine.worker.threads import Threads
+from hopline_engine.worker.execute import RESULT_MAX_BYTES, Answer, Attempt, Runtime, Served, encode
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -30,7 +30,8 @@ class WorkerApp:
         self._steps = {step.name: step for step in steps}
         self._authorization = f"Bearer {token}".encode()
         self._concurrency = concurrency
-        self._threads: Threads[Answer] | None = None
+        self._result_max_bytes = RESULT_MAX_BYTES
+        self._runtime: Runtime | None = None
         self._running = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -51,6 +52,12 @@ class WorkerApp:
             await _send(self._health(), send)
         else:
             await _send(_refusal(404, "NotFound", f"there is nothing at {path}"), send)
+
+    def limit_results(self, max_bytes: int) -> None:
+        """Refuse results that the engine would not keep."""
+        self._result_max_bytes = max_bytes
+        if self._runtime is not None:
+            self._runtime.result_max_bytes = max_bytes
 
     async def drain(self, grace_seconds: float) -> bool:
         """Take no more work and wait for what runs; return whether all of it was answered within the grace."""
@@ -74,7 +81,7 @@ class WorkerApp:
         body = await _body(receive)
         if not isinstance(body, bytes):
             return body
-        return await Attempt(step, body, context, deadline).run(self._threads_of_loop(), gone=receive)
+        return await Attempt(step, body, context, deadline, self._runtime_of_loop()).run(gone=receive)
 
     def _refused(self, method: str, headers: dict[bytes, bytes], name: str, step: Served | None) -> Answer | None:
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
@@ -91,10 +98,10 @@ class WorkerApp:
         status = "draining" if self._draining else "ok"
         return Answer(200, encode({"status": status, "running": self._running}))
 
-    def _threads_of_loop(self) -> Threads[Answer]:
-        if self._threads is None:
-            self._threads = Threads(asyncio.get_running_loop(), self._concurrency)
-        return self._threads
+    def _runtime_of_loop(self) -> Runtime:
+        if self._runtime is None:
+            self._runtime = Runtime(asyncio.get_running_loop(), self._concurrency, self._result_max_bytes)
+        return self._runtime
 
     def _began(self) -> None:
         self._running += 1
@@ -106,15 +113,15 @@ class WorkerApp:
             self._idle.set()
 
 
-def _context(headers: dict[bytes, bytes]) -> tuple[Context, float | None]:
+def _context(headers: dict[bytes, bytes]) -> tuple[Context, float]:
     step, item = _step_and_item(headers[b"hopline-step"].decode())
-    deadline = float(headers[b"hopline-deadline"]) if b"hopline-deadline" in headers else None
+    deadline = float(headers[b"hopline-deadline"]) if b"hopline-deadline" in headers else math.inf
     context = Context(
         run_id=headers[b"hopline-run"].decode(),
         step=step,
         item=item,
         attempt=int(headers[b"hopline-attempt"]),
-        deadline=None if deadline is None else datetime.fromtimestamp(deadline, UTC),
+        deadline=None if deadline == math.inf else datetime.fromtimestamp(deadline, UTC),
         idempotency_key=headers[b"idempotency-key"].decode(),
         callback_url=_optional(headers, b"hopline-callback-url"),
         callback_token=_optional(headers, b"hopline-callback-token"),

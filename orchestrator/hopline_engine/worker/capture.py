@@ -87,27 +87,6 @@ def logged() -> Iterator[None]:
     To be entered after users' files are imported: when they configured logging to the console, that is respected and
     caught through the streams, and nothing is added.
     """
-    with _own_requests_unlogged(), _root_handled():
-        yield
-
-
-@contextlib.contextmanager
-def _own_requests_unlogged() -> Iterator[None]:
-    """Keep the worker's heartbeats out of the logs: httpx tells of each request, and steps may use httpx as well."""
-    logger = logging.getLogger("httpx")
-    logger.addFilter(_is_of_an_attempt)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_of_an_attempt)
-
-
-def _is_of_an_attempt(_record: logging.LogRecord) -> bool:
-    return current.get() is not None
-
-
-@contextlib.contextmanager
-def _root_handled() -> Iterator[None]:
     root = logging.getLogger()
     if any(isinstance(getattr(handler, "stream", None), _Stream) for handler in root.handlers):
         yield

@@ -7,9 +7,14 @@ steps do all of it in one thread, async steps on the loop. Whatever users' code 
 import asyncio
 import contextvars
 import inspect
+import math
+import sys
+import threading
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,10 +25,12 @@ from hopline.errors import ResultError
 from hopline_engine import clock
 from hopline_engine.core import strict_json
 from hopline_engine.worker.capture import Capture, current
-from hopline_engine.worker.failure import describe
+from hopline_engine.worker.deadlines import Deadlines
+from hopline_engine.worker.failure import describe, describe_late
 from hopline_engine.worker.threads import Threads
 
 RESULT_MAX_BYTES = 1_048_576
+"""Until the engine has said what it takes."""
 
 encode = msgspec.json.Encoder().encode
 
@@ -60,69 +67,117 @@ class Served:
         )
 
 
+class Runtime:
+    """What the attempts of one worker share."""
+
+    __slots__ = ("deadlines", "result_max_bytes", "threads")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int, result_max_bytes: int) -> None:
+        self.threads: Threads[Answer] = Threads(loop, concurrency)
+        self.deadlines = Deadlines(loop)
+        self.result_max_bytes = result_max_bytes
+
+
 class Attempt:
     """One attempt at *step* with the JSON arguments *body*; to be run once."""
 
-    __slots__ = ("_body", "_capture", "_context", "_deadline", "_step")
+    __slots__ = ("_body", "_call", "_capture", "_context", "_runtime", "_step", "_thread", "deadline")
 
-    def __init__(self, step: Served, body: bytes, context: Context, deadline: float | None) -> None:
+    def __init__(self, step: Served, body: bytes, context: Context, deadline: float, runtime: Runtime) -> None:
         self._step = step
         self._body = body
         self._context = context
-        self._deadline = deadline
+        self.deadline = deadline
+        """Unix seconds; ``math.inf`` for none."""
+        self._runtime = runtime
         self._capture = Capture()
+        self._call: asyncio.Future[Answer] | None = None
+        self._thread: int | None = None
+        """The thread that is in the step now."""
 
-    async def run(self, threads: Threads[Answer], gone: Callable[[], Awaitable[object]]) -> Answer | None:
+    async def run(self, gone: Callable[[], Awaitable[object]]) -> Answer | None:
         """Run the step and return the answer. Raises nothing but the cancellation of its own task.
 
-        An async step is cancelled at the deadline. A sync one cannot be: it runs to its end in its thread, which is
-        free for another attempt only then. When *gone* returns, nobody waits for the answer any more; a step that
-        waits for a thread by then is not run, and there is no answer.
+        At the deadline the answer says where the step is then. An async step is cancelled. A sync one cannot be: it
+        runs to its end in its thread, which is free for another attempt only then. When *gone* returns, nobody waits
+        for the answer any more; a step that waits for a thread by then is not run, and there is no answer.
         """
         if not self._step.is_async:
-            # A copy for each attempt: context variables that a step sets do not reach the thread's next attempt.
-            call = threads.submit(partial(contextvars.copy_context().run, self._run_in_thread))
-            return await (_unless_gone(call, threads, gone) if threads.are_all_busy else call)
+            return await self._run_sync(gone)
         token = current.set(self._capture)
         try:
             return await self._run_on_loop()
         finally:
             current.reset(token)
 
+    async def _run_sync(self, gone: Callable[[], Awaitable[object]]) -> Answer | None:
+        threads, deadlines = self._runtime.threads, self._runtime.deadlines
+        # A copy for each attempt: context variables that a step sets do not reach the thread's next attempt.
+        self._call = call = threads.submit(partial(contextvars.copy_context().run, self._run_in_thread))
+        deadlines.add(self)
+        try:
+            return await (_unless_gone(call, threads, gone) if threads.are_all_busy else call)
+        finally:
+            deadlines.remove(self)
+
     def _run_in_thread(self) -> Answer:
         current.set(self._capture)
+        self._thread = threading.get_ident()
         try:
             with entered(self._context):
-                self._check_deadline("a free thread of the worker")
+                if self._is_late():
+                    return self._not_begun()
                 return self._succeeded(self._step.fn(**self._step.arguments(self._body)))
         except BaseException as error:  # noqa: BLE001 - SystemExit in a step must not end the worker
             return self._failed(error)
+        finally:
+            self._thread = None
+
+    def give_up(self) -> None:
+        """Answer now: the deadline has passed, and the thread that is in the step, or was to be, cannot be stopped."""
+        call = self._call
+        if call is None or call.done():
+            return
+        if self._runtime.threads.withdraw(call):
+            call.set_result(self._not_begun())
+        elif (stack := self._stack()) is not None:
+            call.set_result(self._late(describe_late(stack, self._step.fn)))
+
+    def _stack(self) -> traceback.StackSummary | None:
+        """Return where the step is now; ``None`` when it has just ended and its answer is on its way."""
+        frame = sys._current_frames().get(self._thread or 0)  # noqa: SLF001 - the way to another thread's stack
+        # Looked at after the frame was taken: by then the thread might have been in another attempt.
+        if frame is None or self._thread is None:
+            return None
+        return traceback.StackSummary.extract(reversed(list(traceback.walk_stack(frame))))
 
     async def _run_on_loop(self) -> Answer:
+        if self._is_late():
+            return self._not_begun()
+        limit = asyncio.timeout(None if self.deadline == math.inf else self.deadline - clock.now())
         try:
             with entered(self._context):
-                self._check_deadline("the worker's loop")
-                async with asyncio.timeout(self._seconds_left()):
+                async with limit:
                     return self._succeeded(await self._step.fn(**self._step.arguments(self._body)))
         except BaseException as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # the server gives up on this request; the step itself did not ask for it
+            if limit.expired() and isinstance(error, TimeoutError) and error.__cause__ is not None:
+                stack = traceback.extract_tb(error.__cause__.__traceback__)
+                return self._late(describe_late(stack, self._step.fn))
             return self._failed(error)
 
-    def _check_deadline(self, waited_for: str) -> None:
-        """Raise if the deadline has passed: another attempt may have been made, and have completed the step."""
-        if (left := self._seconds_left()) is not None and left <= 0:
-            raise TimeoutError(f"the deadline passed while the attempt waited for {waited_for}")
-
-    def _seconds_left(self) -> float | None:
-        return None if self._deadline is None else self._deadline - clock.now()
+    def _is_late(self) -> bool:
+        """Return whether the deadline has passed: another attempt may have been made, and have completed the step."""
+        return self.deadline <= clock.now()
 
     def _succeeded(self, value: Any) -> Answer:
         result = self._step.dump_result(value)
-        if len(result) > RESULT_MAX_BYTES:
+        limit = self._runtime.result_max_bytes
+        if len(result) > limit:
             raise ResultError(
-                f"the result of {self._step.name} is {len(result)} bytes of JSON; at most {RESULT_MAX_BYTES} are kept"
+                f"the result of {self._step.name} is {len(result)} bytes of JSON; at most {limit} are kept"
                 " (store it elsewhere and return where it is)"
             )
         try:
@@ -133,6 +188,12 @@ class Attempt:
 
     def _failed(self, error: BaseException) -> Answer:
         return Answer(500, encode({"error": describe(error), "logs": self._capture.text()}))
+
+    def _not_begun(self) -> Answer:
+        return self._late(describe_late(None, self._step.fn))
+
+    def _late(self, error: dict[str, Any]) -> Answer:
+        return Answer(HTTPStatus.GATEWAY_TIMEOUT, encode({"error": error, "logs": self._capture.text()}))
 
 
 async def _unless_gone(

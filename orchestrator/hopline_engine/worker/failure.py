@@ -1,6 +1,8 @@
 """What is told about a failed attempt: the error's names, its message, and a traceback that begins in users' code."""
 
+import inspect
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,34 @@ def describe(error: BaseException) -> dict[str, Any]:
         "retry_after": error.seconds if isinstance(error, RetryAfter) else None,
         "final": isinstance(error, _FINAL),
     }
+
+
+def describe_late(stack: traceback.StackSummary | None, step: Callable[..., Any]) -> dict[str, Any]:
+    """Return the ``error`` of an attempt whose deadline passed: where it was then, ``None`` when it had not begun."""
+    message, trace = "the attempt had not begun, since the worker was busy", ""
+    if stack is not None:
+        users = [frame for frame in stack if not frame.filename.startswith(_OURS)]
+        message = f"it was {_place(users, step)}"
+        lines = traceback.StackSummary.from_list(users).format()
+        trace = f"Traceback (most recent call last):\n{''.join(lines)}TimeoutError: {message}\n"
+    types = names(TimeoutError)
+    return {
+        "type": types[0],
+        "types": types,
+        "message": message,
+        "traceback": _capped(_clean(trace), TRACEBACK_LIMIT),
+        "retry_after": None,
+        "final": False,
+    }
+
+
+def _place(stack: Sequence[traceback.FrameSummary], step: Callable[..., Any]) -> str:
+    """Return the last place of *stack* in the file of *step*, where users look, however deep below it is."""
+    file = inspect.unwrap(step).__code__.co_filename if inspect.isfunction(inspect.unwrap(step)) else None
+    for frame in reversed(stack):
+        if file in {None, frame.filename}:
+            return f"in {frame.name}, {Path(frame.filename).name}:{frame.lineno}"
+    return "outside the step's file"
 
 
 def names(kind: type[BaseException]) -> list[str]:

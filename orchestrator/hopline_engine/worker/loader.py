@@ -4,6 +4,7 @@ The only place where users' files come in; it runs in the worker's process (or i
 the engine's.
 """
 
+import hashlib
 import importlib
 import os
 import stat
@@ -42,6 +43,8 @@ class Loaded:
     workflows: dict[str, LoadedWorkflow] = field(default_factory=dict)
     steps: dict[str, "Step[..., Any]"] = field(default_factory=dict)
     """Python steps by name."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file that was named, in hexadecimal, by its absolute path."""
     errors: list[LoadError] = field(default_factory=list)
 
     def definitions(self) -> list[Definition]:
@@ -81,6 +84,8 @@ class _Loading:
         """Import *file* and add what it defines."""
         add_to_search_path(file.parent)
         try:
+            # Read before it is imported: should it change in between, it is not taken for what it is now.
+            self.loaded.files[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
             with time_limit(self._import_seconds):
                 module = import_file(file)
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt at import included

@@ -20,6 +20,7 @@ class Options:
     grace_seconds: float = 10.0
     report_fd: int | None = None
     exit_with_parent: bool = False
+    reloads: bool = False
     verbose: bool = False
 
 
@@ -39,6 +40,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     )
     parser.add_argument("--report-fd", type=int, help="file descriptor for one line of JSON once the worker is up")
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when stdin, a pipe, is closed")
+    parser.add_argument(
+        "--reloads", action="store_true", help="tell that another worker takes over when the files change"
+    )
     parser.add_argument("--verbose", action="store_true", help="also show on stderr what steps print and log")
     values = vars(parser.parse_args(arguments))
     if values["port"] and values["processes"] > 1:
@@ -52,8 +56,7 @@ def to_arguments(options: Options, report_fd: int | None) -> list[str]:
     arguments += ["--concurrency", str(options.concurrency), "--grace", str(options.grace_seconds)]
     if report_fd is not None:
         arguments += ["--report-fd", str(report_fd)]
-    if options.verbose:
-        arguments.append("--verbose")
+    arguments += [f"--{name}" for name in ("reloads", "verbose") if getattr(options, name)]
     return [*arguments, "--", *options.paths]
 
 

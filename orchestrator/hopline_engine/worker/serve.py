@@ -9,23 +9,22 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from hopline_engine import clock, event_loop
 from hopline_engine.worker import capture
 from hopline_engine.worker.app import WorkerApp
-from hopline_engine.worker.client import Announcement, EngineClient, Registration, RegistrationRefusedError
+from hopline_engine.worker.client import Announcement, RegistrationRefusedError, Terms
 from hopline_engine.worker.execute import Served
 from hopline_engine.worker.loader import Loaded, load
 from hopline_engine.worker.options import Options
 from hopline_engine.worker.parent import Report, Stop, say, serving, take_stdin
 from hopline_engine.worker.problems import LoadError
+from hopline_engine.worker.registration import Registration
 from hopline_engine.worker.server import Server, listen
 
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes may keep the loop from answering: a tenth of Python's default."""
 FAREWELL_SECONDS = 1.0
-EXIT_SECONDS = 3.0
+EXIT_SECONDS = 2.0
 """How long threads that users started may keep the process from ending."""
 
 
@@ -67,16 +66,20 @@ class _Worker:
         app = WorkerApp(steps, token=self._token, concurrency=self._options.concurrency)
         server = Server(app)
         serving = asyncio.create_task(server.serve([listener]))
-        client = EngineClient(self._options.server, os.environ.get("HOPLINE_API_TOKEN"), self._announcement(listener))
+        registration = Registration(
+            self._options.server,
+            os.environ.get("HOPLINE_API_TOKEN"),
+            self._announcement(listener),
+            clock.SystemClock(),
+            lambda terms: self._on_registered(app, terms),
+        )
         try:
-            return await self._stay(client, app, stop)
+            return await self._stay(registration, app, stop)
         finally:
-            await client.aclose()
             server.stop()
             await serving
 
-    async def _stay(self, client: EngineClient, app: WorkerApp, stop: Stop) -> list[LoadError]:
-        registration = Registration(client, self._options.server, clock.SystemClock(), self._report_success)
+    async def _stay(self, registration: Registration, app: WorkerApp, stop: Stop) -> list[LoadError]:
         keeping = asyncio.create_task(registration.keep())
         await _first_of(keeping, asyncio.create_task(stop.asked.wait()))
         if not stop.asked.is_set():
@@ -86,14 +89,15 @@ class _Worker:
                 return [LoadError(code=refusal.code, message=refusal.message, hint=refusal.hint)]
         keeping.cancel()
         await asyncio.wait({keeping})
-        await self._leave(client, app, stop)
+        await self._leave(registration, app, stop)
+        _end_within(EXIT_SECONDS, 0)  # closing the loop waits for threads that async steps have started
         return []
 
-    async def _leave(self, client: EngineClient, app: WorkerApp, stop: Stop) -> None:
+    async def _leave(self, registration: Registration, app: WorkerApp, stop: Stop) -> None:
         draining = asyncio.create_task(app.drain(self._options.grace_seconds))
         # Also when registering was never answered: the engine may have done it.
-        with contextlib.suppress(httpx.TransportError, RegistrationRefusedError, TimeoutError):
-            await asyncio.wait_for(client.unregister(), FAREWELL_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(registration.unregister(), FAREWELL_SECONDS)
         await _first_of(draining, asyncio.create_task(stop.insisted.wait()))
         if not draining.done() or not draining.result():
             say("stopped with steps still running; the server tries them again")
@@ -109,10 +113,23 @@ class _Worker:
             "steps": steps,
             "pid": os.getpid(),
             "host": socket.gethostname(),
+            "files": self._files(),
+            "reloads": self._options.reloads,
         }
         return Announcement.of(self._id, self._loaded.definitions(), list(self._loaded.workflows), description)
 
-    def _report_success(self) -> None:
+    def _files(self) -> list[dict[str, Any]]:
+        workflows: dict[str, list[str]] = {path: [] for path in self._loaded.files}
+        for name, found in self._loaded.workflows.items():
+            if found.file in workflows:
+                workflows[found.file].append(name)
+        return [
+            {"path": path, "sha256": self._loaded.files[path], "workflows": names} for path, names in workflows.items()
+        ]
+
+    def _on_registered(self, app: WorkerApp, terms: Terms) -> None:
+        if terms.result_max_bytes is not None:
+            app.limit_results(terms.result_max_bytes)
         workflows = [
             {"name": name, "digest": one.definition.digest, "file": one.file, "steps": len(one.definition.nodes)}
             for name, one in self._loaded.workflows.items()

@@ -5,11 +5,10 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
-from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hopline_engine.http_protocol import HttpProtocol
 from hopline_engine.worker.app import WorkerApp
 
 KEEP_ALIVE_SECONDS = 300
@@ -57,7 +56,7 @@ def _config(app: WorkerApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http=_Protocol,
+        http=HttpProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -69,41 +68,3 @@ def _config(app: WorkerApp) -> uvicorn.Config:
         timeout_graceful_shutdown=1,  # nothing runs by then: the app has drained
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with one write for each answer instead of two.
-
-    uvicorn writes the head of an answer and its body separately; for answers as short as those of steps, the second
-    system call, and what it costs the reader, is a quarter of the worker's time.
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take *transport*."""
-        super().connection_made(cast("asyncio.Transport", _Joined(transport, self.loop)))
-
-
-class _Joined:
-    """A transport that writes at the end of the loop's turn; everything else is the real one's."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._parts: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        if not self._parts:
-            self._loop.call_soon(self._flush)
-        self._parts.append(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._parts:
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)

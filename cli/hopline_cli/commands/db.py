@@ -1,0 +1,38 @@
+"""``hopline db``: the database under the store: what it is, bringing it up to date, copying it."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from hopline_cli import options
+from hopline_cli.lazy import noun_app
+
+app = noun_app("Look at the store's database, upgrade it, copy it.")
+
+
+@app.command("status")
+def status(as_json: options.Json = False) -> None:
+    """Show the store, its database and whether its schema is the newest; nothing is changed."""
+    from hopline_cli.database import show_status
+
+    asyncio.run(show_status(as_json=as_json))
+
+
+@app.command("upgrade")
+def upgrade(as_json: options.Json = False) -> None:
+    """Bring the schema up to date, as servers do when they start; makes the store if there is none."""
+    from hopline_cli.database import upgrade_schema
+
+    asyncio.run(upgrade_schema(as_json=as_json))
+
+
+@app.command("backup")
+def backup(
+    target: Annotated[str, typer.Argument(metavar="FILE", help="New file to write.", callback=options.named("file"))],
+    as_json: options.Json = False,
+) -> None:
+    """Copy the store into a file while servers go on: SQLite by itself, Postgres by pg_dump."""
+    from hopline_cli.database import backup_to
+
+    asyncio.run(backup_to(target, as_json=as_json))

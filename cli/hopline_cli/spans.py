@@ -1,0 +1,46 @@
+"""Durations and times as people type them for Cloud Tasks, and as its API writes them."""
+
+import re
+from datetime import UTC, datetime
+
+from hopline_cli.errors import UsageError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def span(text: str) -> str:
+    """Return a duration as the API writes it; a bare number is in seconds.
+
+    >>> span("1h30m"), span("0.5s"), span("20")
+    ('5400s', '0.5s', '20s')
+
+    Raises:
+        UsageError: it is none.
+    """
+    parts = _PART.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        try:
+            seconds = float(text)
+        except ValueError:
+            raise UsageError(f"{text!r} is not a duration", hint="write 90s, 1.5s, 10m or 2h") from None
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def moment(text: str) -> str:
+    """Return a time as the API writes it.
+
+    >>> moment("2026-11-20T08:00")
+    '2026-11-20T08:00:00.000000Z'
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time", hint="write 2026-11-20T08:00:00Z") from None
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

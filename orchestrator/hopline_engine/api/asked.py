@@ -1,0 +1,91 @@
+"""What the API understands: the bodies and queries that clients send, as pydantic models."""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hopline_engine.api.models import ServedFile, ServedStep, Time
+from hopline_engine.core.model import RunState
+
+
+class Asked(BaseModel):
+    """Something a client sends; what is not understood is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class RunRequest(Asked):
+    """Start a run."""
+
+    workflow: str = Field(min_length=1, max_length=500)
+    input: dict[str, Any] = Field(default_factory=dict)
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=500)
+    """A second request with the same key starts nothing and answers with the run of the first."""
+
+
+class RunQuery(Asked):
+    """Which runs to list."""
+
+    model_config = ConfigDict(strict=False)
+
+    state: RunState | None = None
+    workflow: str | None = None
+    since: Time | None = None
+    """Only runs created at this time or later."""
+    parent: str | None = Field(default=None, min_length=1, max_length=64)
+    """Only the runs that steps of this one started; without it, only runs that somebody started."""
+    limit: int = Field(default=50, ge=1, le=500)
+    after: str | None = None
+    """Only runs older than this one: ``next`` of the page before."""
+
+
+class DefinitionsRequest(Asked):
+    """Store definitions."""
+
+    definitions: list[dict[str, Any]]
+    current: list[str]
+    """Names of the workflows of which these are the newest versions; the others are only called by them."""
+
+
+class WorkerRegistration(Asked):
+    """Announce a worker."""
+
+    url: str = Field(pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*[^/?#\s])?$", max_length=2000)
+    """Base URL, without a slash at its end."""
+    token: str = Field(pattern="^[!-~]{1,500}$", repr=False)
+    """What the engine has to show when it calls."""
+    concurrency: int = Field(ge=1, le=100_000)
+    steps: list[ServedStep]
+    pid: int | None = None
+    host: str | None = Field(default=None, max_length=500)
+    files: list[ServedFile] = Field(default_factory=list, max_length=10_000)
+    reloads: bool = False
+
+
+class QueueLimits(Asked):
+    """New limits of a queue; what is left out stays, null means without limit."""
+
+    max_dispatches_per_second: float | None = Field(default=None, gt=0, le=1_000_000)
+    max_burst_size: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_concurrent_dispatches: int | None = Field(default=None, ge=1, le=1_000_000)
+
+
+class ReportedFailure(Asked):
+    """Why the work behind a callback failed."""
+
+    message: str
+    type: str = "CallbackError"
+    """Name that a retry policy may match."""
+
+
+class CallbackReport(Asked):
+    """The result of a step that answered 202, or its failure: exactly one of the two."""
+
+    result: Any = None
+    error: ReportedFailure | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_the_two(self) -> Self:
+        if ("result" in self.model_fields_set) == (self.error is not None):
+            raise ValueError('give either "result" or "error"')
+        return self

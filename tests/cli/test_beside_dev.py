@@ -1,0 +1,103 @@
+"""``hopline run`` of a file that a ``hopline dev`` next to it serves, and how both end."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from hopline_cli.errors import ExitCode
+from tests.cli.conftest import Cli, Start
+from tests.cli.test_end_to_end import eventually
+
+RETRIED = """
+import time
+from pathlib import Path
+
+from hopline import Retry, step, workflow
+
+@step(retry=Retry(attempts=100, first="50ms", factor=1, jitter="none"))
+def answer() -> int:
+    Path("tried").touch()
+    {body}
+
+@workflow
+def asking() -> int:
+    return answer()
+"""
+STUCK = """
+import asyncio
+import time
+
+from hopline import step, workflow
+
+@step(timeout="300ms")
+{step}
+
+@workflow
+def hanging() -> None:
+    hang()
+"""
+
+
+def put(path: Path, body: str) -> None:
+    path.write_text(RETRIED.format(body=body))
+
+
+def test_change_of_a_file_that_dev_serves_reaches_a_run_that_was_started_beside_it(
+    folder: Path, start: Start, hopline: Cli
+) -> None:
+    put(folder / "wf.py", 'raise ValueError("not yet")')
+    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    running = start("run", "./wf.py")
+    running.wait_for("wf.py is served at http://127.0.0.1:")
+    eventually(lambda: (folder / "tried").exists())
+    put(folder / "wf.py", "return 42")
+    done = running.end()
+    assert (done.code, done.out) == (0, "42\n")
+
+
+def test_file_that_was_just_saved_is_run_as_it_is_now(folder: Path, start: Start, hopline: Cli) -> None:
+    put(folder / "wf.py", "return 1")
+    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    put(folder / "wf.py", "return 2")
+    assert hopline("run", "wf.py").out == "2\n"
+
+
+def test_file_that_dev_does_not_serve_gets_a_worker_of_its_own(folder: Path, start: Start, hopline: Cli) -> None:
+    put(folder / "wf.py", "return 1")
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "wf.py").write_text(RETRIED.format(body="return 2").replace("answer", "reply"))
+    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    done = hopline("run", "elsewhere/wf.py")
+    assert (done.out, "is served at" in done.err) == ("2\n", False)
+
+
+def test_file_that_does_not_load_any_more_is_told_and_not_run_as_it_was(
+    folder: Path, start: Start, hopline: Cli
+) -> None:
+    put(folder / "wf.py", "return 1")
+    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    (folder / "wf.py").write_text("def (\n")
+    done = hopline("run", "wf.py")
+    assert (done.code, done.out) == (ExitCode.FAILED, "")
+    assert "error[syntax-error]" in done.err
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "def hang() -> None:\n    time.sleep(60)",
+        "async def hang() -> None:\n    await asyncio.to_thread(time.sleep, 60)",
+        "async def hang() -> None:\n    time.sleep(60)",
+    ],
+)
+def test_run_whose_step_is_stuck_ends_when_it_is_over(folder: Path, start: Start, hopline: Cli, step: str) -> None:
+    (folder / "wf.py").write_text(STUCK.format(step=step))
+    running = start("run", "wf.py", "--json")
+    running.wait_for("  hanging  failed")
+    over = time.monotonic()
+    done = running.end()
+    assert time.monotonic() - over < 5
+    assert done.code == ExitCode.RUN_FAILED
+    assert json.loads(done.out)["error"]["type"] == "TimeoutError"
