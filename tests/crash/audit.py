@@ -1,20 +1,15 @@
 """What must be true after kills, whatever they hit: looked up in the store and the side-effect log, nowhere else."""
 
 import json
-import sqlite3
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hopline_engine.core.model import WHOLE, Digest
-from hopline_engine.core.names import idempotency_key, step_name
-from hopline_engine.core.plan import Node, Plan
-from hopline_engine.scheduler.definitions import add_plans
-from hopline_engine.store.definitions import StoredDefinition
+from hopline_engine.core.model import WHOLE
+from hopline_engine.core.names import idempotency_key
+from tests.crash.books import Books, Row, StepRun, place_of
 from tests.crash.target import Attempt
 
 FUZZ_SECONDS = 0.005
@@ -27,22 +22,6 @@ class Wanted(NamedTuple):
     result: object
     cancelled_at: float | None = None
     """When it was known to be cancelled; then it has no result."""
-
-
-class StepRun(NamedTuple):
-    """A step of a run, or one element of a mapped one."""
-
-    run: int
-    node: int
-    item: int
-
-
-class Execution(NamedTuple):
-    """One execution as the side-effect log has it."""
-
-    attempt: int
-    key: str
-    started_at: float
 
 
 @dataclass(slots=True)
@@ -67,69 +46,6 @@ class Findings:
         return [*self.lost, *self.duplicated, *self.stuck, *self.order, *self.attempts]
 
 
-class Books:
-    """The store and the side-effect log, read once after everything has ended."""
-
-    def __init__(self, store: Path, log: Path) -> None:
-        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            self.runs: dict[int, sqlite3.Row] = {row["id"]: row for row in connection.execute("SELECT * FROM run")}
-            self.tasks = list(connection.execute("SELECT * FROM task"))
-            self.steps = {_place(row): row for row in connection.execute("SELECT * FROM step_run")}
-            self.items: dict[tuple[int, int], list[int]] = defaultdict(list)
-            for step in sorted(self.steps):
-                if step.item != WHOLE:
-                    self.items[step.run, step.node].append(step.item)
-            self.attempts: dict[StepRun, list[sqlite3.Row]] = defaultdict(list)
-            for row in connection.execute("SELECT * FROM attempt ORDER BY run_id, node, item, attempt"):
-                self.attempts[_place(row)].append(row)
-            definitions = connection.execute("SELECT digest, name, body FROM definition")
-            self._plans: dict[Digest, Plan] = {}
-            add_plans((StoredDefinition(**dict(row)) for row in definitions), self._plans)
-        self.public = {row["public_id"]: row["id"] for row in self.runs.values()}
-        self.executions: dict[StepRun, list[Execution]] = defaultdict(list)
-        self.finished: set[tuple[StepRun, int]] = set()
-        self.strange: set[str] = set()
-        """Runs that were executed and are not in the store."""
-        self._read(log)
-
-    def plan(self, run: int) -> Plan:
-        """Return the plan of a run."""
-        return self._plans[self.runs[run]["digest"]]
-
-    def root(self, run: int) -> int:
-        """Return the run that somebody started, of which *run* is a part."""
-        while (parent := self.runs[run]["parent_id"]) is not None:
-            run = parent
-        return run
-
-    def node(self, step: StepRun) -> Node:
-        """Return the plan's node of a step run."""
-        return self.plan(step.run).nodes[step.node]
-
-    def name(self, step: StepRun) -> str:
-        """Return what people call a step run."""
-        return f"{self.runs[step.run]['public_id']}/{step_name(self.node(step).id, step.item)}"
-
-    def place(self, run: str, step: str) -> StepRun:
-        """Return the step run that the log calls *step* of *run*."""
-        number = self.public[run]
-        node, _, item = step.partition("[")
-        return StepRun(number, self.plan(number).by_id[node].index, int(item[:-1]) if item else WHOLE)
-
-    def _read(self, log: Path) -> None:
-        for line in log.read_text().splitlines():
-            entry: Mapping[str, Any] = json.loads(line)
-            if entry["run"] not in self.public:
-                self.strange.add(entry["run"])
-                continue
-            step = self.place(entry["run"], entry["step"])
-            if entry["phase"] == "start":
-                self.executions[step].append(Execution(entry["attempt"], entry["key"], entry["at"]))
-            else:
-                self.finished.add((step, entry["attempt"]))
-
-
 def audit(books: Books, wanted: Mapping[str, Wanted], applied: set[Attempt]) -> Findings:
     """Check everything.
 
@@ -151,7 +67,7 @@ def audit(books: Books, wanted: Mapping[str, Wanted], applied: set[Attempt]) -> 
         end = books.steps.get(books.place(attempt.run, attempt.step)) if attempt.run in books.public else None
         if end is None or end["attempts"] != attempt.number:
             found.lost.append(f"{attempt}: its callback was acknowledged, and is not what counts")
-    found.stuck += [f"a task of {books.name(_place(row))} is left" for row in books.tasks]
+    found.stuck += [f"a task of {books.name(place_of(row))} is left" for row in books.tasks]
     _count(books, found)
     return found
 
@@ -201,7 +117,7 @@ def _check_cancelled(books: Books, run: int, cancelled_at: float, found: Finding
             found.order.append(f"{books.name(step)}: an attempt began after its run was cancelled")
 
 
-def _check_completion(books: Books, step: StepRun, row: sqlite3.Row, found: Findings) -> None:
+def _check_completion(books: Books, step: StepRun, row: Row, found: Findings) -> None:
     """Check that a step succeeded once, by the last of its attempts, and that this one was executed to its end."""
     name = books.name(step)
     if row["state"] not in {"succeeded", "cancelled"}:
@@ -220,7 +136,7 @@ def _check_completion(books: Books, step: StepRun, row: sqlite3.Row, found: Find
         found.lost.append(f"{name}: attempt {row['attempts']} counts and never came to its end")
 
 
-def _check_attempts(books: Books, step: StepRun, row: sqlite3.Row, found: Findings) -> None:
+def _check_attempts(books: Books, step: StepRun, row: Row, found: Findings) -> None:
     """Check that attempts have numbers 1 to n one after the other, and that each was executed once at most."""
     if not _has_task(books, step):
         return
@@ -243,7 +159,7 @@ def _check_attempts(books: Books, step: StepRun, row: sqlite3.Row, found: Findin
         found.attempts.append(f"{name} was not always sent the key {key}")
 
 
-def _check_order(books: Books, step: StepRun, row: sqlite3.Row, found: Findings) -> None:
+def _check_order(books: Books, step: StepRun, row: Row, found: Findings) -> None:
     """Check that nothing started before what it needs had ended, nor after it had ended itself."""
     name = books.name(step)
     starts = [execution.started_at for execution in books.executions[step]]
@@ -294,7 +210,3 @@ def _count(books: Books, found: Findings) -> None:
     found.counts["executions"] = len(executed)
     found.counts["lost attempts"] = len(lost)
     found.counts["executed and lost"] = len(lost.intersection(executed))
-
-
-def _place(row: sqlite3.Row) -> StepRun:
-    return StepRun(row["run_id"], row["node"], row["item"])

@@ -133,11 +133,21 @@ def crash_flow(target: str, n: int = 24) -> dict[str, int]:
     return summary(pipeline, approvals, chain, families)
 
 
-def expected(n: int = 24) -> dict[str, int]:
-    """Return what a run of ``crash_flow`` over *n* numbers has to return."""
+@workflow
+def small_flow(target: str, n: int = 2) -> dict[str, int]:
+    """As ``crash_flow``, with little of everything."""
+    xs = numbers(n)
+    pipeline = twice.map(successor.map(square.map(xs)), target)
+    approvals = approved.map(xs, target)
+    families = halved_and_joined.map(xs, target)
+    return summary(pipeline, approvals, bump(n), families)
+
+
+def expected(n: int = 24, links: int = 10) -> dict[str, int]:
+    """Return what a run over *n* numbers, with so many *links* in its chain, has to return."""
     return {
         "pipeline": sum(2 * (x * x + 1) for x in range(n)),
         "approvals": sum(-x for x in range(n)),
-        "chain": n + 10,
+        "chain": n + links,
         "families": sum(2 * x for x in range(n)),
     }

@@ -33,6 +33,8 @@ class Target:
     """The side-effect log."""
     http: httpx.AsyncClient
     """For callbacks."""
+    patience: float = 1.0
+    """The longest that it takes over a callback, in seconds."""
     applied: set[Attempt] = field(default_factory=set)
     """Callbacks that were acknowledged with 200: their results must be the ones that are stored."""
     surprises: list[str] = field(default_factory=list)
@@ -71,7 +73,7 @@ class Target:
 
     async def _call_back(self, attempt: Attempt, key: str, headers: Mapping[str, str], result: int) -> None:
         """Report the result until the engine takes it or does not want it; a quarter are sent before the 202 is out."""
-        await asyncio.sleep(max(0.0, chance(key, attempt.number, "time") - 0.25))
+        await asyncio.sleep(self.patience * max(0.0, chance(key, attempt.number, "time") - 0.25))
         repeated = chance(key, attempt.number, "repeated") < REPEATED
         for _ in range(2 if repeated else 1):
             status = await self._report(headers, result)
@@ -92,6 +94,12 @@ class Target:
             if not answer.is_server_error:
                 return answer.status_code
             await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """Give up the callbacks that have had no answer."""
+        for calling in self._calling_back:
+            calling.cancel()
+        await asyncio.gather(*self._calling_back, return_exceptions=True)
 
     async def settle(self) -> None:
         """Wait until every callback has had its answer."""

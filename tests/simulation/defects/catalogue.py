@@ -1,0 +1,264 @@
+"""Defects that the simulation must find: small mistakes of kinds that engines like this one had.
+
+The kinds are those of the design of correctness (§1.2, §3.1); some were ours, found by the simulation itself.
+"""
+
+from typing import Final, NamedTuple
+
+_CORE: Final = "hopline_engine.core."
+_QUEUE: Final = "hopline_engine.queue."
+_SCHEDULER: Final = "hopline_engine.scheduler."
+_STORE: Final = "hopline_engine.store."
+
+
+class Defect(NamedTuple):
+    """One text of one module in place of another."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+DEFECTS: Final = (
+    # --- effects and commits
+    Defect(
+        "ack_early",  # B22
+        _SCHEDULER + "coordinator",
+        "self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))",
+        "self._commits.submit(changes, lambda error: self._settle(decision, leased, None, error))\n"
+        "            if durable: durable.set_result(None)",
+    ),
+    Defect(
+        "effects_before_commit",  # B19
+        _SCHEDULER + "coordinator",
+        "self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))",
+        "self._settle(decision, leased, durable, None)\n            self._commits.submit(changes, lambda error: None)",
+    ),
+    Defect(
+        "refused_is_released",  # B1
+        _SCHEDULER + "coordinator",
+        "        if error is None:\n            self._release(decision, leased)",
+        "        if True:\n            self._release(decision, leased)",
+    ),
+    Defect(
+        "trouble_is_success",  # B22
+        _STORE + "commit",
+        "            return error\n",
+        "            return [Outcome()] * len(group)\n",
+    ),
+    Defect("later_entries_first", _STORE + "commit", "entry = waiting.popleft()", "entry = waiting.pop()"),
+    Defect(
+        "split_enqueue",  # B8
+        _CORE + "decision",
+        "        for task in self.opened:\n",
+        "        for task in self.opened[:2]:\n",
+    ),
+    Defect(
+        "mem_retry",  # B21
+        _CORE + "advance",
+        "    _move(task, TaskState.SCHEDULED, decision)\n    task.schedule_time = at\n",
+        "    task.state = TaskState.SCHEDULED\n    task.schedule_time = at\n",
+    ),
+    Defect(
+        "no_fence",  # B7
+        _STORE + "transaction",
+        'if not self.raw.execute("SELECT 1 FROM node WHERE id = ? AND epoch = ?", self._owner).fetchall():',
+        "if False:",
+    ),
+    # --- callbacks
+    Defect(
+        "late_token",  # B19
+        _SCHEDULER + "engine",
+        "        if task.state is not TaskState.ACCEPTED:\n            return CallbackOutcome.UNKNOWN",
+        "        if False:\n            return CallbackOutcome.UNKNOWN",
+    ),
+    Defect(
+        "old_attempt_applied",  # B18
+        _SCHEDULER + "engine",
+        "if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:",
+        "if task is None or task.state is TaskState.SCHEDULED:",
+    ),
+    Defect(
+        "forged_token_taken",
+        _SCHEDULER + "engine",
+        "if not self._signer.is_signed(token, public, step, attempt):",
+        "if len(token) != 64:",
+    ),
+    Defect(
+        "dup_apply",  # B18
+        _SCHEDULER + "engine",
+        "            return CallbackOutcome.ALREADY\n",
+        "            return CallbackOutcome.APPLIED\n",
+    ),
+    # --- fan-in, maps, sub-workflows
+    Defect(
+        "lost_update",  # B16
+        _CORE + "past",
+        "live.waits = node.waits - done - streaming",
+        "live.waits = node.waits - min(done, 1) - streaming",
+    ),
+    Defect(
+        "fan_in_too_early",
+        _CORE + "flow",
+        "    if live.waits == 0 and live.state",
+        "    if live.waits <= 1 and live.state",
+    ),
+    Defect(
+        "map_begins_again",
+        _CORE + "live",
+        "return self.results[item] is not None or item in self.units",
+        "return item in self.units",
+    ),
+    Defect(
+        "map_cursor_off_by_one",
+        _CORE + "live",
+        "if not self.is_taken(self.cursor - 1):",
+        "if not self.is_taken(self.cursor):",
+    ),
+    Defect(
+        "window_not_filled",
+        _CORE + "flow",
+        "        if item is None:\n            break\n        _open_unit(run, node, item, decision)\n",
+        "        if item is None:\n            break\n        _open_unit(run, node, item, decision)\n        break\n",
+    ),
+    # --- attempts and time
+    Defect("no_take_over", _SCHEDULER + "coordinator", "advance.lose(task, decision, reason, blame=blame)", "pass"),
+    Defect("lost_counts", _CORE + "live", "return self.attempt - self.lost", "return self.attempt"),
+    Defect("one_attempt_more", _CORE + "retry", "if made >= policy.attempts or", "if made > policy.attempts or"),
+    Defect(
+        "attempt_not_taken_back",
+        _CORE + "advance",
+        "    task.attempt -= 1\n",
+        "    pass\n",
+    ),
+    Defect(
+        "retry_at_once",  # B25
+        _CORE + "advance",
+        "at = decision.now + delay if delay is not None else None",
+        "at = decision.now if delay is not None else None",
+    ),
+    Defect(
+        "deadline_timer_dropped",  # B10
+        _SCHEDULER + "coordinator",
+        "        for task in decision.accepted:\n            self._watch_deadline(task)",
+        "        for task in decision.accepted:\n            pass",
+    ),
+    Defect(
+        "timers_not_armed_again",  # B9
+        _SCHEDULER + "timers",
+        "        if self._heap:\n            self._arm(self._heap[0][0])",
+        "        if False:\n            self._arm(self._heap[0][0])",
+    ),
+    Defect(
+        "stale_timer_fires",  # B1
+        _SCHEDULER + "coordinator",
+        "            elif task.state is TaskState.SCHEDULED and not self.admission.is_waiting(task):\n",
+        "            elif not self.admission.is_waiting(task):\n",
+    ),
+    # --- reading again
+    Defect("forgotten_stays_forgotten", _SCHEDULER + "coordinator", "self.on_forgotten(root.id)", "pass"),
+    Defect(
+        "reap_stale",  # B1: read before what was decided earlier is written or refused
+        _SCHEDULER + "resuming",
+        "            await asyncio.sleep(REST_SECONDS)\n"
+        "            # Decisions that were on their way when the runs were forgotten "
+        "are written or refused after this.\n"
+        "            await self._store.execute(lambda _: None)\n",
+        "            await asyncio.sleep(0)\n",
+    ),
+    Defect(
+        "stale_task_in_lane",  # ours
+        _QUEUE + "admission",
+        "return self._waiting.get(task.id) is task",
+        "return task.id in self._waiting",
+    ),
+    # --- cancel and retry
+    Defect(
+        "cancel_unfenced",  # B20
+        _SCHEDULER + "coordinator",
+        "if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:",
+        "if task.state is not TaskState.LEASED:",
+    ),
+    Defect(
+        "cancel_cuts_nothing_off",  # B20
+        _SCHEDULER + "coordinator",
+        "        for task in decision.closed.values():\n            self._cut_off(task)\n        for run, nodes in",
+        "        for run, nodes in",
+    ),
+    Defect(
+        "sub_runs_not_cancelled",
+        _CORE + "advance",
+        "        pending += [unit for unit in stopped.units() if isinstance(unit, LiveRun)]\n",
+        "",
+    ),
+    Defect(
+        "retry_keeps_failures",
+        _SCHEDULER + "engine",
+        "kept = [row for row in ended if row.state == StepState.SUCCEEDED]",
+        "kept = [row for row in ended if row.state != StepState.CANCELLED]",
+    ),
+    # --- queues and workers
+    Defect(
+        "slot_leaks_unsent",  # B32
+        _SCHEDULER + "coordinator",
+        "            self._give_back(task)\n            return\n",
+        "            return\n",
+    ),
+    Defect(
+        "slot_leaks_refused",  # B32
+        _SCHEDULER + "coordinator",
+        "        for task in leased:\n            self._give_back(task)\n",
+        "",
+    ),
+    Defect(
+        "no_poll",  # B11
+        _SCHEDULER + "engine",
+        "        self.workers.add(worker)\n        self.coordinator.look_again()\n",
+        "        self.workers.add(worker)\n",
+    ),
+    Defect(
+        "token_timer_dropped",  # B11
+        _SCHEDULER + "coordinator",
+        "self._token_timer = self._loop.call_later(min(max(0.001, at - now), 60.0), self.look_again)",
+        "pass",
+    ),
+    Defect("limit_overrun", _QUEUE + "admission", "self.in_flight >= self.slots", "self.in_flight > self.slots"),  # B14
+    Defect(
+        "paused_queue_sends",
+        _QUEUE + "admission",
+        "if queue.is_paused or queue.is_full or queue.ready == 0:",
+        "if queue.is_full or queue.ready == 0:",
+    ),
+    Defect("pause_forgotten", _SCHEDULER + "controls", 'queue.is_paused = row.state == "paused"', "pass"),
+    Defect(
+        "pause_acknowledged_early",  # ours
+        _SCHEDULER + "controls",
+        "        before = queue.is_paused\n",
+        "        before = queue.is_paused\n        if before == paused: return\n",
+    ),
+    Defect(
+        "bucket_not_kept",
+        _SCHEDULER + "controls",
+        "queue.bucket.tokens, queue.bucket.at = row.tokens, row.tokens_at",
+        "pass",
+    ),
+    Defect(
+        "worker_slot_leaks", _QUEUE + "admission", "            worker.load.in_flight -= 1\n", "            pass\n"
+    ),  # B32
+    # --- several nodes
+    Defect(
+        "two_owners",  # B7
+        _SCHEDULER + "membership",
+        "        self._coordinator.drop(shards)\n        self._held -= shards",
+        "        self._held -= shards",
+    ),
+    Defect(
+        "slots_granted_twice",
+        _STORE + "shares",
+        "slots = max(ask.keep, min(part, free))",
+        "slots = max(ask.keep, part)",
+    ),
+)
+
+BY_NAME: Final = {defect.name: defect for defect in DEFECTS}

@@ -1,0 +1,164 @@
+"""What is durable, as the transactions said it one after the other: the simulation's own memory of the store.
+
+Every committed row passes through here and is checked against what came before it. The numbers are those of the
+invariants in the design of correctness.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from hopline_engine.core.changes import Changes
+from hopline_engine.core.model import WHOLE, RunAdded, RunId, StepState, TaskState
+from hopline_engine.core.names import parse_step_name, run_id, step_name
+from hopline_engine.core.plan import Plan
+from tests.core.rows import Place, Rows
+
+Write = tuple[str, Sequence[tuple[Any, ...]]]
+
+
+class ViolationError(Exception):
+    """Something happened that must not."""
+
+
+class Lease(NamedTuple):
+    """An attempt that may be sent."""
+
+    place: Place
+    queue: str
+    attempt: int
+    leased_at: float
+    """By the clock of its node."""
+
+
+@dataclass
+class Ledger:
+    """All rows by kind, and what cannot be seen in rows."""
+
+    rows: Rows = field(default_factory=Rows)
+    plans: dict[str, Plan] = field(default_factory=dict)
+    """By digest."""
+    leases: dict[tuple[Place, int], Lease] = field(default_factory=dict)
+    commits: int = 0
+    digest: Any = field(default_factory=hashlib.blake2b)
+    paused: set[str] = field(default_factory=set)
+    """Queues whose pause was acknowledged."""
+    all_leases: list[Lease] = field(default_factory=list)
+    deadlines: dict[Place, float] = field(default_factory=dict)
+    """When step runs fail whatever they are doing."""
+
+    def commit(self, writes: list[Write]) -> None:
+        """Take in one transaction."""
+        self.commits += 1
+        self.digest.update(repr([(kind, list(map(tuple, rows))) for kind, rows in writes]).encode())
+        changes = Changes()
+        for kind, rows in writes:
+            getattr(changes, kind).extend(rows)
+        try:
+            self._check(changes)
+            self.rows.apply(changes)
+            self._check_after(changes)
+        except (AssertionError, KeyError) as error:
+            raise ViolationError(f"a transaction breaks a rule: {error!r}; it was {writes}") from error
+
+    def run(self, public: str) -> RunAdded | None:
+        """Return a run by its public id."""
+        number = run_id(public)
+        return self.rows.runs.get(number) if number is not None else None
+
+    def plan_of(self, run: RunId) -> Plan:
+        """Return the plan of a run."""
+        return self.plans[self.rows.runs[run].digest]
+
+    def place(self, public: str, step: str) -> Place:
+        """Return the step run that a request names."""
+        number = run_id(public)
+        assert number is not None
+        node, item = parse_step_name(step)
+        return number, self.plan_of(number).by_id[node].index, item
+
+    def name(self, place: Place) -> str:
+        """Return what people call a step run."""
+        run, node, item = place
+        return f"{self.rows.runs[run].public_id}/{step_name(self.plan_of(run).nodes[node].id, item)}"
+
+    def root(self, run: RunId) -> RunId:
+        """Return the run that somebody started, of which *run* is a part."""
+        while (parent := self.rows.runs[run].parent_id) is not None:
+            run = parent
+        return run
+
+    # --- rules of rows
+
+    def _check(self, changes: Changes) -> None:
+        """Check what must be true when rows are added to those that are there (I3, I4, I7, I11)."""
+        rows = self.rows
+        for added in changes.tasks_added:
+            if added.deadline_time is not None:
+                self.deadlines[added.run_id, added.node, added.item] = added.deadline_time
+            if added.state == TaskState.LEASED:
+                self._note_lease((added.run_id, added.node, added.item), added.queue, added.attempt, added.leased_at)
+        added_tasks = {added.id: added for added in changes.tasks_added}
+        for moved in changes.tasks_moved:
+            before: Any = rows.tasks.get(moved.id) or added_tasks.get(moved.id)
+            assert before is not None, "a task moved that is not there"
+            place = (before.run_id, before.node, before.item)
+            if moved.state == TaskState.LEASED:
+                assert place[0] not in rows.ended
+                self._note_lease(place, before.queue, moved.attempt, moved.leased_at)
+        for attempt in changes.attempts_ended:
+            place = (attempt.run_id, attempt.node, attempt.item)
+            assert (place, attempt.attempt) in self.leases, (
+                f"{place} ended attempt {attempt.attempt}, which never began"
+            )
+
+    def _note_lease(self, place: Place, queue: str, attempt: int, leased_at: float | None) -> None:
+        assert leased_at is not None
+        assert queue not in self.paused, f"{place} is leased although queue {queue} is paused"
+        lease = Lease(place, queue, attempt, leased_at)
+        # An attempt that was taken back, because it reached nobody, is made again under its number.
+        if self.leases.get((place, attempt)) == lease:
+            return  # a commit of unknown outcome, made once more
+        self.leases[place, attempt] = lease
+        self.all_leases.append(lease)
+
+    def _check_after(self, changes: Changes) -> None:
+        """Check what must be true after a commit of what it touched: I1, I5, I7."""
+        rows = self.rows
+        for attempt in changes.attempts_ended:
+            numbers = [row.attempt for row in rows.attempts[attempt.run_id, attempt.node, attempt.item]]
+            assert numbers == list(range(1, len(numbers) + 1)), f"attempts of {attempt}: {numbers}"
+        for step in changes.steps_ended:
+            if step.state == StepState.SUCCEEDED:
+                self._check_upstreams(step.run_id, step.node, step.item)
+        for end in changes.runs_ended:
+            steps = rows.steps[end.id]
+            open_nodes = [node.id for node in self.plan_of(end.id).nodes if (node.index, WHOLE) not in steps]
+            assert not open_nodes, f"run {end.id} ended, and {open_nodes} did not"
+        ended = {end.id for end in changes.runs_ended}
+        if ended:
+            left = [task for task in rows.tasks.values() if task.run_id in ended]
+            assert not left, f"tasks of ended runs are left: {left}"
+
+    def _check_upstreams(self, run: RunId, node: int, item: int) -> None:
+        missing = self.missing_upstreams((run, node, item))
+        assert not missing, f"{self.name((run, node, item))} succeeded before {missing}"
+
+    def missing_upstreams(self, place: Place) -> list[str]:
+        """Return what a step run needs that has not succeeded (I6)."""
+        run, index, item = place
+        node = self.plan_of(run).nodes[index]
+        needs: list[tuple[int, int]] = [(upstream, WHOLE) for upstream in node.upstream]
+        if node.stream_from is not None and item != WHOLE:
+            needs.append((node.stream_from, item))
+        steps = self.rows.steps[run]
+        return [
+            step_name(self.plan_of(run).nodes[needed].id, element)
+            for needed, element in needs
+            if (needed, element) not in steps or steps[needed, element].state != StepState.SUCCEEDED
+        ]
+
+    def open_runs(self) -> list[RunAdded]:
+        """Return the runs that have not ended."""
+        return [run for number, run in self.rows.runs.items() if number not in self.rows.ended]

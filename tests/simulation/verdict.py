@@ -1,0 +1,293 @@
+"""What must be true when everything has ended, whatever happened on the way."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from hopline_engine.core.model import WHOLE, AttemptState, RunId, RunState, StepState
+from hopline_engine.core.plan import Node, Plan
+from tests.core.flows import ALWAYS, evaluate
+from tests.core.rows import Place
+from tests.simulation.ledger import Lease
+from tests.simulation.world import World
+
+COMMITS_A_STEP = 6.0
+"""Most commits for each step run of a calm simulation: it is begun, answered, perhaps accepted, perhaps retried."""
+_TABLES = {
+    "run": "SELECT id, state FROM run ORDER BY id",
+    "step_run": "SELECT run_id, node, item, state, attempts, result FROM step_run ORDER BY run_id, node, item",
+    "attempt": "SELECT run_id, node, item, attempt, state FROM attempt ORDER BY run_id, node, item, attempt",
+    "task": "SELECT id FROM task ORDER BY id",
+}
+
+
+class Verdict:
+    """Looks through the books of a simulation that is over."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ledger = world.ledger
+        self._rows = world.ledger.rows
+
+    def pronounce(self) -> None:
+        """Stop the world if anything is wrong."""
+        for check in (
+            self._check_store,
+            self._check_runs,
+            self._check_steps,
+            self._check_attempts,
+            self._check_kept,
+            self._check_rate,
+            self._check_memory,
+            self._check_log,
+        ):
+            check()
+        if self._world.is_calm:
+            self._check_calm()
+        self._fill_in()
+
+    def _wrong(self, what: str) -> None:
+        self._world.violated(what)
+
+    # --- the store
+
+    def _check_store(self) -> None:
+        """Check that the store holds what the transactions said, and nothing else."""
+        rows = self._rows
+        said: dict[str, list[tuple[Any, ...]]] = {
+            "run": [(run, rows.ended[run].state if run in rows.ended else "running") for run in sorted(rows.runs)],
+            "step_run": [
+                (run, node, item, row.state, row.attempts, row.result)
+                for run in sorted(rows.steps)
+                for (node, item), row in sorted(rows.steps[run].items())
+            ],
+            "attempt": [
+                (*place, row.attempt, row.state) for place in sorted(rows.attempts) for row in rows.attempts[place]
+            ],
+            "task": [(task,) for task in sorted(rows.tasks)],
+        }
+        for table, query in _TABLES.items():
+            stored = self._world.audit.execute(query).fetchall()
+            if stored != said[table]:
+                missing, more = set(said[table]) - set(stored), set(stored) - set(said[table])
+                self._wrong(f"table {table} lacks {missing} and has {more}")
+
+    # --- runs
+
+    def _check_runs(self) -> None:
+        """Check that there are no more runs than were asked for, and how each of them ended."""
+        roots = [run for run in self._rows.runs.values() if run.parent_id is None]
+        # A client that gave a key may have been cut off before it heard of its run; one key is one run at most.
+        in_doubt = [run for run in roots if run.public_id not in self._world.wanted and run.idempotency_key is None]
+        if len(in_doubt) > 2 * self._world.starts_in_doubt:
+            self._wrong(f"nobody asked for {in_doubt}")
+        keys = Counter(run.idempotency_key for run in roots if run.idempotency_key is not None)
+        if doubled := [key for key, times in keys.items() if times > 1]:
+            self._wrong(f"keys {doubled} have several runs")
+        for run in roots:
+            self._check_end(run.id)
+
+    def _check_end(self, run: RunId) -> None:
+        """Check how a run ended against a plain evaluation of its workflow."""
+        row, end = self._rows.runs[run], self._rows.ended[run]
+        flow = self._world.flow_of(row.workflow)
+        succeeded, result = evaluate(flow, row.workflow)
+        must_fail = len(succeeded) < len(flow.definitions[row.workflow]["nodes"])
+        if run in self._world.cancel_acknowledged and end.state != RunState.CANCELLED:
+            self._wrong(f"run {row.public_id} was cancelled, and {end.state}")
+        if end.state == RunState.SUCCEEDED:
+            if must_fail:
+                self._wrong(f"run {row.public_id} succeeded, and cannot")
+            elif msgspec.json.decode(end.result or b"") != result:
+                self._wrong(f"run {row.public_id} returned {end.result!r}, not {result}")
+        if end.state == RunState.FAILED and self._world.is_calm and not must_fail:
+            self._wrong(f"run {row.public_id} failed for no reason: {end.error!r}")
+        if end.state == RunState.CANCELLED and row.parent_id is None:
+            self._check_cancelled(run)
+
+    def _check_cancelled(self, run: RunId) -> None:
+        """Check that nothing below a run went on after it was cancelled."""
+        for child in [child for child in self._rows.runs.values() if child.parent_id == run]:
+            if self._rows.ended[child.id].ended_at > self._rows.ended[run].ended_at:
+                self._wrong(f"sub-run {child.public_id} went on after the run above it was cancelled")
+
+    # --- steps and attempts
+
+    def _has_task(self, place: Place) -> bool:
+        node = self._node(place)
+        return node.kind != "workflow" and (node.over is None or place[2] != WHOLE)
+
+    def _plan(self, run: RunId) -> Plan:
+        return self._ledger.plan_of(run)
+
+    def _node(self, place: Place) -> Node:
+        return self._plan(place[0]).nodes[place[1]]
+
+    def _check_steps(self) -> None:
+        for run, steps in self._rows.steps.items():
+            for (node, item), row in steps.items():
+                place = (run, node, item)
+                if not self._has_task(place):
+                    continue
+                attempts = self._rows.attempts.get(place, [])
+                is_kept = not attempts and row.state == StepState.SUCCEEDED
+                if not is_kept and row.attempts != len(attempts):
+                    self._wrong(f"{self._ledger.name(place)} says {row.attempts} attempts and has {len(attempts)}")
+                if row.state == StepState.FAILED:
+                    self._check_failed(place, row.error)
+        for place, _ in self._world.conducts.executions:
+            if (place[1], place[2]) not in self._rows.steps[place[0]]:
+                self._wrong(f"{self._ledger.name(place)} was executed, and its end is not recorded")
+
+    def _check_failed(self, place: Place, error: bytes | None) -> None:
+        """Check that a step did not give up before its policy says so, nor go on after (I13)."""
+        name, policy = self._ledger.name(place), self._node(place).retry
+        kind = msgspec.json.decode(error or b"{}", type=dict[str, Any]).get("type")
+        counted = [row for row in self._rows.attempts.get(place, []) if row.state != AttemptState.LOST]
+        if len(counted) > policy.attempts:
+            self._wrong(f"{name} was attempted {len(counted)} times, its policy allows {policy.attempts}")
+        may_give_up = kind in {"DeadlineExceeded", "BindingError"} or self._ends_before_retry(place)
+        if len(counted) < policy.attempts and not may_give_up:
+            self._wrong(f"{name} failed with {kind} after {len(counted)} of {policy.attempts} attempts")
+
+    def _ends_before_retry(self, place: Place) -> bool:
+        """Return whether the deadline of a failed step may have come before its next attempt."""
+        deadline = self._ledger.deadlines.get(place)
+        return (
+            deadline is not None and self._rows.attempts[place][-1].ended_at + self._node(place).retry.max >= deadline
+        )
+
+    def _check_attempts(self) -> None:
+        """Check that what is recorded of attempts is what those who executed them know."""
+        conducts, disturbed = self._world.conducts, self._world.conducts.disturbed
+        for place, attempts in self._rows.attempts.items():
+            name = self._ledger.name(place)
+            for one, following in pairwise(attempts):
+                if one.state in {AttemptState.SUCCEEDED, AttemptState.CANCELLED}:
+                    self._wrong(f"{name}: attempt {following.attempt} follows one that {one.state}")
+            for row in attempts:
+                key = (place, row.attempt)
+                said = conducts.said.get(key, set())
+                if row.state == AttemptState.SUCCEEDED and "succeeded" not in said:
+                    self._wrong(f"{name}: attempt {row.attempt} counts, and never succeeded")
+                if row.state == AttemptState.FAILED and "failed" not in said and key not in disturbed:
+                    self._wrong(f"{name}: attempt {row.attempt} failed, and nobody said so: {row}")
+        for (place, attempt), times in conducts.executions.items():
+            if times > 1 and (place, attempt) not in disturbed:
+                self._wrong(f"{self._ledger.name(place)}: attempt {attempt} was executed {times} times")
+
+    def _check_kept(self) -> None:
+        """Check that a run that is a retry kept what succeeded, and nothing else."""
+        for run in self._rows.runs.values():
+            if run.retry_of is None:
+                continue
+            before = self._rows.steps[run.retry_of]
+            for (node, item), row in self._rows.steps[run.id].items():
+                place = (run.id, node, item)
+                had = before.get((node, item))
+                is_kept = had is not None and had.state == StepState.SUCCEEDED
+                was_tried = place in self._rows.attempts
+                if is_kept and was_tried:
+                    self._wrong(f"{self._ledger.name(place)} had succeeded, and was executed again")
+                if self._has_task(place) and not was_tried and not is_kept and row.state == StepState.SUCCEEDED:
+                    self._wrong(f"{self._ledger.name(place)} succeeded without having been executed")
+                if is_kept and had is not None and row.result != had.result:
+                    self._wrong(f"{self._ledger.name(place)} had the result {had.result!r}, and now {row.result!r}")
+
+    # --- queues and memory
+
+    def _check_rate(self) -> None:
+        """Check that a queue never gave out more than its rate and burst allow, restarts or not."""
+        world = self._world
+        if world.faults_drawn.skew or world.faults_drawn.clock_jumps:
+            return
+        spec = next(queue for queue in world.queues if queue["name"] == "slow")
+        rate, burst = spec["max_dispatches_per_second"], float(spec["max_burst_size"])
+        # Of several nodes each may have been granted tokens that it uses a little later.
+        slack = burst + 2.0 if world.is_shared else 0.01
+        tokens, at = burst, 0.0
+        for lease in sorted((each for each in self._ledger.all_leases if each.queue == "slow"), key=_leased_at):
+            tokens = min(burst, tokens + (lease.leased_at - at) * rate) if at else burst
+            at, tokens = lease.leased_at, tokens - 1.0
+            if tokens < -slack:
+                self._wrong(f"queue slow gave out more than {rate} a second: {tokens:.2f} tokens left at {lease}")
+                return
+
+    def _check_memory(self) -> None:
+        """Check that nothing is left in memory of runs that have ended."""
+        for node in self._world.nodes.values():
+            assert node.engine is not None
+            coordinator, admission = node.engine.coordinator, node.engine.admission
+            left = (coordinator.runs, coordinator._sending, admission._reserved, admission._waiting)
+            if any(left):
+                self._wrong(f"{node.name} still holds {left}")
+            for queue in admission.queues.values():
+                if queue.in_flight or queue.ready:
+                    self._wrong(
+                        f"{node.name}: queue {queue.name} counts {queue.in_flight} in flight, {queue.ready} due"
+                    )
+            for worker in node.engine.workers:
+                if worker.in_flight:
+                    self._wrong(f"{node.name}: worker {worker.id} counts {worker.in_flight} in flight")
+
+    def _check_log(self) -> None:
+        world = self._world
+        for context in world.loop.errors:
+            self._wrong(f"an exception nobody took: {context}")
+
+    # --- calm
+
+    def _check_calm(self) -> None:
+        """Check that nothing was done that had not to be: attempts = dispatches = completions (I14)."""
+        world, rows = self._world, self._rows
+        attempts = {(place, row.attempt): row for place in rows.attempts for row in rows.attempts[place]}
+        cancelled = {key for key, row in attempts.items() if row.state == AttemptState.CANCELLED}
+        executed = world.conducts.executions
+        if wrong := {key: times for key, times in executed.items() if times != 1}:
+            self._wrong(f"calm, but executed more than once: {wrong}")
+        if attempts.keys() - cancelled - executed.keys() or executed.keys() - attempts.keys():
+            self._wrong(f"calm, but {attempts.keys() ^ executed.keys()} were attempted or executed only")
+        if len(world.ledger.all_leases) != len(attempts):
+            self._wrong(f"calm, but {len(world.ledger.all_leases)} leases for {len(attempts)} attempts")
+        for (place, _), row in attempts.items():
+            if row.state in {AttemptState.LOST, AttemptState.TIMED_OUT}:
+                self._wrong(f"calm, but {self._ledger.name(place)} {row}")
+        for place in rows.attempts:
+            self._check_calm_attempts(place)
+        steps = sum(len(steps) for steps in rows.steps.values())
+        if world.row_commits > COMMITS_A_STEP * steps + 20:
+            self._wrong(f"calm, but {world.row_commits} commits for {steps} steps")
+
+    def _check_calm_attempts(self, place: Place) -> None:
+        """Check that a step was attempted as often as its conduct asks for, and after the waits of its policy."""
+        run, _, item = place
+        workflow, node = self._rows.runs[run].workflow, self._node(place)
+        conduct = self._world.flow_of(workflow).conduct(workflow, node.id)
+        is_bad = conduct.bad_element is None or conduct.bad_element == (item if item != WHOLE else None)
+        fails = conduct.fails if is_bad else 0
+        expected = node.retry.attempts if fails == ALWAYS else fails + 1
+        attempts = self._rows.attempts[place]
+        if attempts[-1].state != AttemptState.CANCELLED and not self._is_cancelled(place) and len(attempts) != expected:
+            self._wrong(f"calm, but {self._ledger.name(place)} took {len(attempts)} attempts, not {expected}")
+        for number, (one, following) in enumerate(pairwise(attempts), start=1):
+            least = min(node.retry.first * node.retry.factor ** (number - 1), node.retry.max)
+            share = {"none": 1.0, "equal": 0.5, "full": 0.0}[node.retry.jitter]
+            if following.started_at < one.ended_at + least * share - 0.001:
+                self._wrong(f"{self._ledger.name(place)}: attempt {following.attempt} came too early")
+
+    def _is_cancelled(self, place: Place) -> bool:
+        return self._rows.steps[place[0]][place[1], place[2]].state == StepState.CANCELLED
+
+    def _fill_in(self) -> None:
+        world, figures = self._world, self._world.figures
+        figures.runs = len(self._rows.runs)
+        figures.steps = sum(len(steps) for steps in self._rows.steps.values())
+        figures.attempts = sum(len(attempts) for attempts in self._rows.attempts.values())
+        figures.executions = sum(world.conducts.executions.values())
+        figures.callbacks = sum(world.applied.values())
+
+
+def _leased_at(lease: Lease) -> float:
+    return lease.leased_at
