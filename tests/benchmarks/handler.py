@@ -1,5 +1,6 @@
 """A local HTTP handler as a process: answers every POST with the time at which it came, in Unix seconds.
 
+``/accepted`` is answered 202, and never called back; ``/later`` with 503 and a wish to be asked again in an hour.
 Prints its address as its first line. Plain ASGI on the same server as the product's worker, and nothing else: what it
 costs is the machine's floor of an exchange.
 """
@@ -10,6 +11,11 @@ from typing import Any
 
 import uvicorn
 
+_ANSWERS: dict[str, tuple[int, list[tuple[bytes, bytes]]]] = {
+    "/accepted": (202, []),
+    "/later": (503, [(b"retry-after", b"3600")]),
+}
+
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
     began = time.time()
@@ -17,7 +23,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         pass
     body = repr(began).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    status, more = _ANSWERS.get(scope["path"], (200, []))
+    await send({"type": "http.response.start", "status": status, "headers": headers + more})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -40,7 +40,7 @@ class _LongAgo:
 
 async def fill(path: Path, digest: str, *, present: int, wanted: int) -> None:
     """Add finished steps of ``chain_10`` to the store at *path*, which nobody has open, from *present* to *wanted*."""
-    store = await open_store(path, node="history", now=time.time())
+    store = await open_store(path, node="history", clock=time.time)
     try:
         first = TimeOrderedIds(_LongAgo(), last_run=0, last_task=0).next_run()
         for start in range(present // STEPS_OF_RUN, wanted // STEPS_OF_RUN, _RUNS_AT_A_TIME):

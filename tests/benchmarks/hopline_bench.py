@@ -1,6 +1,7 @@
 """Measures Hopline as it is shipped: engine and worker as processes, real sockets, full durability.
 
-    python tests/benchmarks/hopline_bench.py [--only W1,W3] [--rounds 3] [--small] [--json FILE] [--peers]
+    python tests/benchmarks/hopline_bench.py [--only W1,W3] [--rounds 3] [--small] [--json FILE] [--peers [NAME]]
+                                              [--store postgres]
 
 Prints a table; every figure stands beside what this machine could do at best in the same minutes (``floor``). Needs
 Linux, and the machine to itself.
@@ -14,7 +15,8 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.benchmarks import floor, measures, peers
 from tests.benchmarks.figures import Figure, as_json, as_table
 from tests.benchmarks.measures import SMALL, Setting, Sizes
 from tests.benchmarks.plant import Plant, running_handler, running_plant
+from tests.support.postgres import postgres
 
 Measure = Callable[[Plant, Setting], AsyncIterator[Figure]]
 
@@ -47,33 +50,52 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="the figure is the median of so many")
     parser.add_argument("--small", action="store_true", help="the smallest sizes: they measure nothing")
     parser.add_argument("--json", type=Path, help="write everything to this file")
-    parser.add_argument("--peers", action="store_true", help="measure other engines too; installs them")
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="where the engine keeps it")
+    parser.add_argument(
+        "--peers", nargs="?", const="", metavar="NAME", help="measure other engines too, or those so named"
+    )
     asked = parser.parse_args()
     wanted = {name.strip().upper() for name in asked.only.split(",")}
     if not wanted <= set(ALL):
         parser.error(f"--only takes some of {','.join(ALL)}")
     sizes = SMALL if asked.small else Sizes()
-    with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder:
-        found = event_loop.run(_measure(sizes, asked.rounds, wanted, Path(folder)))
-        found["peers"] = peers.measure(Path(folder), asked.rounds, small=asked.small) if asked.peers else []
+    if asked.store == "postgres":
+        wanted -= {"W6"}  # makes a SQLite file with history
+    with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder, _store(asked.store) as settings:
+        found = event_loop.run(_measure(sizes, asked.rounds, wanted, Path(folder), settings))
+        found["peers"] = []
+        if asked.peers is not None:
+            found["peers"] = peers.measure(Path(folder), asked.rounds, small=asked.small, only=asked.peers)
     if asked.json is not None:
         asked.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
 
 
-async def _measure(sizes: Sizes, rounds: int, wanted: set[str], folder: Path) -> dict[str, object]:
+@contextmanager
+def _store(kind: str) -> Iterator[dict[str, str]]:
+    """Yield the settings of an engine that keeps everything in a store of this kind."""
+    if kind == "sqlite":
+        yield {}
+        return
+    with postgres(durable=True) as server:
+        yield {"HOPLINE_STORE": server.url}
+
+
+async def _measure(
+    sizes: Sizes, rounds: int, wanted: set[str], folder: Path, settings: Mapping[str, str]
+) -> dict[str, object]:
     with running_handler() as handler:
         best = await floor.measure(folder, handler, times=200 if sizes is SMALL else 2000)
         setting = Setting(sizes=sizes, rounds=rounds, floor=best, handler=handler, folder=folder)
-        figures = [found async for found in _figures(wanted, setting)]
-    machine = _machine()
+        figures = [found async for found in _figures(wanted, setting, settings)]
+    machine = _machine() | {"store": "postgres" if settings else "sqlite"}
     print(f"{machine}\nfloor: {asdict(best)}\n\n{as_table(figures)}")
     return {"machine": machine, "floor": asdict(best), "rounds": rounds, "figures": as_json(figures)}
 
 
-async def _figures(wanted: set[str], setting: Setting) -> AsyncIterator[Figure]:
+async def _figures(wanted: set[str], setting: Setting, settings: Mapping[str, str]) -> AsyncIterator[Figure]:
     on_one_plant = [measure for name, measure in ON_ONE_PLANT.items() if name in wanted]
     if on_one_plant:
-        async with running_plant(setting.folder / "plant") as plant:
+        async with running_plant(setting.folder / "plant", settings=settings) as plant:
             for measure in on_one_plant:
                 async for found in measure(plant, setting):
                     yield _told(found)

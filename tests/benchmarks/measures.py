@@ -88,7 +88,7 @@ async def many(plant: Plant, setting: Setting, prefix: str = "W3") -> AsyncItera
     steps = setting.sizes.runs * 10
 
     async def work() -> float:
-        runs = await _start_at_once(plant, "chain_10", setting.sizes.runs)
+        runs = await start_at_once(plant, "chain_10", setting.sizes.runs)
         await plant.ledger.all_ended()
         return steps / plant.ledger.seconds(runs)
 
@@ -178,11 +178,12 @@ async def _figure(
     return await figure(name, unit, plant, work, steps=steps, rounds=setting.rounds, floor=setting.floor)
 
 
-async def _start_at_once(plant: Plant, workflow: str, count: int) -> list[str]:
+async def start_at_once(plant: Plant, workflow: str, count: int, **given: object) -> list[str]:
+    """Start *count* runs over a few connections and return their ids."""
     left = iter(range(count))
 
     async def start_in_turn() -> list[str]:
-        return [await plant.driver.start(workflow) for _ in left]
+        return [await plant.driver.start(workflow, **given) for _ in left]
 
     started = await asyncio.gather(*[start_in_turn() for _ in range(CONNECTIONS)])
     return [run for runs in started for run in runs]

@@ -1,19 +1,14 @@
-"""DBOS with the shapes of W1 to W4; run inside its own environment by ``peers.py``.
-
-    python peers_dbos.py FOLDER ROUNDS CHAIN WIDTH RUNS STARTS
+"""DBOS with the shapes of W1 to W4; see ``peers_shapes.py`` for how it is run.
 
 Its steps are functions in its own process: nothing goes over HTTP, and nobody is told of a step in another process.
-Prints one JSON object, a list of figures for each workload.
 """
 
 import asyncio
-import itertools
-import json
 import statistics
-import sys
 import time
 
-from dbos import DBOS  # pyright: ignore[reportMissingImports]
+from dbos import DBOS
+from peers_shapes import asked, median_hop_ms, tell
 
 begun: list[float] = []
 
@@ -47,7 +42,7 @@ async def fan(width: int) -> int:
 def hop(length: int) -> float:
     begun.clear()
     chain(length)
-    return statistics.median(after - before for before, after in itertools.pairwise(begun)) * 1e3
+    return median_hop_ms(begun)
 
 
 def fan_rate(width: int) -> float:
@@ -67,27 +62,28 @@ def start_wait(times: int) -> float:
     waits = []
     for _ in range(times):
         begun.clear()
-        asked = time.time()
+        before = time.time()
         DBOS.start_workflow(chain, 1).get_result()
-        waits.append(begun[0] - asked)
+        waits.append(begun[0] - before)
     return statistics.median(waits) * 1e3
 
 
 def main() -> None:
-    folder = sys.argv[1]
-    rounds, length, width, runs, starts = map(int, sys.argv[2:])
-    url = f"sqlite:///{folder}/dbos.sqlite"
+    shapes = asked()
+    url = f"sqlite:///{shapes.folder}/dbos.sqlite"
     DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
     DBOS.launch()
     chain(10)
-    found = {
-        "W1": [hop(length) for _ in range(rounds)],
-        "W2": [fan_rate(width) for _ in range(rounds)],
-        "W3": [many_rate(runs) for _ in range(rounds)],
-        "W4": [start_wait(starts) for _ in range(rounds)],
-    }
+    tell(
+        shapes,
+        {
+            "W1": lambda: hop(shapes.length),
+            "W2": lambda: fan_rate(shapes.width),
+            "W3": lambda: many_rate(shapes.runs),
+            "W4": lambda: start_wait(shapes.starts),
+        },
+    )
     DBOS.destroy()
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ The driver must not be what limits: it sends over the product's own transport an
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from hopline_engine.queue.connection import Limits
 from hopline_engine.queue.egress import Guard
 from hopline_engine.queue.transport import Endpoint, Transport
-from tests.benchmarks.ledger import Ledger
+from tests.benchmarks.ledger import DatabaseRows, FileRows, Ledger
 from tests.support.processes import EngineProcess, WorkerProcess
 
 HERE = Path(__file__).parent
@@ -45,7 +46,7 @@ class Driver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """An engine and a worker that serves ``workloads.py``, and who watches them."""
+    """An engine and a worker that serves one file of workflows, and who watches them."""
 
     engine: int
     """Its process id, as the worker's."""
@@ -61,18 +62,21 @@ class Plant:
 
 
 @asynccontextmanager
-async def running_plant(folder: Path) -> AsyncIterator[Plant]:
+async def running_plant(
+    folder: Path, workflows: str = "workloads.py", settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Plant]:
     """Start engine and worker in *folder*, on the store that is there or on a new one, and run everything once."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    engine = EngineProcess(folder, {})
-    worker = WorkerProcess(folder, engine.url, [HERE / "workloads.py"], {})
+    engine = EngineProcess(folder, settings)
+    worker = WorkerProcess(folder, engine.url, [HERE / workflows], {})
     driver = Driver(engine.url)
     try:
         engine.start()
         await engine.ready()
         worker.start()
         await worker.ready()
-        ledger = Ledger(engine.store)
+        database = settings.get("HOPLINE_STORE")
+        ledger = Ledger(FileRows(engine.store) if database is None else DatabaseRows(database))
         plant = Plant(engine=engine.pid, worker=worker.pid, driver=driver, ledger=ledger)
         await plant.run("chain_10")
         await plant.run("fan", width=200)
