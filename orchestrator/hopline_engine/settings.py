@@ -56,7 +56,7 @@ class Settings(BaseModel):
     """A worker that was silent for so long is taken for dead."""
     audit_seconds: float = Field(default=30.0, gt=0)
     """How often a running engine compares what it knows with what is stored, and repairs what is safe."""
-    node_silence_seconds: float = Field(default=10.0, ge=1)
+    node_silence_seconds: float = Field(default=8.0, ge=1)
     """A node that was silent for so long is taken for dead by the others, and its runs are taken over."""
     node_url: str | None = None
     """Base URL under which other nodes and workers reach this one; without it, the address it listens on."""

@@ -17,7 +17,7 @@ from tests.simulation.simulation import Report, Simulator
 ROOT = Path(__file__).parents[2]
 SEEDS = 300
 PART = 20
-DIGESTED = "0-4"
+DIGESTED = "0-8"
 
 
 @pytest.fixture(scope="module")
