@@ -112,8 +112,8 @@ def _check_cancelled(books: Books, run: int, cancelled_at: float, found: Finding
     for node in books.plan(run).nodes:
         if StepRun(run, node.index, WHOLE) not in books.steps:
             found.stuck.append(f"{row['public_id']} was cancelled without an end of {node.id}")
-    for step, attempts in books.attempts.items():
-        if step.run == run and attempts[-1]["started_at"] > cancelled_at:
+    for step in books.tried[run]:
+        if books.attempts[step][-1]["started_at"] > cancelled_at:
             found.order.append(f"{books.name(step)}: an attempt began after its run was cancelled")
 
 

@@ -56,8 +56,12 @@ class Books:
             if step.item != WHOLE:
                 self.items[step.run, step.node].append(step.item)
         self.attempts: dict[StepRun, list[Row]] = defaultdict(list)
+        self.tried: dict[int, list[StepRun]] = defaultdict(list)
+        """The step runs of each run that have attempts."""
         for row in sorted(stored["attempt"], key=lambda row: (place_of(row), row["attempt"])):
             self.attempts[place_of(row)].append(row)
+        for step in self.attempts:
+            self.tried[step.run].append(step)
         self._plans: dict[Digest, Plan] = {}
         add_plans((StoredDefinition(**row) for row in stored["definition"]), self._plans)
         self.public = {row["public_id"]: row["id"] for row in self.runs.values()}

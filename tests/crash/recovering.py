@@ -35,25 +35,27 @@ class Recoveries:
 
 
 def recoveries(books: Books, blows: Sequence[Blow]) -> Recoveries:
-    """Return how long each blow stopped the work that was there and due: its runs lost an attempt and made another.
+    """Return how long each blow stopped the work: until a run that it had stopped began an attempt.
 
-    A blow counts if a run of its shards lost an attempt to it; it was over when one of these runs began the next.
+    Of a killed node that is a run of its shards with an attempt that was lost; of the database any run.
     """
     starts: dict[int, list[float]] = {}
-    lost: dict[int, list[float]] = {}
+    lost: dict[int, float] = {}
     for step, attempts in books.attempts.items():
         for one in attempts:
-            starts.setdefault(step.run, []).append(one["started_at"])
+            at = one["started_at"]
+            starts.setdefault(step.run, []).append(at)
             if one["state"] == "lost":
-                lost.setdefault(step.run, []).append(one["started_at"])
-    for times in (*starts.values(), *lost.values()):
-        times.sort()
+                lost[step.run] = min(at, lost.get(step.run, at))
     found = Recoveries()
+    for times in starts.values():
+        times.sort()
     for blow in blows:
+        stopped = starts if blow.kind == "store" else [run for run, at in lost.items() if at <= blow.at]
         moved = [
             starts[run][bisect_right(starts[run], blow.at)] - blow.at
-            for run, times in lost.items()
-            if shard_of(run) in blow.shards and times[0] <= blow.at < starts[run][-1] and _is_alive(books, run, blow.at)
+            for run in stopped
+            if shard_of(run) in blow.shards and blow.at < starts[run][-1] and _is_alive(books, run, blow.at)
         ]
         if moved:
             found.seconds.setdefault(blow.kind, []).append(min(moved))

@@ -163,8 +163,9 @@ class Attempt:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # the server gives up on this request; the step itself did not ask for it
-            if limit.expired() and isinstance(error, TimeoutError) and error.__cause__ is not None:
-                stack = traceback.extract_tb(error.__cause__.__traceback__)
+            cut_off = error.__cause__ or error.__context__  # early versions of Python 3.11 name no cause
+            if limit.expired() and isinstance(error, TimeoutError) and cut_off is not None:
+                stack = traceback.extract_tb(cut_off.__traceback__)
                 return self._late(describe_late(stack, self._step.fn))
             return self._failed(error)
 

@@ -45,6 +45,9 @@ def of_import(error: BaseException, path: Path) -> LoadError:
     file, line = _innermost_user_frame(error.__traceback__, path)
     if isinstance(error, SyntaxError) and (found := _of_syntax(error, None if line else file)) is not None:
         return found
+    if isinstance(error, ValueError) and line is None and "null bytes" in _text(error):
+        # What Python before 3.11.4 says of a file that is no text.
+        return LoadError(code="syntax-error", message=_text(error), file=file, line=None)
     if isinstance(error, TookTooLong):
         return _of_timeout(error, file, line)
     message = f"{type(error).__name__} while importing the file"
