@@ -52,6 +52,37 @@ def test_tasks_that_wait_for_a_far_time_make_room_for_one_that_is_due() -> None:
     assert max(task.schedule_time for task in window.held.values()) <= min(task.schedule_time for task in let_go)
 
 
+def test_what_came_while_the_store_was_read_does_not_keep_out_what_comes_before_it() -> None:
+    window = loaded([1.0], most=1)
+    window.is_loading = True
+    for number in range(WINDOW):
+        window.take_in(CloudTaskId(10_000 + number), 1e9)
+
+    window.load([Due(CloudTaskId(number), 1.0) for number in range(1, WINDOW + 1)], WINDOW)
+    let_go = window.trim()
+    for task in [task for task in window.held.values() if task.number <= WINDOW]:
+        window.let_go(task)
+
+    assert len(let_go) == WINDOW
+    assert window.must_load(), "what is due next is read, whatever waits for a far time"
+
+
+def test_a_window_that_holds_all_is_not_trimmed() -> None:
+    window = loaded([1.0, 1e9])
+
+    assert window.trim() == []
+    assert len(window.held) == 2
+
+
+def test_a_window_has_much_due_only_if_half_of_it_is_for_now() -> None:
+    window = loaded([1.0] * (WINDOW // 2 - 1) + [1e9] * (WINDOW // 2))
+
+    assert not window.has_much_due(2.0)
+    window.take_in(CloudTaskId(10_000), 2.0)
+    assert window.has_much_due(2.0)
+    assert not window.has_much_due(0.5)
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=60), st.integers(1, 8))
 def test_nothing_that_comes_before_the_horizon_is_missing(steps: list[tuple[int, bool]], most: int) -> None:
     window = Window("q")

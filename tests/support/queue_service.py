@@ -57,11 +57,11 @@ class RunningService:
 
 
 @contextmanager
-def running_service(folder: Path, **settings: Any) -> Iterator[RunningService]:
-    """Run a service on a store in *folder*."""
+def running_service(folder: Path, *, dispatch: bool = True, **settings: Any) -> Iterator[RunningService]:
+    """Run a service on a store in *folder*; one that does not *dispatch* takes calls and sends nothing."""
     thread = LoopThread()
     chosen = Settings.load(state_dir=folder / ".hopline", grpc_port=0, **settings)
-    opened = open_engine(chosen)
+    opened = open_engine(chosen, dispatch=dispatch)
 
     async def start() -> Installation:
         installation = await opened.__aenter__()

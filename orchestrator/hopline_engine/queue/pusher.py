@@ -32,7 +32,9 @@ SWEEP_SECONDS: Final = 30.0
 LEAST_SWEPT: Final = 1000
 """Entries of timers below which it is not worth looking for those that are of no use any more."""
 FOLLOW_SECONDS: Final = 1.0
-"""How often it is looked what other nodes have added to queues."""
+"""How often it is looked what other nodes have made, and how long the tasks of others are left to them."""
+CAUGHT_UP_AT_ONCE: Final = 10 * WINDOW
+"""Overdue tasks that are read at a time."""
 RETRY_SECONDS: Final = 1.0
 """After trouble with the store."""
 
@@ -205,6 +207,8 @@ class Pusher:
                 continue
             for task in window.load(rows, WINDOW):
                 self._wait_for(task)
+            for later in window.trim():
+                self._admission.withdraw(later)
             # What was read may be nothing but tasks whose attempts ended meanwhile; those that are out ask again.
             if window.out or not window.must_load():
                 return
@@ -309,22 +313,35 @@ class Pusher:
             pass
 
     async def _follow(self) -> None:
-        """Learn from time to time of queues and tasks that other nodes have made or deleted."""
+        """Learn from time to time what other nodes have made or deleted, and send what they do not get round to."""
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                keys = set(await self._store.read(cloud_queues.pushed_keys))
+                await self._learn_queues()
+                await self._catch_up()
             except StoreError:
                 log.exception("it could not be looked what other nodes have made")
-                continue
-            for key in self._windows.keys() - keys:
-                self.drop_queue(key)
-            for key in keys - self._windows.keys():
-                self.add_queue(key)
-            for window in self._windows.values():
-                window.is_whole = False
-                if window.must_load():
-                    self._load(window)
+
+    async def _learn_queues(self) -> None:
+        keys = set(await self._store.read(cloud_queues.pushed_keys))
+        for key in self._windows.keys() - keys:
+            self.drop_queue(key)
+        for key in keys - self._windows.keys():
+            self.add_queue(key)
+
+    async def _catch_up(self) -> None:
+        """Take in tasks that should have been sent a while ago, and that are not known here."""
+        now = self._clock.now()
+        overdue = partial(
+            cloud_pushes.overdue,
+            since=now - FOLLOW_SECONDS,
+            without=[key for key, window in self._windows.items() if window.has_much_due(now)],
+            limit=CAUGHT_UP_AT_ONCE,
+        )
+        for row in await self._store.read(overdue):
+            window = self._windows.get(row.queue)
+            if window is not None and window.lacks(row.id):
+                self.note(row.queue, row.id, row.schedule_time)
 
     async def _sweep(self) -> None:
         """Delete from time to time what is kept no longer."""

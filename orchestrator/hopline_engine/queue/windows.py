@@ -51,7 +51,7 @@ class Window:
     is_whole: bool = False
     is_loading: bool = False
     horizon: float = float("-inf")
-    """Unless whole, tasks after this time are not held."""
+    """Unless whole, tasks after this time are not held, but for those that come while the store is read."""
 
     def must_load(self) -> bool:
         """Whether more has to be read."""
@@ -92,12 +92,33 @@ class Window:
             del self.held[task.number]
         return ordered[WINDOW:]
 
+    def trim(self) -> list[PushTask]:
+        """Let go of what lies behind the horizon, once the store was read; return it.
+
+        So a window that is not whole and has much to wait for reaches beyond now: what is due then belongs into it.
+        """
+        if self.is_whole or self.is_loading:
+            return []
+        later = [task for task in self.held.values() if task.schedule_time > self.horizon]
+        for task in later:
+            del self.held[task.number]
+        return later
+
+    def has_much_due(self, now: float) -> bool:
+        """Whether enough is held for now, so that it does not matter what else is due."""
+        half = WINDOW // 2
+        return len(self.held) >= half and sum(task.schedule_time <= now for task in self.held.values()) >= half
+
+    def lacks(self, number: CloudTaskId) -> bool:
+        """Whether a task is neither held nor being sent."""
+        return number not in self.held and number not in self.out
+
     def load(self, rows: list[Due], most: int) -> list[PushTask]:
         """Hold what was read, and return what was not held before; *most* is how many were asked for."""
         self.is_loading = False
         self.is_whole = len(rows) < most
         self.horizon = rows[-1].schedule_time if rows else float("-inf")
-        new = [row for row in rows if row.id not in self.held and row.id not in self.out]
+        new = [row for row in rows if self.lacks(row.id)]
         added = [PushTask(row.id, Place(self.key), row.schedule_time) for row in new]
         self.held.update({task.number: task for task in added})
         return added

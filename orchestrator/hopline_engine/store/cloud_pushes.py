@@ -12,7 +12,7 @@ from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.store import cloud_queues
 from hopline_engine.store.cloud_queues import hold
 from hopline_engine.store.cloud_tasks import StoredTask, get, selected, stored_task
-from hopline_engine.store.tables import cloud_attempt, cloud_task, node
+from hopline_engine.store.tables import cloud_attempt, cloud_queue, cloud_task, node
 
 TAKEN_BACK_AT_ONCE: Final = 1000
 
@@ -20,6 +20,14 @@ TAKEN_BACK_AT_ONCE: Final = 1000
 class Due(NamedTuple):
     """A task that waits to be sent."""
 
+    id: CloudTaskId
+    schedule_time: float
+
+
+class Overdue(NamedTuple):
+    """A task of any queue that should have been sent."""
+
+    queue: str
     id: CloudTaskId
     schedule_time: float
 
@@ -48,6 +56,18 @@ def due(connection: Connection, key: str, *, limit: int) -> list[Due]:
         .limit(limit)
     )
     return [Due(*row) for row in found]
+
+
+def overdue(connection: Connection, *, since: float, without: Collection[str], limit: int) -> list[Overdue]:
+    """Return tasks that should have been sent by the time *since*, of all queues but those named *without*."""
+    found = connection.execute(
+        select(cloud_task.c.queue, cloud_task.c.id, cloud_task.c.schedule_time)
+        .join_from(cloud_queue, cloud_task, cloud_task.c.queue == cloud_queue.c.key)
+        .where(cloud_queue.c.is_pull.is_(False), cloud_queue.c.key.not_in(without))
+        .where(_is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= since)
+        .limit(limit)
+    )
+    return [Overdue(*row) for row in found]
 
 
 def begin(connection: Connection, ids: Collection[CloudTaskId], node_id: str, now: float) -> list[Sending]:
