@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from hopline_engine.bootstrap import open_engine
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunId, RunState, TaskId
 from hopline_engine.core.names import run_id
-from hopline_engine.scheduler import resuming
+from hopline_engine.scheduler import comparing, reconciler, resuming
+from hopline_engine.scheduler.comparing import Comparison
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.settings import Settings
@@ -107,6 +108,42 @@ async def test_nothing_is_found_in_an_engine_that_works(place: Place) -> None:
     while not all(end.done() for end in ends):
         assert await place.found() == set()
     assert place.reconciler.healed == {}
+
+
+async def test_a_step_that_begins_after_the_rows_were_read_is_not_suspected(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(comparing, "TASKS_A_TURN", 1)
+    for name in ("w", "above") * 3:
+        await place.start(name)
+    see_memory = Comparison.see_memory
+
+    async def after_another_start(self: Comparison, held: Collection[int], pause: float) -> None:
+        await place.start()
+        await see_memory(self, held, pause)
+
+    monkeypatch.setattr(Comparison, "see_memory", after_another_start)
+    assert await place.reconciler.look() == []
+
+
+async def test_a_pass_rests_after_each_whole_slice(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(comparing, "TASKS_A_TURN", 2)
+    for _ in range(4):
+        await place.start()
+    rests: list[float] = []
+    sleep = asyncio.sleep
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        await sleep(0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", rest)
+        await place.reconciler.look(0.5)
+    of_runs = of_tasks = of_memory = 2
+    assert rests.count(0.5) == of_runs + of_tasks + of_memory
 
 
 async def test_what_is_only_decided_is_no_finding(place: Place) -> None:
@@ -218,10 +255,10 @@ async def test_only_what_two_looks_find_is_repaired(place: Place, monkeypatch: p
     looks = 0
     look = place.reconciler.look
 
-    async def counted() -> object:
+    async def counted(pause: float = 0.0) -> object:
         nonlocal looks
         looks += 1
-        return await look()
+        return await look(pause)
 
     async def heal(finding: object) -> None:
         repaired.append(f"after look {looks}")

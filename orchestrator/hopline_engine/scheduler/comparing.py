@@ -6,12 +6,12 @@ sees exactly what memory has decided, and nothing that comes later.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Final
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunId, RunState, TaskId, TaskState
 from hopline_engine.core.shards import shard_of
 from hopline_engine.scheduler.coordinator import Coordinator
@@ -40,8 +40,8 @@ OF_MEMORY: Final = (RUN_NOT_IN_MEMORY, RUN_NOT_IN_STORE, TASK_DIFFERS, STALLED_T
 STALLED_SECONDS: Final = 5.0
 """How late a task may be: the loop may be busy, and a commit slow."""
 
-RUNS_A_TURN: Final = 200
-"""How many runs in memory are looked at before the loop may do something else."""
+TASKS_A_TURN: Final = 1000
+"""How many tasks in memory are looked at before the loop may do something else."""
 
 
 class Comparison:
@@ -71,17 +71,28 @@ class Comparison:
                 found = self._difference(row.id, row.run_id, row.node, row.item, row)
                 self.findings.extend([found] if found else ())
 
-    async def see_memory(self, held: Collection[int]) -> None:
-        """Compare what is in memory and was not among what was seen: all of that is seen by now."""
+    async def see_memory(self, held: Collection[int], pause: float = 0.0) -> None:
+        """Compare what is in memory and was not among what was seen: all of that is seen by now.
+
+        Args:
+            held: the shards of this node.
+            pause: seconds to wait after each turn.
+        """
         for number in self._runs.intersection(self._coordinator.runs):
             if shard_of(number) in held:
                 self.findings.append(Finding(RUN_NOT_IN_STORE, number, {"id": number}))
         before = self._clock.now() - STALLED_SECONDS
-        for count, run in enumerate(list(self._coordinator.runs.values()), start=1):
-            if run.state is RunState.RUNNING and shard_of(run.id) in held:
-                self.findings.extend(self._look_at_tasks(run, before))
-            if count % RUNS_A_TURN == 0:
-                await asyncio.sleep(0)
+        turn: list[LiveTask] = []
+        for run in list(self._coordinator.runs.values()):
+            if run.state is not RunState.RUNNING or shard_of(run.id) not in held:
+                continue
+            for task in [unit for unit in run.units() if isinstance(unit, LiveTask)]:
+                turn.append(task)
+                if len(turn) == TASKS_A_TURN:
+                    await self._look_at_tasks(turn, before)
+                    turn.clear()
+                    await asyncio.sleep(pause)
+        await self._look_at_tasks(turn, before)
         self.findings.extend(self._leaks())
 
     async def is_so(self, finding: Finding) -> bool:
@@ -119,14 +130,17 @@ class Comparison:
         stored = await self._store.execute(partial(audit.stored_task, task_id=TaskId(int(finding.key))))
         return believed != stored
 
-    def _look_at_tasks(self, run: LiveRun, before: float) -> Iterator[Finding]:
-        for task in run.units():
-            if not isinstance(task, LiveTask) or not task.stored:
-                continue
-            if task.id not in self._tasks:
-                yield from filter(None, [self._difference(task.id, run.id, task.node.index, task.item, None)])
-            elif self._coordinator.is_stalled(task, before):
-                yield Finding(STALLED_TASK, task.id, _evidence(task))
+    async def _look_at_tasks(self, tasks: Collection[LiveTask], before: float) -> None:
+        unseen = [task for task in tasks if task.is_open and task.stored and task.id not in self._tasks]
+        # Those that were added after the rows before them had been read are there by now.
+        seen = await self._store.read(partial(audit.known_tasks, ids=[task.id for task in unseen])) if unseen else set()
+        for task in unseen:
+            if task.id not in seen:
+                found = self._difference(task.id, task.run.id, task.node.index, task.item, None)
+                self.findings.extend([found] if found else ())
+        for task in tasks:
+            if task.id in self._tasks and task.is_open and self._coordinator.is_stalled(task, before):
+                self.findings.append(Finding(STALLED_TASK, task.id, _evidence(task)))
 
     def _difference(
         self, task_id: TaskId, run_id: RunId, node: int, item: int, stored: TaskAsStored | None

@@ -27,6 +27,9 @@ from hopline_engine.store.interface import Store
 log = logging.getLogger(__name__)
 
 ROWS_AT_A_TIME: Final = 500
+PAUSE_SECONDS: Final = 0.2
+"""After so many rows: however much there is, looking at it takes little of the processor from the work itself."""
+
 SECOND_LOOK_SECONDS: Final = 5.0
 """How soon what was found is looked at again."""
 
@@ -82,7 +85,7 @@ class Reconciler:
         while True:
             await asyncio.sleep(min(SECOND_LOOK_SECONDS, self._seconds) if suspects else self._seconds)
             try:
-                found = {(finding.audit.name, finding.key): finding for finding in await self.look()}
+                found = {(finding.audit.name, finding.key): finding for finding in await self.look(PAUSE_SECONDS)}
                 for key in suspects.keys() & found.keys():
                     await self.heal(found[key])
                 suspects = found
@@ -91,8 +94,12 @@ class Reconciler:
             except Exception:
                 log.exception("memory and store could not be compared")
 
-    async def look(self) -> list[Finding]:
-        """Go over everything once and return what seems to be wrong; a commit under way can look like it."""
+    async def look(self, pause: float = 0.0) -> list[Finding]:
+        """Go over everything once and return what seems to be wrong; a commit under way can look like it.
+
+        Args:
+            pause: seconds to wait after each slice, where there is more than one.
+        """
         comparison = self._comparison()
         held = frozenset(self._held())
         runs_after = partial(audit.live_runs, limit=ROWS_AT_A_TIME, shards=held)
@@ -102,13 +109,20 @@ class Reconciler:
             comparison.see_runs(runs.keys)
             comparison.findings += runs.findings
             after = runs.keys[-1]
+            await self._rest(len(runs.keys), pause)
         after = 0
         while (part := await self._store.read(partial(tasks_after, after=after))).rows:
             comparison.see_tasks(part.rows)
             comparison.findings += part.findings
             after = part.rows[-1].id
-        await comparison.see_memory(held)
+            await self._rest(len(part.rows), pause)
+        await comparison.see_memory(held, pause)
         return [finding for finding in comparison.findings if not self._is_left_out(finding)]
+
+    async def _rest(self, seen: int, pause: float) -> None:
+        """Let the work itself go on, if there was a whole slice and so perhaps many."""
+        if seen >= ROWS_AT_A_TIME:
+            await asyncio.sleep(pause)
 
     async def is_so(self, finding: Finding) -> bool:
         """Return whether a finding of ``look`` is no commit under way, and still this node's business."""

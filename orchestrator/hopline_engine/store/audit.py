@@ -194,6 +194,11 @@ def node_rows(connection: Connection, *, silence: float) -> list[Finding]:
     ]
 
 
+def known_tasks(connection: Connection, *, ids: Collection[TaskId]) -> set[TaskId]:
+    """Return those of *ids* that are stored."""
+    return {TaskId(number) for number in connection.execute(select(task.c.id).where(task.c.id.in_(ids))).scalars()}
+
+
 def stored_task(connection: Connection, task_id: TaskId) -> TaskAsStored | None:
     """Return a task, if it is there."""
     row = connection.execute(select(*_PLACE).where(task.c.id == task_id)).one_or_none()
