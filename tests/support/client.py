@@ -54,15 +54,21 @@ class Client:
 
     async def cancel(self, run: str, within: float = WITHIN) -> bool:
         """Cancel a run, unless it has ended; return whether it is cancelled."""
+        told: list[object] = []
 
         async def look() -> httpx.Response | None:
             try:
                 response = await self.http.post(f"/runs/{run}/cancel")
-            except httpx.TransportError:
+            except httpx.TransportError as error:
+                told.append(error)
                 return None
+            told.append(response.text)
             return None if response.is_server_error else response
 
-        await until_seen(look, f"an answer to the cancellation of {run}", within)
+        try:
+            await until_seen(look, f"an answer to the cancellation of {run}", within)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; was told {told[-3:]} in {len(told)} answers") from None
         return bool((await self.run(run))["state"] == "cancelled")
 
     async def run(self, run: str) -> Json:
