@@ -41,6 +41,9 @@ NOUNS = {
     "tasks": Entry(
         module="hopline_cli.commands.tasks", help="Create, list, run, lease and delete tasks.", aliases=("task",)
     ),
+    "locations": Entry(
+        module="hopline_cli.commands.locations", help="List and show locations of queues.", aliases=("location",)
+    ),
     "emulator": Entry(module="hopline_cli.commands.emulator", help="Be Cloud Tasks for programs that use it."),
     "help": Entry(module="hopline_cli.commands.topics", help="Pages of help: exit-codes."),
 }

@@ -26,7 +26,7 @@ from hopline_engine.queue.egress import Guard
 from hopline_engine.queue.signing import Signer, load_key
 from hopline_engine.queue.target import Limits, Target
 from hopline_engine.queue.transport import Transport
-from hopline_engine.queue_front import QueueFront, open_queue_front
+from hopline_engine.queue_front import QueueFront, open_queue_front, refuse
 from hopline_engine.scheduler import diagnosis
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.settings import Settings
@@ -142,7 +142,7 @@ async def open_engine(settings: Settings, *, dispatch: bool = True) -> AsyncIter
         )
         engine = Engine(store=store, dispatcher=dispatcher, signer=signer, clock=clock, settings=settings)
         trouble.engine = engine
-        app = create_app(Service(engine, clock), settings)
+        app = create_app(Service(engine, clock), settings, refuse)
         installation = Installation(app, settings, dispatcher, engine, dispatch=dispatch)
         try:
             await engine.open()

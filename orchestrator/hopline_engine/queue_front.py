@@ -2,34 +2,67 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hopline.errors import HoplineError
+from hopline_engine.api.errors import ForeignOriginError, UnauthorizedError, UnknownHostError, answer_to
 from hopline_engine.clock import Clock
+from hopline_engine.core.cloud.errors import CloudTasksError, Code
 from hopline_engine.queue.app_engine import AppEngineUrls
 from hopline_engine.queue.delivering import Courier
 from hopline_engine.queue.pusher import Keeping, Pusher
 from hopline_engine.queue.service import Conduct, QueueService
 from hopline_engine.queue.target import Target
 from hopline_engine.queue.tokens import DISCOVERY_PATH, KEYS_PATH, Tokens
-from hopline_engine.queue_api.rest import RestApi
+from hopline_engine.queue_api.rest import RestApi, error_answer
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.settings import Settings
 
 GRACE_SECONDS = 2.0
-_VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-_PREFIXES = ("/v2", "/v2beta3", "/v2beta2", "/projects")
+_ROOTS = frozenset({"v2", "v2beta3", "v2beta2", "projects"})
 """What paths of the REST API begin with; Firebase's tools leave the version out."""
-
+_REFUSALS: Mapping[type[HoplineError], Code] = {
+    UnauthorizedError: Code.UNAUTHENTICATED,
+    ForeignOriginError: Code.PERMISSION_DENIED,
+    UnknownHostError: Code.PERMISSION_DENIED,
+}
 
 if TYPE_CHECKING:
     from hopline_engine.queue_api.grpc_server import GrpcServer
+
+
+def refuse(path: str, error: HoplineError) -> ASGIApp:
+    """Return what answers a request that is not let in: in the words of the API that it was meant for."""
+    code = _REFUSALS.get(type(error))
+    if code is None or not _is_of_cloud_tasks(path):
+        return answer_to(error)
+    return error_answer(CloudTasksError(code, f"{error.message}: {error.hint}" if error.hint else error.message))
+
+
+def _is_of_cloud_tasks(path: str) -> bool:
+    return path[1:].partition("/")[0] in _ROOTS
+
+
+class _CloudRoute(BaseRoute):
+    """All paths of the REST API with any verb, so that every error there is told as its clients understand it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        is_ours = scope["type"] == "http" and _is_of_cloud_tasks(scope["path"])
+        return (Match.FULL if is_ours else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 class GrpcMissingError(HoplineError):
@@ -75,8 +108,7 @@ class QueueFront:
     def mount(self, app: FastAPI) -> None:
         """Add the REST API, and what verifies identity tokens, to an application."""
         rest = RestApi(self.service)
-        for prefix in _PREFIXES:
-            app.router.add_route(f"{prefix}/{{rest:path}}", rest.answer, methods=_VERBS, include_in_schema=False)
+        app.router.routes.append(_CloudRoute(rest))
         app.router.add_route(DISCOVERY_PATH, self._discovery, include_in_schema=False)
         app.router.add_route(KEYS_PATH, self._keys, include_in_schema=False)
 

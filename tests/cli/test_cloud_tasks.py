@@ -145,3 +145,82 @@ def test_statistics_say_how_many_tasks_wait(cli: Cli) -> None:
     cli("tasks", "create-http-task", "--queue", "counted", "--url", "http://x")
 
     assert told(cli, "queues", "stats", "counted")["tasksCount"] == "1"
+
+
+def test_policies_are_shown_replaced_and_changed(cli: Cli, tmp_path: Path) -> None:
+    cli("queues", "create", "guarded")
+    binding = ("--member", "user:a@example.com", "--role", "roles/cloudtasks.enqueuer")
+
+    added = cli("queues", "add-iam-policy-binding", "guarded", *binding)
+
+    assert added.err == "Updated IAM policy for queue [local/guarded].\n"
+    policy = told(cli, "queues", "get-iam-policy", "guarded")
+    assert policy == json.loads(added.out)
+    assert policy["bindings"] == [{"role": "roles/cloudtasks.enqueuer", "members": ["user:a@example.com"]}]
+    (tmp_path / "old").write_text(json.dumps(policy))
+    removed = told(cli, "queues", "remove-iam-policy-binding", "guarded", *binding)
+    assert removed.keys() == {"etag"}
+    assert cli("queues", "remove-iam-policy-binding", "guarded", *binding).code == ExitCode.FAILED
+    late = cli("queues", "set-iam-policy", "guarded", str(tmp_path / "old"))
+    assert "error[aborted]: There were concurrent policy changes." in late.err
+    (tmp_path / "new").write_text(json.dumps({"bindings": policy["bindings"]}))
+    replaced = told(cli, "queues", "set-iam-policy", "guarded", str(tmp_path / "new"))
+    assert replaced["bindings"] == policy["bindings"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_policy_must_be_a_json_object(cli: Cli, tmp_path: Path, content: str) -> None:
+    (tmp_path / "policy").write_text(content)
+
+    assert cli("queues", "set-iam-policy", "any", str(tmp_path / "policy")).code == ExitCode.USAGE
+    assert cli("queues", "set-iam-policy", "any", str(tmp_path / "nothing")).code == ExitCode.USAGE
+
+
+def test_many_tasks_are_made_from_a_file_and_deleted_together(cli: Cli, tmp_path: Path) -> None:
+    cli("queues", "create", "bulk")
+    cli("queues", "pause", "bulk")
+    file = tmp_path / "tasks.json"
+    named = [{"name": f"t{number}", "httpRequest": {"url": "http://x"}} for number in range(150)]
+    file.write_text(json.dumps(named))
+    create = ("tasks", "batch-create", "--queue", "bulk", "--tasks-from-file", str(file))
+
+    tried = told(cli, *create, "--dry-run")
+    made = cli(*create)
+
+    assert tried[0]["name"] == "projects/local/locations/local/queues/bulk/tasks/t0"
+    assert (made.code, made.err) == (0, "Created 150 of 150 tasks.\n")
+    assert len(cli("tasks", "list", "--queue", "bulk", "-q").out.split()) == 150
+    file.write_text(json.dumps([*named[:1], {"httpRequest": {"url": "http://new"}}]))
+    some = cli(*create, "--failed-tasks-file", str(tmp_path / "failed"), "--json")
+    assert some.code == 2
+    assert "Created 1 of 2 tasks." in some.err
+    assert [task["httpRequest"]["url"] for task in json.loads(some.out)["tasks"]] == ["http://new"]
+    (failed,) = json.loads((tmp_path / "failed").read_text())
+    assert (failed["index"], failed["status"]["code"]) == (0, 6)
+    file.write_text(json.dumps(named[:2]))
+    assert cli(*create).code == ExitCode.FAILED, "all failed"
+    deleted = cli("tasks", "batch-delete", "t0", "t1", tried[2]["name"], "--queue", "bulk")
+    assert (deleted.code, deleted.err) == (0, "Deleted 3 of 3 tasks.\n")
+    again = cli("tasks", "batch-delete", "t0", "t3", "--queue", "bulk")
+    assert (again.code, "Deleted 1 of 2 tasks." in again.err) == (2, True)
+    assert cli("tasks", "batch-delete", "t0", "--queue", "bulk").code == ExitCode.FAILED
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "[1]"])
+def test_a_file_of_tasks_must_be_a_list_of_them(cli: Cli, tmp_path: Path, content: str) -> None:
+    (tmp_path / "tasks").write_text(content)
+
+    done = cli("tasks", "batch-create", "--queue", "any", "--tasks-from-file", str(tmp_path / "tasks"))
+
+    assert done.code == ExitCode.USAGE
+
+
+def test_locations_are_listed_and_described(cli: Cli) -> None:
+    cli("queues", "create", "somewhere", "--location", "europe-west1")
+
+    assert {"local", "europe-west1"} <= set(cli("locations", "list", "-q").out.split())
+    rows = [line.split() for line in cli("locations", "list").out.splitlines()]
+    assert rows[0] == ["NAME", "FULL_NAME"]
+    assert ["local", "projects/local/locations/local"] in rows
+    listed = told(cli, "locations", "list", "--json")
+    assert told(cli, "locations", "describe", "europe-west1") in listed

@@ -280,6 +280,20 @@ def test_policies_are_kept_and_answered(client: Client, queue_name: str) -> None
     assert list(missing.permissions) == []
 
 
+def test_a_policy_is_replaced_only_by_who_has_seen_the_one_before(client: Client, queue_name: str) -> None:
+    client.create_queue(parent=PARENT, queue={"name": queue_name})
+    seen = client.get_iam_policy(resource=queue_name)
+    bindings = [{"role": "roles/viewer", "members": ["user:a@example.com"]}]
+    client.set_iam_policy(resource=queue_name, policy={"bindings": bindings, "etag": seen.etag})
+
+    late = refusal(client.set_iam_policy, resource=queue_name, policy={"etag": seen.etag})
+
+    assert late[0] == "ABORTED"
+    assert client.get_iam_policy(resource=queue_name).bindings[0].role == "roles/viewer"
+    client.set_iam_policy(resource=queue_name, policy={})
+    assert not client.get_iam_policy(resource=queue_name).bindings, "without an etag it is replaced whatever it was"
+
+
 def test_a_route_of_app_engine_is_nested_as_each_version_nests_it(
     service: RunningService, transport: str, queue_name: str
 ) -> None:

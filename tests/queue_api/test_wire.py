@@ -228,3 +228,14 @@ def _decoded(text: str) -> bytes:
 
 def _number(text: str) -> int:
     return int.from_bytes(_decoded(text), "big")
+
+
+@pytest.mark.parametrize(("version", "has_leases"), [("v2", False), ("v2beta3", False), ("v2beta2", True)])
+def test_each_version_describes_itself(http: httpx.Client, version: str, has_leases: bool) -> None:
+    document = http.get(f"/{version}/openapi.json").json()
+
+    paths = document["paths"]
+    queue = f"/{version}/projects/{{project}}/locations/{{location}}/queues/{{queue}}"
+    assert set(paths[queue]) == {"get", "patch", "delete"}
+    assert (f"{queue}/tasks:lease" in paths) == has_leases
+    assert document["components"]["schemas"]["Task"]["additionalProperties"] is False

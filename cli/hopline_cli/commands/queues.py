@@ -11,6 +11,8 @@ from hopline_cli.queue_settings import with_settings
 
 app = noun_app("List, show, create, update, pause, purge and delete queues.")
 
+Member = Annotated[str, typer.Option("--member", help="Whose, as user:NAME@EXAMPLE.COM.")]
+Role = Annotated[str, typer.Option("--role", help="As roles/cloudtasks.enqueuer.")]
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.", callback=options.named("queue"))]
 
 
@@ -169,3 +171,57 @@ def delete(
     if not yes:
         typer.confirm(f"Queue {place.shown} will be deleted with its tasks. Continue?", abort=True, err=True)
     asyncio.run(delete_queue(place, as_json=as_json, server=server))
+
+
+@app.command("get-iam-policy")
+def get_iam_policy(
+    name: Name, project: places.Project = None, location: places.Location = None, server: options.Server = None
+) -> None:
+    """Show the IAM policy of a queue."""
+    from hopline_cli.policies import show_policy
+
+    asyncio.run(show_policy(places.queue_place(name, project, location), server))
+
+
+@app.command("set-iam-policy")
+def set_iam_policy(
+    name: Name,
+    policy_file: Annotated[str, typer.Argument(metavar="POLICY_FILE", help="File with the policy; - for stdin.")],
+    project: places.Project = None,
+    location: places.Location = None,
+    server: options.Server = None,
+) -> None:
+    """Replace the IAM policy of a queue; it is kept and not enforced."""
+    from hopline_cli.policies import set_policy
+
+    asyncio.run(set_policy(places.queue_place(name, project, location), policy_file, server))
+
+
+@app.command("add-iam-policy-binding")
+def add_iam_policy_binding(
+    name: Name,
+    member: Member,
+    role: Role,
+    project: places.Project = None,
+    location: places.Location = None,
+    server: options.Server = None,
+) -> None:
+    """Give a role to a member in the IAM policy of a queue."""
+    from hopline_cli.policies import add_binding
+
+    asyncio.run(add_binding(places.queue_place(name, project, location), member, role, server))
+
+
+@app.command("remove-iam-policy-binding")
+def remove_iam_policy_binding(
+    name: Name,
+    member: Member,
+    role: Role,
+    project: places.Project = None,
+    location: places.Location = None,
+    server: options.Server = None,
+) -> None:
+    """Take a role from a member in the IAM policy of a queue."""
+    from hopline_cli.policies import remove_binding
+
+    asyncio.run(remove_binding(places.queue_place(name, project, location), member, role, server))

@@ -136,6 +136,49 @@ def buffer(
     asyncio.run(buffer_task(place, task_id, body, as_json=as_json, server=server))
 
 
+@app.command("batch-create")
+def batch_create(
+    queue: Queue,
+    tasks_from_file: Annotated[
+        str, typer.Option("--tasks-from-file", help="File with a JSON list of tasks; - for stdin.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read the file, and print the tasks.")] = False,
+    failed_tasks_file: Annotated[
+        typer.FileTextWrite | None,
+        typer.Option("--failed-tasks-file", help="Where to write the tasks that were not created."),
+    ] = None,
+    project: places.Project = None,
+    location: places.Location = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Add the tasks of a file; exit code 2 if only some could be added."""
+    from hopline_cli import batching, screen
+
+    place = places.queue_place(queue, project, location)
+    tasks = batching.tasks_in(tasks_from_file, place)
+    if dry_run:
+        screen.put_json(tasks)
+    else:
+        asyncio.run(batching.create_tasks(place, tasks, failed_tasks_file, as_json=as_json, server=server))
+
+
+@app.command("batch-delete")
+def batch_delete(
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Names of tasks, short or in full.")],
+    queue: Queue,
+    project: places.Project = None,
+    location: places.Location = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Delete tasks of a queue, each by itself; exit code 2 if only some could be deleted."""
+    from hopline_cli import batching
+
+    place = places.queue_place(queue, project, location)
+    asyncio.run(batching.delete_tasks(place, tasks, as_json=as_json, server=server))
+
+
 @app.command("list")
 def list_tasks(
     queue: Queue,

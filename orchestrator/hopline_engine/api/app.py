@@ -21,7 +21,7 @@ from hopline_engine.api.asked import (
 )
 from hopline_engine.api.errors import HANDLERS, LastResort
 from hopline_engine.api.forwarding import Forwarder, RunElsewhere, forward
-from hopline_engine.api.guard import Guard
+from hopline_engine.api.guard import Guard, Refuse, tell
 from hopline_engine.api.interface import EngineService
 from hopline_engine.api.models import ErrorAnswer
 from hopline_engine.api.shortcuts import Shortcut, Shortcuts
@@ -47,10 +47,15 @@ SHORTCUTS: Mapping[tuple[str, str], Shortcut] = {("POST", f"{PREFIX}/runs"): run
 """Functions of routes above, by method and path, that are called without the framework."""
 
 
-def create_app(engine: EngineService, settings: Settings) -> FastAPI:
+def create_app(engine: EngineService, settings: Settings, refuse: Refuse = tell) -> FastAPI:
     """Return the application.
 
     Starting and stopping the engine is the caller's part, and closing ``state.forwarder``.
+
+    Args:
+        engine: what the routes ask.
+        settings: of the installation.
+        refuse: answers requests that are not let in; for paths of other APIs that are mounted beside this one.
     """
     app = FastAPI(
         title="Hopline",
@@ -63,7 +68,7 @@ def create_app(engine: EngineService, settings: Settings) -> FastAPI:
         generate_unique_id_function=_operation_id,
         exception_handlers={**HANDLERS, RunElsewhere: forward},
         middleware=[
-            Middleware(Guard, settings=settings),
+            Middleware(Guard, settings=settings, refuse=refuse),
             Middleware(LastResort),
             Middleware(Shortcuts, engine=engine, routes=SHORTCUTS),
         ],

@@ -5,6 +5,7 @@ All routes are closed; ``OPEN`` names the exceptions. Whatever answers, the answ
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from hmac import compare_digest
 from ipaddress import ip_address
@@ -17,8 +18,9 @@ from hopline.errors import HoplineError
 from hopline_engine.api.errors import ForeignOriginError, UnauthorizedError, UnknownHostError, answer_to
 from hopline_engine.settings import Settings
 
-OPEN = re.compile(r"/(healthz|readyz)|/api/v1/callbacks/.+")
-"""Paths without the API's token: signs of life say nothing, and a callback shows the token of its attempt."""
+OPEN = re.compile(r"/(healthz|readyz)|/api/v1/callbacks/.+|/\.well-known/(openid-configuration|jwks\.json)")
+"""Paths without the API's token: signs of life say nothing, a callback shows the token of its attempt, and the keys
+with which targets verify identity tokens are public."""
 
 _HOST = re.compile(r"(\[(?P<address>[^\]]*)\]|(?P<name>[^:]*))(:[0-9]*)?")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -30,11 +32,21 @@ _SECURITY_HEADERS = (
 )
 
 
+Refuse = Callable[[str, HoplineError], ASGIApp]
+"""Returns what answers a request that is not let in, by its path and the reason: not all paths tell errors alike."""
+
+
+def tell(_: str, error: HoplineError) -> ASGIApp:
+    """Return the refusal that every path of this API gives."""
+    return answer_to(error)
+
+
 class Guard:
     """Lets requests in, or answers them itself."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, refuse: Refuse = tell) -> None:
         self._app = app
+        self._refuse = refuse
         self._token = settings.api_token.encode() if settings.api_token else None
         self._is_local = is_loopback(settings.host)
         public_host = urlsplit(settings.public_url).hostname if settings.public_url else None
@@ -52,7 +64,8 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope, Headers(scope=scope))
-        await (answer_to(refusal) if refusal else self._app)(scope, receive, send_secured)
+        app = self._refuse(scope["path"], refusal) if refusal else self._app
+        await app(scope, receive, send_secured)
 
     def _refusal(self, scope: Scope, headers: Headers) -> HoplineError | None:
         host = headers.get("host", "")

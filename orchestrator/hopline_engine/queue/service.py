@@ -4,7 +4,7 @@ Every call is one transaction, or a few small ones; memory (limits in the admiss
 what is durable. Listings, filters and views are in ``listing``, calls on many tasks at once in ``batches``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
@@ -183,14 +183,13 @@ class QueueService:
         await self.get_queue(name)
         return await self.store.read(partial(cloud_queues.policy, name=name))
 
-    async def set_policy(self, name: QueueName, policy: bytes) -> None:
+    async def set_policy(self, name: QueueName, policy: bytes, etag: bytes | None) -> None:
         """Keep an IAM policy for a queue; it is answered and not enforced.
 
         Raises:
-            CloudTasksError: it is not there.
+            CloudTasksError: it is not there, or *etag* is not the mark of the policy that it has.
         """
-        await self.get_queue(name)
-        await self.store.execute(partial(cloud_queues.set_policy, name=name, given=policy))
+        await self.store.execute(partial(cloud_queues.set_policy, name=name, given=policy, etag=etag))
 
     async def exists(self, name: QueueName) -> bool:
         """Return whether a queue is there."""
@@ -222,25 +221,35 @@ class QueueService:
         self._announce(queue, added)
         return added.task
 
-    async def create_tasks(self, queue: QueueName, all_fields: Sequence[Fields]) -> list[Task | CloudTasksError]:
-        """Add tasks, each by itself: return what became of each.
+    async def create_tasks(
+        self,
+        queue: QueueName,
+        all_fields: Sequence[Fields],
+        operation: str,
+        tell: Callable[[Sequence[Task | CloudTasksError]], bytes],
+    ) -> bytes:
+        """Add tasks, each by itself, unless *operation* was done before; return what *tell* said of it for a day.
 
-        Raises:
-            CloudTasksError: the queue is not there.
+        *tell* is given what became of each task. It is called inside the transaction and must not wait.
         """
-
+        now = self.clock.now()
         add = partial(
             cloud_calls.add_tasks,
             name=queue,
             all_of_them=[self._adding(fields) for fields in all_fields],
-            now=self.clock.now(),
+            now=now,
             creates_queues=self._conduct.creates_queues,
         )
-        outcomes = await self.store.execute(add)
-        for outcome in outcomes:
+
+        def tell_of(outcomes: Sequence[Added | CloudTasksError]) -> bytes:
+            return tell([outcome.task if isinstance(outcome, Added) else outcome for outcome in outcomes])
+
+        once = partial(cloud_calls.once, operation=operation, now=now, do=add, tell=tell_of)
+        told, outcomes = await self.store.execute(once)
+        for outcome in outcomes or ():
             if isinstance(outcome, Added):
                 self._announce(queue, outcome)
-        return [outcome.task if isinstance(outcome, Added) else outcome for outcome in outcomes]
+        return told
 
     async def buffer_task(self, queue: QueueName, task: str | None, body: bytes, headers: Mapping[str, str]) -> Task:
         """Add a task whose request is the queue's own.
@@ -294,9 +303,20 @@ class QueueService:
 
         await self.store.execute(partial(cloud_calls.remove_task, name=name, now=self.clock.now()))
 
-    async def delete_tasks(self, names: Sequence[TaskName]) -> list[CloudTasksError | None]:
-        """Delete tasks, each by itself: return the error of each that could not be."""
-        return await self.store.execute(partial(cloud_calls.remove_tasks, names=names, now=self.clock.now()))
+    async def delete_tasks(
+        self, names: Sequence[TaskName], operation: str, tell: Callable[[Sequence[CloudTasksError | None]], bytes]
+    ) -> bytes:
+        """Delete tasks, each by itself, unless *operation* was done before; return what *tell* said of it for a day.
+
+        *tell* is given the error of each that could not be deleted. It is called inside the transaction and must not
+        wait.
+        """
+        now = self.clock.now()
+        remove = partial(cloud_calls.remove_tasks, names=names, now=now)
+        told, _ = await self.store.execute(
+            partial(cloud_calls.once, operation=operation, now=now, do=remove, tell=tell)
+        )
+        return told
 
     async def run_task(self, name: TaskName, *, full: bool) -> Task:
         """Send a task now; return it as it is while the attempt is out. A dead task is revived.
@@ -338,10 +358,6 @@ class QueueService:
     async def operation(self, name: str) -> bytes | None:
         """Return what was kept of a batch call."""
         return await self.store.read(partial(cloud_tasks.operation, name=name))
-
-    async def save_operation(self, name: str, body: bytes) -> None:
-        """Keep the outcome of a batch call for a day."""
-        await self.store.execute(partial(cloud_tasks.save_operation, name=name, body=body, now=self.clock.now()))
 
     # --- leases -----------------------------------------------------------------------------------------------------
 

@@ -187,8 +187,7 @@ async def call(service: QueueService, version: Version, name: str, request: Mess
     if name == "UpdateQueue":
         _say_zero(asked)
     fields = await method.handle(Call(service, version, asked))
-    body = dict(fields) if method.answer == "Json" else write_message(shapes, method.answer, fields)
-    return to_message(body, answer)
+    return to_message(write_message(shapes, method.answer, fields), answer)
 
 
 def to_json(request: Message) -> dict[str, Any]:
@@ -208,7 +207,7 @@ def to_message(body: Mapping[str, Any], kind: type[Message]) -> Message:
     """Return the message that some JSON is; what the message has no field for is left out."""
     try:
         return ParseDict(dict(body), kind(), ignore_unknown_fields=True)
-    except ParseError as error:  # of what was stored as any JSON: an IAM policy
+    except ParseError as error:  # of what was stored as any JSON: an operation of a version that gRPC has not
         raise invalid(f"The answer cannot be told over gRPC: {error}") from None
 
 

@@ -11,13 +11,14 @@ from typing import Any, Final, NamedTuple
 from hopline_engine.core.cloud.errors import CloudTasksError, Code, entity_missing, invalid
 from hopline_engine.core.cloud.model import Queue, QueueState
 from hopline_engine.core.cloud.names import QueueName, TaskName, parse_location, parse_queue, parse_task
+from hopline_engine.core.cloud.policies import etag_of
 from hopline_engine.queue import listing
 from hopline_engine.queue.listing import Page
 from hopline_engine.queue.service import QueueService
 from hopline_engine.queue_api.operations import Batches
-from hopline_engine.queue_api.shapes import Version
+from hopline_engine.queue_api.shapes import SHAPES, Version
 from hopline_engine.queue_api.versions import mask_in, masked, queue_in, queue_out, task_in, task_out
-from hopline_engine.queue_api.wire import Fields
+from hopline_engine.queue_api.wire import Fields, read_message, write_message
 
 
 class Call(NamedTuple):
@@ -62,7 +63,7 @@ Handler = Callable[[Call], Awaitable[Mapping[str, Any]]]
 
 
 class Method(NamedTuple):
-    """A method and its messages; the message ``Json`` stands for any JSON."""
+    """A method and its messages."""
 
     request: str
     answer: str
@@ -275,17 +276,17 @@ async def _list_attempts(call: Call) -> Fields:
 
 
 async def _get_iam_policy(call: Call) -> Fields:
-    policy = await call.service.policy(parse_queue(call.request.get("resource", "")))
-    found: Fields = json.loads(policy) if policy is not None else {}
-    return found
+    kept = await call.service.policy(parse_queue(call.request.get("resource", "")))
+    policy = read_message(SHAPES[call.version], "Policy", json.loads(kept)) if kept is not None else {}
+    return {**policy, "etag": etag_of(kept)}
 
 
 async def _set_iam_policy(call: Call) -> Fields:
-    policy = call.request.get("policy", {})
-    if not isinstance(policy, dict):
-        raise invalid("Invalid value at 'policy' (google.iam.v1.Policy)")
-    await call.service.set_policy(parse_queue(call.request.get("resource", "")), json.dumps(policy).encode())
-    return policy
+    given = dict(call.request.get("policy", {}))
+    etag = given.pop("etag", None) or None
+    policy = json.dumps(write_message(SHAPES[call.version], "Policy", given)).encode()
+    await call.service.set_policy(parse_queue(call.request.get("resource", "")), policy, etag)
+    return {**given, "etag": etag_of(policy)}
 
 
 async def _test_iam_permissions(call: Call) -> Fields:
@@ -337,8 +338,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "PurgeQueue": Method("NameRequest", "Queue", _purge_queue),
     "PauseQueue": Method("NameRequest", "Queue", _pause_queue),
     "ResumeQueue": Method("NameRequest", "Queue", _resume_queue),
-    "GetIamPolicy": Method("GetIamPolicyRequest", "Json", _get_iam_policy),
-    "SetIamPolicy": Method("SetIamPolicyRequest", "Json", _set_iam_policy),
+    "GetIamPolicy": Method("GetIamPolicyRequest", "Policy", _get_iam_policy),
+    "SetIamPolicy": Method("SetIamPolicyRequest", "Policy", _set_iam_policy),
     "TestIamPermissions": Method("TestIamPermissionsRequest", "TestIamPermissionsResponse", _test_iam_permissions),
     "ListTasks": Method("ListTasksRequest", "ListTasksResponse", _list_tasks),
     "GetTask": Method("TaskRequest", "Task", _get_task),

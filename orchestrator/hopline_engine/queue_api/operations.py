@@ -5,7 +5,7 @@ The numbers of states differ between the two calls, as in the original; here the
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from hopline_engine.clock import token
@@ -32,25 +32,26 @@ class Batches:
     async def create(
         self, queue: QueueName, all_fields: Sequence[Fields], full: Sequence[bool], request_id: str
     ) -> dict[str, Any]:
-        """Create tasks; return the operation.
+        """Create tasks; return the operation. Of calls with the same *request_id* one creates them.
 
         Raises:
             CloudTasksError: there are none, or too many.
         """
         if not 0 < len(all_fields) <= MOST_CREATED:
             raise invalid(f"BatchCreateTasksRequest.requests must have between 1 and {MOST_CREATED} elements.")
-        name = _name(queue, request_id)
-        done = await self._known(name)
-        if done is not None:
-            return done
-        began = self._service.clock.now()
-        outcomes = await self._service.create_tasks(queue, all_fields)
-        failed = {at: error for at, error in enumerate(outcomes) if isinstance(error, CloudTasksError)}
-        tasks = [self._written(made, full[at]) for at, made in enumerate(outcomes) if isinstance(made, Task)]
-        return await self._finish("BatchCreateTasks", name, began, failed, len(outcomes), {"tasks": tasks})
+        name, began = _name("BatchCreateTasks", queue, request_id), self._service.clock.now()
+
+        def tell(outcomes: Sequence[Task | CloudTasksError]) -> bytes:
+            failed = {at: error for at, error in enumerate(outcomes) if isinstance(error, CloudTasksError)}
+            tasks = [self._written(made, full[at]) for at, made in enumerate(outcomes) if isinstance(made, Task)]
+            operation = self._ended("BatchCreateTasks", name, began, failed, len(outcomes))
+            operation["response"] = {"@type": _type(self._version, "BatchCreateTasksResponse"), "tasks": tasks}
+            return json.dumps(operation).encode()
+
+        return _read(await self._service.create_tasks(queue, all_fields, name, tell))
 
     async def delete(self, queue: QueueName, names: Sequence[TaskName], request_id: str) -> dict[str, Any]:
-        """Delete tasks; return the operation.
+        """Delete tasks; return the operation. Of calls with the same *request_id* one deletes them.
 
         Raises:
             CloudTasksError: there are none, or too many, or some of another queue.
@@ -59,14 +60,18 @@ class Batches:
             raise invalid(f"BatchDeleteTasksRequest.names must have between 1 and {MOST_DELETED} elements.")
         if any(name.queue != queue for name in names):
             raise invalid("All tasks must be of the parent queue.")
-        name = _name(queue, request_id)
-        done = await self._known(name)
-        if done is not None:
-            return done
-        began = self._service.clock.now()
-        errors = await self._service.delete_tasks(names)
-        failed = {at: error for at, error in enumerate(errors) if error is not None}
-        return await self._finish("BatchDeleteTasks", name, began, failed, len(names), {})
+        name, began = _name("BatchDeleteTasks", queue, request_id), self._service.clock.now()
+
+        def tell(errors: Sequence[CloudTasksError | None]) -> bytes:
+            failed = {at: error for at, error in enumerate(errors) if error is not None}
+            operation = self._ended("BatchDeleteTasks", name, began, failed, len(errors))
+            if len(failed) == len(errors):
+                operation["error"] = {"code": int(Code.ABORTED), "message": "None of the tasks could be deleted."}
+            else:
+                operation["response"] = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+            return json.dumps(operation).encode()
+
+        return _read(await self._service.delete_tasks(names, name, tell))
 
     async def operation(self, name: str) -> dict[str, Any]:
         """Return an operation.
@@ -74,63 +79,43 @@ class Batches:
         Raises:
             CloudTasksError: it is not known, or not any more.
         """
-        found = await self._known(name)
-        if found is None:
+        body = await self._service.operation(name)
+        if body is None:
             raise entity_missing()
-        return found
+        return _read(body)
 
     def _written(self, task: Task, full: bool) -> dict[str, Any]:
         return write_message(SHAPES[self._version], "Task", task_out(self._version, task, full=full))
 
-    async def _known(self, name: str) -> dict[str, Any] | None:
-        body = await self._service.operation(name)
-        if body is None:
-            return None
-        known: dict[str, Any] = json.loads(body)
-        return known
-
-    async def _finish(
-        self,
-        method: str,
-        name: str,
-        began: float,
-        failed: dict[int, CloudTasksError],
-        asked: int,
-        answer: dict[str, Any],
+    def _ended(
+        self, method: str, name: str, began: float, failed: Mapping[int, CloudTasksError], asked: int
     ) -> dict[str, Any]:
         state = "SUCCEEDED" if not failed else "FAILED" if len(failed) == asked else "PARTIALLY_SUCCEEDED"
-        operation: dict[str, Any] = {
+        return {
             "name": name,
             "done": True,
             "metadata": {
                 "@type": _type(self._version, f"{method}Metadata"),
                 "startTime": write_time(began),
-                "endTime": write_time(self._service.clock.now()),
+                "endTime": write_time(max(began, self._service.clock.now())),
                 "state": state,
                 "failedRequests": {
                     str(at): {"code": int(error.status), "message": error.message} for at, error in failed.items()
                 },
             },
         }
-        if method == "BatchDeleteTasks" and state == "FAILED":
-            operation["error"] = {"code": int(Code.ABORTED), "message": "None of the tasks could be deleted."}
-        else:
-            operation["response"] = {"@type": _response_type(self._version, method), **answer}
-        await self._service.save_operation(name, json.dumps(operation).encode())
-        return operation
 
 
-def _name(queue: QueueName, request_id: str) -> str:
+def _name(method: str, queue: QueueName, request_id: str) -> str:
     """Return the name of an operation; the same for calls that are said to be the same."""
-    known = hashlib.sha256(f"{queue}\n{request_id}".encode()).hexdigest()[:32] if request_id else token(16)
-    return f"{queue.parent}/operations/{known}"
+    said = f"{method}\n{queue}\n{request_id}".encode()
+    return f"{queue.parent}/operations/{hashlib.sha256(said).hexdigest()[:32] if request_id else token(16)}"
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    operation: dict[str, Any] = json.loads(body)
+    return operation
 
 
 def _type(version: Version, message: str) -> str:
     return f"type.googleapis.com/google.cloud.tasks.{version}.{message}"
-
-
-def _response_type(version: Version, method: str) -> str:
-    if method == "BatchDeleteTasks":
-        return "type.googleapis.com/google.protobuf.Empty"
-    return _type(version, f"{method}Response")

@@ -1,25 +1,29 @@
-"""The REST front: one endpoint for all versions, routed by what the published reference says of paths."""
+"""The REST front: one endpoint for all versions. Which method a path stands for is known to ``routes``."""
 
 import asyncio
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from hopline_engine.core.cloud.errors import CloudTasksError, Code, invalid
 from hopline_engine.queue.service import QueueService
 from hopline_engine.queue_api.errors import HTTP_STATUS, as_cloud_error, error_body
 from hopline_engine.queue_api.methods import METHODS, Call
+from hopline_engine.queue_api.openapi import DOCUMENT_NAME, document
+from hopline_engine.queue_api.routes import Matched, match
 from hopline_engine.queue_api.shapes import SHAPES, EnumOf, Kind, Many, Scalar, Version
 from hopline_engine.queue_api.wire import read_message, snake, write_message
 
 BODY_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of a body: a hundred tasks of average size, or one of the largest in base64."""
+BODY_OVERRUN: Final = 16 * 1024 * 1024
+"""Bytes over the limit that are read and thrown away: a client that is still sending would not see the refusal."""
 BODY_SECONDS: Final = 30.0
 
 _STANDARD: Final = frozenset(
@@ -30,77 +34,8 @@ _STANDARD: Final = frozenset(
 )
 """Query parameters that every method of every Google API takes; they change nothing but the look of the answer."""
 
-_Q: Final = r"projects/[^/]+/locations/[^/]+/queues/[^/:]+"
-_L: Final = r"projects/[^/]+/locations/[^/:]+"
-_T: Final = rf"{_Q}/tasks/[^/:]+"
-_D: Final = rf"({_Q})/deadTasks/([^/:]+)"
-_ALL: Final = frozenset(Version)
-_V2BETA2: Final = frozenset({Version.V2BETA2})
-
-
-class _Rule(NamedTuple):
-    verb: str
-    path: re.Pattern[str]
-    method: str
-    names: tuple[str, ...]
-    """Which fields of the request the groups of the path are; dots lead into messages."""
-    body: str | None
-    """Which field the body is; ``*`` for the request itself, ``None`` for no body."""
-    versions: frozenset[Version]
-
-
-def _rule(
-    verb: str,
-    path: str,
-    method: str,
-    names: str = "name",
-    body: str | None = None,
-    versions: frozenset[Version] = _ALL,
-) -> _Rule:
-    return _Rule(verb, re.compile(path), method, tuple(names.split()), body, versions)
-
-
-_RULES: Final = (
-    _rule("POST", rf"({_Q})/tasks", "CreateTask", "parent", "*"),
-    _rule("GET", rf"({_T})", "GetTask"),
-    _rule("DELETE", rf"({_T})", "DeleteTask"),
-    _rule("GET", rf"({_Q})/tasks", "ListTasks", "parent"),
-    _rule("POST", rf"({_T}):run", "RunTask", body="*"),
-    _rule("POST", rf"({_Q})/tasks:batchCreate", "BatchCreateTasks", "parent", "*"),
-    _rule("POST", rf"({_Q})/tasks:batchDelete", "BatchDeleteTasks", "parent", "*"),
-    _rule("POST", rf"({_Q})/tasks:buffer", "BufferTask", "queue", "body"),
-    _rule("POST", rf"({_Q})/tasks/([^/:]*):buffer", "BufferTask", "queue task_id", "body"),
-    _rule("POST", rf"({_Q})/tasks:lease", "LeaseTasks", "parent", "*", _V2BETA2),
-    _rule("POST", rf"({_T}):acknowledge", "AcknowledgeTask", body="*", versions=_V2BETA2),
-    _rule("POST", rf"({_T}):renewLease", "RenewLease", body="*", versions=_V2BETA2),
-    _rule("POST", rf"({_T}):cancelLease", "CancelLease", body="*", versions=_V2BETA2),
-    _rule("GET", rf"({_L})/queues", "ListQueues", "parent"),
-    _rule("POST", rf"({_L})/queues", "CreateQueue", "parent", "queue"),
-    _rule("GET", rf"({_Q})", "GetQueue"),
-    _rule("PATCH", rf"({_Q})", "UpdateQueue", "queue.name", "queue"),
-    _rule("DELETE", rf"({_Q})", "DeleteQueue"),
-    _rule("POST", rf"({_Q}):purge", "PurgeQueue", body="*"),
-    _rule("POST", rf"({_Q}):pause", "PauseQueue", body="*"),
-    _rule("POST", rf"({_Q}):resume", "ResumeQueue", body="*"),
-    _rule("POST", rf"({_Q}):getIamPolicy", "GetIamPolicy", "resource", "*"),
-    _rule("POST", rf"({_Q}):setIamPolicy", "SetIamPolicy", "resource", "*"),
-    _rule("POST", rf"({_Q}):testIamPermissions", "TestIamPermissions", "resource", "*"),
-    _rule("GET", rf"({_L}/cmekConfig)", "GetCmekConfig"),
-    _rule("PATCH", rf"({_L}/cmekConfig)", "UpdateCmekConfig", "cmek_config.name", "cmek_config"),
-    _rule("GET", rf"({_L}/operations/[^/:]+)", "GetOperation"),
-    _rule("GET", r"(projects/[^/]+)/locations", "ListLocations"),
-    _rule("GET", rf"({_L})", "GetLocation"),
-    _rule("GET", rf"({_Q})/deadTasks", "ListDeadTasks", "parent"),
-    _rule("POST", rf"{_D}:run", "RunDeadTask", "name task", "*"),
-    _rule("DELETE", _D, "DeleteDeadTask", "name task"),
-    _rule("GET", rf"({_T})/attempts", "ListAttempts", "parent"),
-)
-
-
-class _Matched(NamedTuple):
-    rule: _Rule
-    version: Version
-    bound: dict[str, str]
+_DOCUMENTS: Final[Mapping[str, Version]] = {f"/{version}/{DOCUMENT_NAME}": version for version in Version}
+"""Where the OpenAPI documents are."""
 
 
 class RestApi:
@@ -110,58 +45,31 @@ class RestApi:
         self._service = service
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request; errors are told in the shape that clients understand."""
+        """Return the answer to one request; errors are told in the shape that clients understand."""
         try:
             return await self._answer(request)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, clients understand nothing but their own errors
-            told = as_cloud_error(error)
-            return _json(error_body(told), HTTP_STATUS[told.status])
+            return error_answer(as_cloud_error(error))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application."""
+        request = Request(scope, receive)
+        await (await self.answer(request))(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        matched = _match(request.method, request.scope["path"])
+        documented = _DOCUMENTS.get(request.scope["path"])
+        if documented is not None:
+            return _json(document(documented))
+        matched = match(request.method, request.scope["path"])
         query = _query(request)
         method = METHODS[matched.rule.method]
         shapes = SHAPES[matched.version]
         asked = read_message(shapes, method.request, await _asked(request, matched, query))
         fields = await method.handle(Call(self._service, matched.version, asked))
-        if method.answer == "Json":
-            return _json(fields)
         numbers = "enum-encoding=int" in (query.get("$alt") or query.get("alt") or "")
         return _json(write_message(shapes, method.answer, fields, numbers=numbers))
-
-
-def _match(verb: str, path: str) -> _Matched:
-    first, _, rest = path.lstrip("/").partition("/")
-    # Firebase's tools leave the version out.
-    version, name = (Version.V2, path.lstrip("/")) if first == "projects" else (_version(first), rest)
-    others: set[str] = set()
-    for rule in _RULES:
-        match = rule.path.fullmatch(name) if version in rule.versions else None
-        if match is None:
-            continue
-        if rule.verb == verb:
-            return _Matched(rule, version, _bound(rule, match))
-        others.add(rule.verb)
-    if others:
-        raise CloudTasksError(Code.UNIMPLEMENTED, f"Method {verb} is not allowed here; {', '.join(sorted(others))} is.")
-    raise CloudTasksError(Code.NOT_FOUND, "Requested entity was not found.")
-
-
-def _version(name: str) -> Version:
-    try:
-        return Version(name)
-    except ValueError:
-        raise CloudTasksError(Code.NOT_FOUND, "Requested entity was not found.") from None
-
-
-def _bound(rule: _Rule, match: re.Match[str]) -> dict[str, str]:
-    bound = dict(zip(rule.names, match.groups(), strict=True))
-    task = bound.pop("task", None)  # of a dead one, whose path is not that of a task
-    if task is not None:
-        bound["name"] = f"{bound['name']}/tasks/{task}"
-    return bound
 
 
 def _query(request: Request) -> dict[str, str]:
@@ -172,7 +80,7 @@ def _query(request: Request) -> dict[str, str]:
         raise invalid("The query is not valid.") from None
 
 
-async def _asked(request: Request, matched: _Matched, query: Mapping[str, str]) -> dict[str, Any]:
+async def _asked(request: Request, matched: Matched, query: Mapping[str, str]) -> dict[str, Any]:
     """Return the JSON of a request message, put together from path, query and body."""
     rule = matched.rule
     body = await _body(request) if rule.body is not None or request.method == "POST" else b""
@@ -231,15 +139,19 @@ def _buffered(request: Request, body: bytes) -> dict[str, Any]:
 
 
 async def _body(request: Request) -> bytes:
-    body = bytearray()
+    body, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise invalid(f"Request payload size exceeds the limit: {BODY_LIMIT} bytes.")
+                size += len(chunk)
+                if size <= BODY_LIMIT:
+                    body += chunk
+                elif size > BODY_LIMIT + BODY_OVERRUN:
+                    break
     except TimeoutError:
         raise CloudTasksError(Code.DEADLINE_EXCEEDED, "The request did not arrive in time.") from None
+    if size > BODY_LIMIT:
+        raise invalid(f"Request payload size exceeds the limit: {BODY_LIMIT} bytes.")
     return bytes(body)
 
 
@@ -259,6 +171,12 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _json(value: Mapping[str, Any], status: int = 200) -> Response:
+def error_answer(error: CloudTasksError) -> Response:
+    """Return the answer that tells of an error."""
+    headers = {"www-authenticate": "Bearer"} if error.status is Code.UNAUTHENTICATED else None
+    return _json(error_body(error), HTTP_STATUS[error.status], headers)
+
+
+def _json(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return Response(body, status, media_type="application/json; charset=UTF-8")
+    return Response(body, status, headers, "application/json; charset=UTF-8")

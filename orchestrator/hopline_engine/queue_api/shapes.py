@@ -77,6 +77,7 @@ _VIEW: Final = EnumOf("View", ("VIEW_UNSPECIFIED", "BASIC", "FULL"))
 _STATE: Final = EnumOf("State", ("STATE_UNSPECIFIED", "RUNNING", "PAUSED", "DISABLED"))
 _TYPE: Final = EnumOf("Type", ("TYPE_UNSPECIFIED", "PULL", "PUSH"))
 _SCHEME: Final = EnumOf("Scheme", ("SCHEME_UNSPECIFIED", "HTTP", "HTTPS"))
+_LOG_TYPE: Final = EnumOf("LogType", ("LOG_TYPE_UNSPECIFIED", "ADMIN_READ", "DATA_WRITE", "DATA_READ"))
 _MODE: Final = EnumOf("UriOverrideEnforceMode", ("URI_OVERRIDE_ENFORCE_MODE_UNSPECIFIED", "IF_NOT_EXISTS", "ALWAYS"))
 
 _TARGETS: Final[Shapes] = {
@@ -198,8 +199,8 @@ _REQUESTS: Final[Shapes] = {
     "AcknowledgeTaskRequest": {"name": _S, "schedule_time": _TIME},
     "RenewLeaseRequest": {"name": _S, "schedule_time": _TIME, "lease_duration": _SPAN, "response_view": _VIEW},
     "CancelLeaseRequest": {"name": _S, "schedule_time": _TIME, "response_view": _VIEW},
-    "GetIamPolicyRequest": {"resource": _S, "options": Scalar.JSON},
-    "SetIamPolicyRequest": {"resource": _S, "policy": Scalar.JSON, "update_mask": Scalar.MASK},
+    "GetIamPolicyRequest": {"resource": _S, "options": Of("GetPolicyOptions")},
+    "SetIamPolicyRequest": {"resource": _S, "policy": Of("Policy"), "update_mask": Scalar.MASK},
     "TestIamPermissionsRequest": {"resource": _S, "permissions": Many(_S)},
     "TestIamPermissionsResponse": {"permissions": Many(_S)},
     "CmekConfig": {"name": _S, "kms_key": _S},
@@ -220,7 +221,6 @@ _REQUESTS: Final[Shapes] = {
         "error": Of("Status"),
         "response": Scalar.JSON,
     },
-    "Json": {},
     # Hopline's own: what the original does not keep.
     "DeadTask": _TASK,
     "ListDeadTasksResponse": {"dead_tasks": Many(Of("Task")), "next_page_token": _S},
@@ -235,11 +235,26 @@ _REQUESTS: Final[Shapes] = {
     },
 }
 
+_IAM: Final[Shapes] = {
+    "GetPolicyOptions": {"requested_policy_version": _I32},
+    "Policy": {
+        "version": _I32,
+        "bindings": Many(Of("Binding")),
+        "audit_configs": Many(Of("AuditConfig")),
+        "etag": _B,
+    },
+    "Binding": {"role": _S, "members": Many(_S), "condition": Of("Expr")},
+    "Expr": {"expression": _S, "title": _S, "description": _S, "location": _S},
+    "AuditConfig": {"service": _S, "audit_log_configs": Many(Of("AuditLogConfig"))},
+    "AuditLogConfig": {"log_type": _LOG_TYPE, "exempted_members": Many(_S)},
+}
+
 _V2: Final[Shapes] = {
     **_TARGETS,
     **_QUEUE_PARTS,
     **_ATTEMPTS,
     **_REQUESTS,
+    **_IAM,
     "Queue": {
         "name": _S,
         "app_engine_routing_override": Of("AppEngineRouting"),

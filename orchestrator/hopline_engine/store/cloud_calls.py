@@ -89,6 +89,27 @@ def add_tasks(
     return [_outcome(add, adding) for adding in all_of_them]
 
 
+def once(
+    connection: Connection,
+    operation: str,
+    now: float,
+    do: Callable[[Connection], _Found],
+    tell: Callable[[_Found], bytes],
+) -> tuple[bytes, _Found | None]:
+    """Do something, unless an operation of this name was done; return what *tell* said of it, and what was done now.
+
+    Of calls with one name that come at the same time, also to several nodes, one does it and the others wait.
+    """
+    while not cloud_tasks.begin_operation(connection, operation, now):
+        kept = cloud_tasks.operation(connection, operation)
+        if kept is not None:  # otherwise it was so old that it was deleted just now
+            return kept, None
+    done = do(connection)
+    told = tell(done)
+    cloud_tasks.end_operation(connection, operation, told)
+    return told, done
+
+
 def remove_task(connection: Connection, name: TaskName, now: float) -> None:
     """Delete a task.
 

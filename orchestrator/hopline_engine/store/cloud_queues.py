@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, f
 from hopline_engine.core.cloud.errors import CloudTasksError, Code, queue_missing
 from hopline_engine.core.cloud.model import UNLIMITED, Queue, QueueConfig, QueueState, QueueStats, RateLimits
 from hopline_engine.core.cloud.names import LocationName, QueueName, queue_of_key
+from hopline_engine.core.cloud.policies import etag_of, policy_changed
 from hopline_engine.store.dialect import insert_new, insert_or_update
 from hopline_engine.store.queues import QueueLimits, set_limits
 from hopline_engine.store.tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone, queue, task
@@ -143,9 +144,18 @@ def policy(connection: Connection, name: QueueName) -> bytes | None:
     return found
 
 
-def set_policy(connection: Connection, name: QueueName, given: bytes) -> None:
-    """Set the IAM policy of a queue that is there."""
-    connection.execute(update(cloud_queue).where(cloud_queue.c.key == name.key).values(policy=given))
+def set_policy(connection: Connection, name: QueueName, given: bytes, etag: bytes | None) -> None:
+    """Set the IAM policy of a queue; with an *etag*, only if that is the mark of the one that it replaces.
+
+    Raises:
+        CloudTasksError: the queue is not there, or somebody else replaced its policy.
+    """
+    get(connection, name)
+    old = policy(connection, name)
+    same = (cloud_queue.c.key == name.key, cloud_queue.c.policy.is_not_distinct_from(old))
+    is_expected = etag is None or etag == etag_of(old)
+    if not is_expected or not connection.execute(update(cloud_queue).where(*same).values(policy=given)).rowcount:
+        raise policy_changed()
 
 
 def is_held(connection: Connection, key: str, name: str, now: float) -> bool:

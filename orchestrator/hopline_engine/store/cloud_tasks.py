@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, literal, select, update
 
 from hopline_engine.core.cloud.errors import entity_missing, task_exists, task_gone
 from hopline_engine.core.cloud.model import (
@@ -247,9 +247,17 @@ def delete_some(table: Any, key: ColumnElement[Any], condition: ColumnElement[bo
     return delete(table).where(key.in_(select(key).where(condition).limit(SWEPT_AT_ONCE)))
 
 
-def save_operation(connection: Connection, name: str, body: bytes, now: float) -> None:
-    """Keep the outcome of a batch call."""
-    connection.execute(insert(cloud_operation).values(name=name, create_time=now, body=body))
+def begin_operation(connection: Connection, name: str, now: float) -> bool:
+    """Take the name of a batch call; return whether nobody had it: then the call is the caller's to do.
+
+    Another node that is doing the call is waited for.
+    """
+    return insert_new(connection, cloud_operation, {"name": name, "create_time": now, "body": b""})
+
+
+def end_operation(connection: Connection, name: str, body: bytes) -> None:
+    """Keep the outcome of a batch call, in the transaction that began it."""
+    connection.execute(update(cloud_operation).where(cloud_operation.c.name == name).values(body=body))
 
 
 def operation(connection: Connection, name: str) -> bytes | None:

@@ -11,12 +11,15 @@ from hopline_engine.core.cloud.errors import HELP, CloudTasksError, invalid
 
 LOCAL: Final = "local"
 
-_PROJECT: Final = r"[A-Za-z0-9:.-]{1,200}"
-_LOCATION: Final = r"[A-Za-z0-9-]{1,100}"
-_PARENT: Final = re.compile(rf"projects/({_PROJECT})/locations/({_LOCATION})")
-_QUEUE: Final = re.compile(rf"projects/({_PROJECT})/locations/({_LOCATION})/queues/([A-Za-z0-9-]{{1,100}})")
+PROJECT_ID: Final = r"[A-Za-z0-9:.-]{1,200}"
+LOCATION_ID: Final = r"[A-Za-z0-9-]{1,100}"
+QUEUE_ID: Final = r"[A-Za-z0-9-]{1,100}"
+TASK_ID: Final = r"[A-Za-z0-9_-]{1,500}"
+
+_PARENT: Final = re.compile(rf"projects/({PROJECT_ID})/locations/({LOCATION_ID})")
+_QUEUE: Final = re.compile(rf"projects/({PROJECT_ID})/locations/({LOCATION_ID})/queues/({QUEUE_ID})")
 _TASK: Final = re.compile(r"(projects/[^/]*/locations/[^/]*/queues/[^/]*)/tasks/(.*)", re.DOTALL)
-_TASK_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,500}")
+_TASK_ID: Final = re.compile(TASK_ID)
 
 
 class LocationName(NamedTuple):
