@@ -7,11 +7,15 @@ from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAf
 from hopline.markers import secret
 from hopline.policy import Queue, Retry
 from hopline.request import Request
+from hopline.schedules import At, Cron, Every, scheduled
 
 __all__ = [
+    "At",
     "Context",
+    "Cron",
     "Definition",
     "DefinitionError",
+    "Every",
     "Fail",
     "Failure",
     "HoplineError",
@@ -23,6 +27,7 @@ __all__ = [
     "Workflow",
     "context",
     "http",
+    "scheduled",
     "secret",
     "step",
     "workflow",

@@ -5,10 +5,11 @@ from typing import Any
 
 from hopline import source
 from hopline.decorators import Step, Workflow
-from hopline.definition import Definition, Expr
+from hopline.definition import Definition, Expr, Json
 from hopline.errors import definition_error
 from hopline.graph import cycle_in, unused_in
 from hopline.policy import Queue
+from hopline.schedules import SCHEDULED
 from hopline.schema import codec
 from hopline.wiring import BodyTrace
 
@@ -94,5 +95,28 @@ def _assembled(trace: BodyTrace, result: Expr) -> Definition:
         result=result,
         result_schema=own.passed_result_schema,
         queues=tuple(trace.queues[name].to_json() for name in sorted(trace.queues)),
+        schedule=_schedule(trace.workflow, own.parameters_schema),
         children=children,
     )
+
+
+def _schedule(workflow: Workflow[..., Any], parameters: Json) -> Json:
+    """Return the checked schedule of a workflow as it stands in its definition; None when it has none."""
+    if workflow.schedule is None:
+        return None
+    from hopline.timing import ScheduleError, timing_of  # imports croniter, which few workflows need
+
+    at = source.of_function(workflow.fn)
+    schedule = workflow.schedule.to_json()
+    try:
+        timing_of(schedule, 0.0)
+    except ScheduleError as error:
+        raise definition_error(f"schedule of {workflow.name}: {error}", error.hint, at) from None
+    for name in parameters["required"]:
+        if SCHEDULED not in parameters["properties"][name]:
+            raise definition_error(
+                f"{workflow.name} has a schedule, which has no value for the parameter {name!r}",
+                "give it a default; scheduled.date and scheduled.time stand for the time of the run",
+                at,
+            )
+    return schedule

@@ -14,6 +14,7 @@ from hopline.definition import Definition, Kind, canonical
 from hopline.errors import definition_error
 from hopline.policy import Policy, Queue, Retry
 from hopline.request import Request, Verbs
+from hopline.schedules import Schedule, ScheduledValue
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -135,6 +136,9 @@ class Step(Generic[P, R]):
 class Workflow(Step[P, R]):
     """A function that wires steps; made by ``@workflow``. In the body of another workflow it is a step as well."""
 
+    schedule: Schedule | None = None
+    """When it runs by itself."""
+
     def compile(self) -> Definition:
         """Trace the body once and return the definition. Raises DefinitionError for whatever is wrong in it."""
         from hopline.compiler import compile_workflow  # imports pydantic
@@ -244,12 +248,35 @@ class Http(Verbs):
 http = Http()
 
 
-def workflow(fn: Callable[P, R], /) -> Workflow[P, R]:
+class WorkflowDecorator:
+    """``@workflow(...)`` with what it says of the workflow as a whole, waiting for the function."""
+
+    def __init__(self, schedule: Schedule | None) -> None:
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise definition_error(f"schedule is {schedule!r}", 'give schedule=Cron("0 6 * * *", tz="Europe/Berlin")')
+        self._schedule = schedule
+
+    def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]:
+        """Return the workflow that *fn* becomes."""
+        made: Workflow[P, R] = Workflow(fn, "workflow", Policy())
+        made.schedule = self._schedule
+        return made
+
+
+@overload
+def workflow(fn: Callable[P, R], /) -> Workflow[P, R]: ...
+@overload
+def workflow(*, schedule: Schedule | None = None) -> WorkflowDecorator: ...
+def workflow(
+    fn: Callable[..., Any] | None = None, /, *, schedule: Schedule | None = None
+) -> Workflow[..., Any] | WorkflowDecorator:
     """Make a function that wires steps a workflow. Its body runs once for each compilation, never in a run.
 
-    Parameters and return type are annotated; parameters may have defaults.
+    Parameters and return type are annotated; parameters may have defaults. With a ``schedule`` it runs by itself, once
+    a server knows it: ``@workflow(schedule=Cron("0 6 * * *", tz="Europe/Berlin"))``.
     """
-    return Workflow(fn, "workflow", Policy())
+    decorator = WorkflowDecorator(schedule)
+    return decorator if fn is None else decorator(fn)
 
 
 def _checked_signature(fn: Callable[..., Any], kind: Kind) -> inspect.Signature:
@@ -268,13 +295,21 @@ def _checked_signature(fn: Callable[..., Any], kind: Kind) -> inspect.Signature:
     if next(iter(signature.parameters), None) in ("self", "cls") and _is_in_class(fn):
         _refuse_function(fn, "is a method", "move it to the top level of the file; steps have no object to belong to")
     for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            _refuse_function(fn, f"takes {parameter}", "name every parameter; take a list or a dict for many values")
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            _refuse_function(
-                fn, f"has the positional-only parameter {parameter.name!r}", "remove the / from its parameters"
-            )
+        _check_parameter(fn, kind, parameter)
     return signature
+
+
+def _check_parameter(fn: Callable[..., Any], kind: Kind, parameter: inspect.Parameter) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        _refuse_function(fn, f"takes {parameter}", "name every parameter; take a list or a dict for many values")
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        _refuse_function(
+            fn, f"has the positional-only parameter {parameter.name!r}", "remove the / from its parameters"
+        )
+    if type(parameter.default) is ScheduledValue and kind != "workflow":
+        _refuse_function(
+            fn, f"has the default {parameter.default!r}, which only workflows know", "pass it to the step instead"
+        )
 
 
 _WORD = {"python": "step", "http": "http", "workflow": "workflow"}

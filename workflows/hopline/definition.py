@@ -120,6 +120,8 @@ class Definition:
     result: Expr
     result_schema: Json
     queues: tuple[Mapping[str, Any], ...] = ()
+    schedule: Mapping[str, Any] | None = None
+    """When it runs by itself; see ``schedules``."""
     children: "Mapping[str, Definition]" = field(default_factory=dict, compare=False, repr=False)
     """The definitions of all workflows that this one starts, and that those start, by digest."""
 
@@ -133,6 +135,7 @@ class Definition:
             "result": self.result,
             "result_schema": self.result_schema,
             "queues": [dict(queue) for queue in self.queues],
+            **({} if self.schedule is None else {"schedule": dict(self.schedule)}),
         }
 
     def canonical(self) -> bytes:

@@ -7,6 +7,7 @@
     ├── ArgumentError        the arguments of a task do not fit the step's parameters
     ├── ResultError          a step returned what cannot be stored
     ├── NotStubbedError      an HTTP step was called plainly, without engine and without stub
+    ├── NotScheduledError    a workflow was called plainly, without the values that a schedule would give
     └── RunningLoopError     an async step was called plainly inside a running event loop
 
     Fail, RetryAfter         raised by steps on purpose; control flow, not errors of Hopline
@@ -64,6 +65,10 @@ class ResultError(HoplineError):
 
 class NotStubbedError(HoplineError):
     """An HTTP step was called as a plain function; it has no body to run."""
+
+
+class NotScheduledError(HoplineError):
+    """A workflow was called as a plain function without a value that otherwise its schedule gives."""
 
 
 class RunningLoopError(HoplineError):

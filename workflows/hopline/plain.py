@@ -4,7 +4,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hopline.errors import NotStubbedError, RunningLoopError
+from hopline.errors import NotScheduledError, NotStubbedError, RunningLoopError
+from hopline.schedules import ScheduledValue
 
 if TYPE_CHECKING:
     from hopline.decorators import Step
@@ -31,7 +32,17 @@ def run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -
             f"{step.name}() is an HTTP step and sends nothing when called plainly; in a test say what it answers: "
             f"`with hopline.testing.stub({step.name}, answer): ...`; to see the request call {step.name}.fn(...)"
         )
+    if step.kind == "workflow":
+        _need_values(step, step.bind(args, kwargs))
     return _awaited(step, step.fn(*args, **kwargs))
+
+
+def _need_values(step: "Step[..., Any]", arguments: dict[str, Any]) -> None:
+    for name, value in arguments.items():
+        if type(value) is ScheduledValue:
+            raise NotScheduledError(
+                f"{step.name}() was not started by a schedule, which would say {name}: pass a value"
+            )
 
 
 def _awaited(step: "Step[..., Any]", value: Any) -> Any:

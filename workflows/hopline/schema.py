@@ -23,6 +23,7 @@ from hopline.definition import Json, canonical, holds_nul
 from hopline.errors import ArgumentError, ResultError, definition_error
 from hopline.markers import Secret
 from hopline.request import Request
+from hopline.schedules import SCHEDULED, ScheduledValue
 from hopline.trace import is_symbol
 
 Function = Callable[..., Any]
@@ -70,6 +71,11 @@ def codec(fn: Function) -> "Codec":
 
 
 _codecs: "WeakKeyDictionary[Function, Codec]" = WeakKeyDictionary()
+_SCHEDULED_EXAMPLES = {"date": "2026-11-21", "time": "2026-11-21T06:00:00+01:00"}
+
+
+def _must_be_given(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty or type(parameter.default) is ScheduledValue
 
 
 class Codec:
@@ -91,7 +97,9 @@ class Codec:
         """The same, with the Python names of fields that have aliases."""
         schema = self._schema_of(self._arguments_adapter, "validation", self._blame_parameter)
         for name, parameter in self._signature.parameters.items():
-            if parameter.default is not parameter.empty:
+            if type(parameter.default) is ScheduledValue:
+                schema["properties"][name][SCHEDULED] = self._scheduled(name, parameter.default)
+            elif parameter.default is not parameter.empty:
                 schema["properties"][name]["default"] = self._default(name, parameter.default)
         schema.setdefault("required", [])
         schema.setdefault("$defs", {})
@@ -159,7 +167,7 @@ class Codec:
     @cached_property
     def _arguments_adapter(self) -> TypeAdapter[dict[str, Any]]:
         fields = {
-            name: self._hints[name] if parameter.default is parameter.empty else typing.NotRequired[self._hints[name]]
+            name: self._hints[name] if _must_be_given(parameter) else typing.NotRequired[self._hints[name]]
             for name, parameter in self._signature.parameters.items()
         }
         try:
@@ -234,6 +242,13 @@ class Codec:
         if problem:
             self._refuse(f"the default of {name!r} does not fit its type: {problem}", "change the default or the type")
         return default
+
+    def _scheduled(self, name: str, value: ScheduledValue) -> str:
+        problem = self.mismatch(name, _SCHEDULED_EXAMPLES[value.name])
+        if problem:
+            kind = "date" if value.name == "date" else "datetime"
+            self._refuse(f"the default of {name!r} is {value!r}, not of its type", f"write {name}: {kind} = {value!r}")
+        return value.name
 
     def _blame_parameter(self, error: Exception) -> NoReturn:
         for name in self._signature.parameters:

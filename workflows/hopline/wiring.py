@@ -19,6 +19,7 @@ from hopline.markers import ResultMark, may_hold_marks, readable
 from hopline.policy import Queue
 from hopline.request import Request
 from hopline.request_template import request_template
+from hopline.schedules import ScheduledValue
 from hopline.schema import Codec, codec
 from hopline.shape import Shape
 from hopline.trace import INPUT, ITEM, Reference, Symbol, current, is_symbol, reference_of
@@ -149,6 +150,11 @@ class BodyTrace:
 
     def _argument(self, step: Step[..., Any], own: Codec, name: str, value: object, each: bool) -> Expr:
         what = f"{step.name}(): {name}"
+        if type(value) is ScheduledValue:  # not isinstance, which symbols refuse
+            self.refuse(
+                f"{what} is {value!r}, and {step.name} is not started by its schedule here",
+                f"pass it on: {self.workflow.name} can have a parameter with the default {value!r}",
+            )
         expr = self._encoder(what, secrets=step.kind == "http").encode(value)
         problem = self._argument_problem(own, name, value, expr, each)
         if problem:

@@ -1,0 +1,215 @@
+"""Cron expressions: the table worked out by hand, the oracle, cronsim, and what is refused."""
+
+# ruff: noqa: DTZ001  # wall-clock times
+
+import string
+import time
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+import pytest
+from cronsim import CronSim
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hopline import cron
+from hopline.cron import Change, CronError
+from tests.authoring.cron_cases import BERLIN, CASES, Case
+from tests.authoring.cron_oracle import changes, expressions, oracle, ours
+
+SLOWEST_SECONDS = 0.010
+
+
+def unix(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def told(at: float, zone: str) -> str:
+    return datetime.fromtimestamp(at, ZoneInfo(zone)).isoformat()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.zone} {case.expression} after {case.after}")
+def test_ticks_are_those_worked_out_by_hand(case: Case) -> None:
+    found = islice(cron.parse(case.expression, ZoneInfo(case.zone)).ticks(unix(case.after)), len(case.ticks))
+    assert [told(tick.at, case.zone) for tick in found] == [told(unix(tick), case.zone) for tick in case.ticks]
+
+
+def test_table_has_the_promised_size() -> None:
+    assert len(CASES) >= 40
+
+
+ZONES = [
+    BERLIN,
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+    "America/Havana",
+    "Asia/Kathmandu",
+    "Africa/Cairo",
+    "America/Santiago",
+    "Antarctica/Troll",
+    "UTC",
+]
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_ticks_around_clock_changes_are_those_of_looking_at_every_minute(name: str) -> None:
+    zone = ZoneInfo(name)
+    days = list(changes(zone, date(2025, 1, 1), date(2026, 12, 31)))[:2] or [datetime(2026, 3, 1)]
+    for day in days:
+        start, end = day - timedelta(hours=8), day + timedelta(days=1, hours=12)
+        for expression in expressions(16):
+            assert ours(expression, zone, start, end) == oracle(expression, zone, start, end), expression
+
+
+def test_ticks_of_a_day_that_never_was_are_those_of_looking_at_every_minute() -> None:
+    start, end = datetime(2011, 12, 29), datetime(2012, 1, 1)
+    for expression in expressions(24):
+        zone = ZoneInfo("Pacific/Apia")
+        assert ours(expression, zone, start, end) == oracle(expression, zone, start, end), expression
+
+
+@pytest.mark.parametrize("name", [BERLIN, "America/New_York", "UTC"])
+@pytest.mark.parametrize(
+    "expression", ["0 6 * * *", "30 2 * * *", "0 * * * *", "*/15 * * * *", "0 6 * * 1-5", "0 6 L * *"]
+)
+def test_cronsim_agrees(name: str, expression: str) -> None:
+    start = datetime(2026, 3, 1, tzinfo=ZoneInfo(name))
+    theirs = CronSim(expression, start)
+    mine = cron.parse(expression, ZoneInfo(name)).ticks(start.timestamp())
+    assert [tick.at for tick in islice(mine, 1000)] == [next(theirs).timestamp() for _ in range(1000)]
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_daily_tick_is_once_on_every_day(name: str) -> None:
+    for hour in (0, 2, 6):
+        ticks = cron.parse(f"30 {hour} * * *", ZoneInfo(name)).ticks(
+            datetime(2026, 1, 1, tzinfo=ZoneInfo(name)).timestamp()
+        )
+        days = [datetime.fromtimestamp(tick.at, ZoneInfo(name)).date() for tick in islice(ticks, 364)]
+        assert days == [date(2026, 1, 1) + timedelta(days=number) for number in range(364)]
+
+
+# --- what is said otherwise -------------------------------------------------------------------------------------------
+
+
+def ticks(expression: str, after: str, count: int, **rules: str) -> list[tuple[str, Change | None]]:
+    timing = cron.parse(expression, ZoneInfo(BERLIN), **rules)  # type: ignore[arg-type]
+    return [(told(tick.at, BERLIN), tick.change) for tick in islice(timing.ticks(unix(after)), count)]
+
+
+def test_time_that_does_not_exist_is_skipped_when_that_is_said() -> None:
+    assert ticks("30 2 * * *", "2026-03-28T12:00+01:00", 1, gap="skip") == [("2026-03-30T02:30:00+02:00", None)]
+
+
+def test_time_that_comes_twice_fires_twice_when_that_is_said() -> None:
+    assert ticks("30 2 * * *", "2026-10-24T12:00+02:00", 3, fold="twice") == [
+        ("2026-10-25T02:30:00+02:00", Change.FIRST),
+        ("2026-10-25T02:30:00+01:00", Change.AGAIN),
+        ("2026-10-26T02:30:00+01:00", None),
+    ]
+
+
+def test_rhythm_pauses_for_an_hour_that_is_repeated_when_that_is_said() -> None:
+    assert [at for at, _ in ticks("0 * * * *", "2026-10-25T01:30+02:00", 2, fold="once")] == [
+        "2026-10-25T02:00:00+02:00",
+        "2026-10-25T03:00:00+01:00",
+    ]
+
+
+def test_tick_that_was_shifted_says_so_and_keeps_its_name() -> None:
+    (tick,) = islice(cron.parse("30 2 * * *", ZoneInfo(BERLIN)).ticks(unix("2026-03-28T12:00+01:00")), 1)
+    assert (tick.change, tick.wall) == (Change.SHIFTED, datetime(2026, 3, 29, 2, 30))
+
+
+def test_changes_of_the_clocks_are_told_with_the_ticks_they_touch() -> None:
+    timing = cron.parse("30 2 * * *", ZoneInfo(BERLIN), gap="skip")
+    found = timing.changes(unix("2026-01-01T00:00Z"), unix("2027-01-01T00:00Z"))
+    assert [(tick.wall, tick.change) for tick in found] == [
+        (datetime(2026, 3, 29, 2, 30), Change.SKIPPED),
+        (datetime(2026, 10, 25, 2, 30), Change.FIRST),
+    ]
+    assert not list(cron.parse("0 6 * * *", ZoneInfo(BERLIN)).changes(0.0, unix("2027-01-01T00:00Z")))
+
+
+@pytest.mark.parametrize(
+    "expression, period", [("0 6 * * *", 60), ("* * * * * *", 1), ("*/20 * * * * *", 20), ("5,50 * * * * *", 15)]
+)
+def test_period_is_the_shortest_time_between_two_ticks(expression: str, period: int) -> None:
+    assert cron.parse(expression, UTC).period == period
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "expression, why",
+    [
+        ("0 0 30 2 *", "no tick within 5 years"),
+        ("0 0 31 4,6,9,11 *", "no tick within 5 years"),
+        ("R * * * *", "R is not a month"),
+        ("H * * * *", "H is not a month"),
+        ("0 0 15W * *", "W is not a month"),
+        ("0 0 ? * *", "fields are made of"),
+        ("60 * * * *", "not a cron expression"),
+        ("0 24 * * *", "not a cron expression"),
+        ("0 0 0 * *", "not a cron expression"),
+        ("0 0 * 13 *", "not a cron expression"),
+        ("0 0 * * 8", "not a cron expression"),
+        ("*/0 * * * *", "not a cron expression"),
+        ("0 6 * *", "4 fields"),
+        ("0 0 6 * * * 2026", "7 fields"),
+        ("", "0 fields|1 fields|fields are made of"),
+        ("@reboot", "fields are made of"),
+        ("0 6 * * * " * 30, "more than 256"),
+        ("0 000000006 * * *", "more than two digits"),
+        ("٣ 6 * * *", "fields are made of"),
+    ],
+)
+def test_expression_that_cannot_be_used_is_refused_with_the_reason(expression: str, why: str) -> None:
+    with pytest.raises(CronError, match=why):
+        cron.parse(expression, UTC)
+
+
+def judged(text: str) -> float:
+    """Return how many seconds it takes to accept or refuse a text."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.process_time()
+        with suppress(CronError):
+            cron.parse(text, UTC)
+        best = min(best, time.process_time() - start)
+    return best
+
+
+@given(st.text(max_size=300) | st.text(st.sampled_from("0123456789*,/-#L \tMONFRIJAN"), max_size=300))
+@settings(deadline=None, max_examples=300)
+def test_no_text_takes_long_to_accept_or_refuse(text: str) -> None:
+    assert judged(text) < SLOWEST_SECONDS
+
+
+@given(
+    st.lists(st.text(st.sampled_from("0123456789*,/-#L"), min_size=1, max_size=50), min_size=5, max_size=6),
+)
+@settings(deadline=None, max_examples=300)
+def test_no_fields_take_long_to_accept_or_refuse(fields: list[str]) -> None:
+    assert judged(" ".join(fields)) < SLOWEST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 " * 200_000,
+        ",".join(["*/1"] * 50) + " * * * *",
+        " ".join([",".join(["*"] * 25)] * 5),
+        "0 0 " + ",".join(map(str, range(1, 32))) + " " + ",".join(map(str, range(1, 13))) + " " + "MON#5,TUE#5,FRI#5",
+        "0 0 31 2 *",
+        "59 59 23 31 2,4,6,9,11 *",
+        "0 0 29 2 MON#5",
+        string.printable * 4000,
+    ],
+)
+def test_text_made_to_be_slow_is_not(text: str) -> None:
+    assert judged(text) < SLOWEST_SECONDS
