@@ -145,6 +145,7 @@ async def open_queue_front(
         clock=clock,
         keeping=Keeping(attempt_seconds=settings.task_attempts_seconds),
         look_again=engine.coordinator.look_again,
+        hear=engine.controls.hear,
     )
     engine.coordinator.on_others_admitted = pusher.send
     service = QueueService(

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -86,6 +86,7 @@ class PushTarget:
     url: str = ""
     statuses: list[int] = field(default_factory=list)
     answer_headers: dict[str, str] = field(default_factory=dict)
+    answer_body: bytes = b""
     received: list[Received] = field(default_factory=list)
     hold: threading.Event | None = None
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -116,8 +117,11 @@ def _handler(target: PushTarget) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             for name, value in target.answer_headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(target.answer_body)))
             self.end_headers()
+            if self.command != "HEAD":
+                with suppress(ConnectionError):  # nobody needs the whole of it
+                    self.wfile.write(target.answer_body)
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = answer
 

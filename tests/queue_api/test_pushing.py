@@ -324,3 +324,20 @@ def test_thousands_of_tasks_for_later_do_not_keep_one_back_that_is_due(
 
     assert target.wait_for(1)[0].path == "/now"
     client.close()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_what_is_behind_the_head_of_an_answer_does_not_matter(
+    rest: Client, queue_name: str, target: PushTarget, eventually: Eventually, status: int
+) -> None:
+    made(rest, queue_name, retry_config=QUICK)
+    target.answer_body = b"x" * 3_000_000
+    target.answer_headers = {"Content-Encoding": "none that is known"}
+    target.statuses = [status]
+
+    task = push(rest, queue_name, target.url)
+
+    eventually(lambda: is_gone(rest, task.name), "the task is gone")
+    assert len(target.received) == (1 if status == 200 else 2)
+    if status == 500:
+        assert target.received[1]["X-CloudTasks-TaskPreviousResponse"] == "500"

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from hopline_engine import clock
+from tests.core.worlds import definition, http_step
 from tests.queue_api.conftest import PARENT
 from tests.support.queue_service import Client, RunningService, refusal, running_service
 
@@ -312,3 +315,55 @@ def test_a_route_of_app_engine_is_nested_as_each_version_nests_it(
     assert two.get_queue(name=queue_name).rate_limits.max_dispatches_per_second == 4
     for client in (two, three, pulling):
         client.close()
+
+
+def limits_of_workflows(service: RunningService, queue: str) -> dict[str, Any]:
+    """Return the limits of a queue as those who write workflows see them; none if there is no such queue."""
+    answer = httpx.get(f"{service.url}/api/v1/queues", trust_env=False).json()
+    shown = next((one for one in answer["queues"] if one["name"] == queue), {})
+    return {name: shown.get(name) for name in ("max_dispatches_per_second", "max_concurrent_dispatches")}
+
+
+def describe(service: RunningService, queue: str) -> None:
+    """Register a workflow that describes a queue."""
+    described = {
+        "name": queue,
+        "max_dispatches_per_second": 7.0,
+        "max_burst_size": None,
+        "max_concurrent_dispatches": 2,
+    }
+    step = http_step("call", "http://127.0.0.1:9/")
+    step["policy"]["queue"] = queue
+    given = {**definition(f"uses-{queue}", [step]), "queues": [described]}
+    body = {"definitions": [given], "current": [given["name"]]}
+    httpx.post(f"{service.url}/api/v1/definitions", json=body, trust_env=False).raise_for_status()
+
+
+@pytest.mark.parametrize("is_described_first", [True, False])
+def test_deleting_a_queue_that_workflows_use_leaves_the_limits_they_describe(
+    service: RunningService, rest: Client, *, is_described_first: bool
+) -> None:
+    name = f"q-{clock.token(6)}"
+    parent = "projects/local/locations/local"
+    queue = {"name": f"{parent}/queues/{name}", "rate_limits": {"max_dispatches_per_second": 300}}
+    if is_described_first:
+        describe(service, name)
+    rest.create_queue(parent=parent, queue=queue)
+    if not is_described_first:
+        describe(service, name)
+
+    rest.delete_queue(name=queue["name"])
+
+    assert limits_of_workflows(service, name) == {"max_dispatches_per_second": 7.0, "max_concurrent_dispatches": 2}
+    assert refusal(rest.get_queue, name=queue["name"]) == ("NOT_FOUND", NO_QUEUE)
+    assert rest.create_queue(parent=parent, queue=queue).rate_limits.max_dispatches_per_second == 300
+
+
+def test_deleting_a_queue_that_no_workflow_describes_leaves_no_limits(service: RunningService, rest: Client) -> None:
+    name = f"q-{clock.token(6)}"
+    parent = "projects/local/locations/local"
+    rest.create_queue(parent=parent, queue={"name": f"{parent}/queues/{name}"})
+
+    rest.delete_queue(name=f"{parent}/queues/{name}")
+
+    assert limits_of_workflows(service, name) == {"max_dispatches_per_second": None, "max_concurrent_dispatches": None}

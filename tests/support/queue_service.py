@@ -51,9 +51,9 @@ class RunningService:
         self.grpc_address = f"127.0.0.1:{installation.grpc_port}"
         self.thread = thread
 
-    def client(self, transport: str, version: str = "v2") -> "Client":
-        """Return a client of Google's."""
-        return Client(self, transport, version)
+    def client(self, transport: str, version: str = "v2", url: str | None = None) -> "Client":
+        """Return a client of Google's, over REST also for another service at *url*."""
+        return Client(self, transport, version, url)
 
 
 @contextmanager
@@ -81,8 +81,9 @@ def running_service(folder: Path, *, dispatch: bool = True, **settings: Any) -> 
 class Client:
     """One of Google's clients; every method takes and returns the same whatever it talks over."""
 
-    def __init__(self, service: RunningService, transport: str, version: str) -> None:
+    def __init__(self, service: RunningService, transport: str, version: str, url: str | None) -> None:
         self.version = version
+        self._url = url or service.url
         self.types: Any = importlib.import_module(f"google.cloud.tasks_{version}")
         self._thread = service.thread
         self._is_async = transport == "grpc_asyncio"
@@ -94,7 +95,7 @@ class Client:
             client = self.types.CloudTasksClient(
                 credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
                 transport="rest",
-                client_options=ClientOptions(api_endpoint=service.url),
+                client_options=ClientOptions(api_endpoint=self._url),
             )
             return client, client.transport.close
         if transport == "grpc":

@@ -76,6 +76,8 @@ class Queue:
     """How many tasks may be in flight at this node; ``None`` for no limit."""
     in_flight: int = 0
     ready: int = 0
+    unused: float = 0.0
+    """Tokens that were granted in the store and come back from tasks that were not sent."""
     bucket: Bucket | None = None
     lanes: dict[Route, deque[Queued]] = field(default_factory=dict)
 
@@ -104,6 +106,13 @@ class Queue:
         bucket = self.bucket
         state = "paused" if self.is_paused else "running"
         return QueueMoved(state, bucket.tokens if bucket else 0.0, bucket.at if bucket else 0.0, self.name)
+
+    def refund(self) -> None:
+        """Take back the token of a task that was not sent after all."""
+        if self.is_shared:
+            self.unused += 1.0
+        elif self.bucket is not None:
+            self.bucket.tokens += 1.0
 
     @property
     def is_full(self) -> bool:
@@ -183,6 +192,12 @@ class Admission:
         if worker is not None:
             worker.load.in_flight -= 1
         return worker
+
+    def take_back(self, task: TaskId) -> None:
+        """Take back the place of a task that was not sent after all, with its token."""
+        queue, _ = self._reserved[task]
+        self.release(task)
+        queue.refund()
 
     def worker_of(self, task: Queued) -> Worker | None:
         """Return the worker at which a leased task has its slot; ``None`` for HTTP steps."""

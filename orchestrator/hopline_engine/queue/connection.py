@@ -45,6 +45,14 @@ class RawAnswer(NamedTuple):
     body: bytes
 
 
+class BodyTooLargeError(AnswerTooLargeError):
+    """The body of an answer went past its limit; what came before is there."""
+
+    def __init__(self, message: str, answer: RawAnswer) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
 class StaleError(httpx.ReadError):
     """A reused connection was closed before anything came back."""
 
@@ -176,7 +184,10 @@ class Connection(asyncio.Protocol):
         if self._head_only:
             return
         if len(self._body) + len(body) > self._limits.body_bytes:
-            raise AnswerTooLargeError(f"the answer's body is larger than {self._limits.body_bytes} bytes")
+            raise BodyTooLargeError(
+                f"the answer's body is larger than {self._limits.body_bytes} bytes",
+                RawAnswer(self._status, self._headers, bytes(self._body)),
+            )
         self._body += body
 
     def on_message_complete(self) -> None:

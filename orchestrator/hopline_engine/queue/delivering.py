@@ -56,7 +56,7 @@ class Courier:
             endpoint = Endpoint.of(delivery.method, httpx.URL(delivery.url))
             headers = [*_encoded(delivery.headers), *self._authorize(delivery, now)]
             seconds = task.dispatch_deadline or APP_ENGINE_DEADLINE
-            answer = await self._target.exchange_raw(endpoint, headers, delivery.body, seconds)
+            answer = await self._target.exchange_head(endpoint, headers, delivery.body, seconds)
             status, head = answer.status, _head(answer)
             retry_after = parse_retry_after(answer.headers.get("retry-after"), self._clock.now())
         except ExchangeFailed as error:

@@ -6,16 +6,17 @@ database says that it is out; a process that dies leaves it so, and the next one
 
 import asyncio
 import heapq
+import itertools
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 from hopline_engine.clock import Clock
 from hopline_engine.core.cloud.attempts import Ended, Settled, Verdict
-from hopline_engine.core.cloud.model import CloudTaskId
+from hopline_engine.core.cloud.model import CloudTaskId, QueueState
 from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.queue.admission import Admission, Queued
 from hopline_engine.queue.delivering import Courier
@@ -23,8 +24,10 @@ from hopline_engine.queue.throttle import Throttle
 from hopline_engine.queue.windows import WINDOW, PushTask, Window
 from hopline_engine.store import cloud_pushes, cloud_queues, cloud_tasks
 from hopline_engine.store.cloud_pushes import Sending
+from hopline_engine.store.cloud_queues import Edition
 from hopline_engine.store.errors import StoreError
 from hopline_engine.store.interface import Store
+from hopline_engine.store.queues import QueueLimits
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,14 @@ class Keeping:
     """Attempts, after they ended; 0 keeps none."""
 
 
+class Hear(Protocol):
+    """Takes over what was stored of a queue."""
+
+    def __call__(self, limits: QueueLimits, *, paused: bool) -> None:
+        """Keep to it from now on."""
+        ...
+
+
 class Pusher:
     """Sends tasks. Everything happens on the loop it was opened on."""
 
@@ -59,6 +70,7 @@ class Pusher:
         clock: Clock,
         keeping: Keeping,
         look_again: Callable[[], None],
+        hear: Hear,
     ) -> None:
         """Make a pusher.
 
@@ -69,6 +81,7 @@ class Pusher:
             clock: the time in which tasks are due.
             keeping: how long attempts are kept.
             look_again: has the admission asked again, after something was offered or given back.
+            hear: takes over the limits of a queue.
         """
         self._store = store
         self._admission = admission
@@ -76,9 +89,14 @@ class Pusher:
         self._clock = clock
         self._keeping = keeping
         self._look_again = look_again
+        self._hear = hear
         self._windows: dict[str, Window] = {}
+        self._editions: dict[str, Edition] = {}
+        """The queues as they were seen last."""
+        self._nodes: frozenset[str] = frozenset()
+        """The nodes that were seen last."""
         self._heap: list[tuple[float, int, PushTask]] = []
-        self._order = count()
+        self._order = itertools.count()
         self._sweep_at = LEAST_SWEPT
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -92,8 +110,10 @@ class Pusher:
         """Take up what is stored: attempts of dead processes, and what is due first of every queue."""
         self._is_open = True
         await self._take_back()
-        for key in await self._store.read(cloud_queues.pushed_keys):
+        self._editions = await self._store.read(cloud_queues.editions)
+        for key in self._editions:
             self.add_queue(key)
+        self._nodes = await self._store.read(cloud_pushes.nodes)
         self._watches = [asyncio.create_task(self._sweep())]
         if not self._store.owner.alone:
             self._watches.append(asyncio.create_task(self._follow()))
@@ -123,6 +143,10 @@ class Pusher:
         """Send the tasks of a queue from now on."""
         if key not in self._windows:
             self._load(self._windows.setdefault(key, Window(key)))
+
+    def knows(self, key: str) -> bool:
+        """Return whether the tasks of a queue are sent."""
+        return key in self._windows
 
     def drop_queue(self, key: str) -> None:
         """Forget a queue that was deleted; what was sent is answered in vain."""
@@ -237,27 +261,41 @@ class Pusher:
         return sending
 
     async def _send(self, tasks: Sequence[PushTask]) -> None:
-        begin = partial(
-            cloud_pushes.begin,
-            ids=[task.number for task in tasks],
-            node_id=self._store.owner.node,
-            now=self._clock.now(),
-        )
-        begun: dict[CloudTaskId, Sending] = {}
-        try:
-            if self._is_open:
-                begun = {sending.stored.id: sending for sending in await self._store.execute(begin)}
-        except StoreError:
-            log.exception("%d tasks could not be sent", len(tasks))
+        begun = {sending.stored.id: sending for sending in await self._begin(tasks)}
+        free: defaultdict[str, list[PushTask]] = defaultdict(list)
         for task in tasks:
             sending = begun.pop(task.number, None)
             if sending is not None:
                 self._run(self._attempt(sending, task))
-            else:  # deleted, or sent by somebody else; what else it may be, the rows tell
-                self._release(task)
+            else:  # deleted, or sent by another node: its place is another's
+                free[task.node.queue].append(task)
                 self._doubt(task)
+        for sending in begun.values():
+            self._let_go(sending)
+            self._run(self._attempt(sending, free[sending.stored.key].pop()))
+        for task in itertools.chain(*free.values()):
+            self._admission.take_back(task.id)
+            asyncio.get_running_loop().call_soon(self._look_again)
         for key in {task.node.queue for task in tasks}:
             self._refill(key)
+
+    async def _begin(self, tasks: Sequence[PushTask]) -> Sequence[Sending]:
+        wanted: defaultdict[str, list[CloudTaskId]] = defaultdict(list)
+        for task in tasks:
+            wanted[task.node.queue].append(task.number)
+        begin = partial(cloud_pushes.begin, wanted=wanted, node_id=self._store.owner.node, now=self._clock.now())
+        try:
+            return await self._store.execute(begin) if self._is_open else ()
+        except StoreError:
+            log.exception("%d tasks could not be sent", len(tasks))
+            return ()
+
+    def _let_go(self, sending: Sending) -> None:
+        """Hold a task no more that is sent in place of another."""
+        window = self._windows.get(sending.stored.key)
+        if window is not None:
+            self._forget(window, sending.stored.id)
+            window.out.add(sending.stored.id)
 
     def _refill(self, key: str) -> None:
         """Read more of a queue if its window has half run empty.
@@ -270,12 +308,12 @@ class Pusher:
             self._load(window)
 
     def _doubt(self, task: PushTask) -> None:
-        """Read a queue again as soon as there is room, since memory and rows disagree about a task."""
+        """Read a queue again as soon as there is room, if memory and rows disagree though no other node writes them."""
         window = self._windows.get(task.node.queue)
         if window is None:
             return
         window.out.discard(task.number)
-        if window.is_whole:
+        if window.is_whole and self._store.owner.alone:
             window.is_whole = False
             window.horizon = float("inf")
 
@@ -318,16 +356,40 @@ class Pusher:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
                 await self._learn_queues()
+                await self._learn_nodes()
                 await self._catch_up()
             except StoreError:
                 log.exception("it could not be looked what other nodes have made")
 
     async def _learn_queues(self) -> None:
-        keys = set(await self._store.read(cloud_queues.pushed_keys))
-        for key in self._windows.keys() - keys:
+        """Take up queues that are new, let go of those that are gone, and read those again that were emptied."""
+        known = set(self._windows)
+        editions = await self._store.read(cloud_queues.editions)
+        for key in known - editions.keys():
             self.drop_queue(key)
-        for key in keys - self._windows.keys():
+        for key, edition in editions.items():
+            if self._editions.get(key, edition) != edition:
+                self.drop_queue(key)
+            if key not in self._windows:
+                await self._take_up(key)
+        self._editions = editions
+
+    async def _take_up(self, key: str) -> None:
+        """Send the tasks of a queue that another node has made, once its limits are known."""
+        queue = await self._store.read(partial(cloud_queues.find, key=key))
+        if queue is not None:
+            self._hear(cloud_queues.limits_of(key, queue.rate_limits), paused=queue.state is not QueueState.RUNNING)
             self.add_queue(key)
+
+    async def _learn_nodes(self) -> None:
+        """Send again what a node had sent that is gone, and learn what it would have sent later."""
+        nodes = await self._store.read(cloud_pushes.nodes)
+        gone, self._nodes = self._nodes - nodes, nodes
+        if gone:
+            await self._take_back()
+            for window in self._windows.values():
+                if not window.is_loading:
+                    self._load(window)
 
     async def _catch_up(self) -> None:
         """Take in tasks that should have been sent a while ago, and that are not known here."""

@@ -55,6 +55,10 @@ class Controls(Protocol):
         """Let go of a queue before it is deleted."""
         ...
 
+    def described(self, name: str) -> QueueLimits | None:
+        """Return the limits that workflows describe a queue with, if one does."""
+        ...
+
     async def pause_queue(self, name: str, *, paused: bool) -> None:
         """Pause or resume a queue, durably."""
         ...
@@ -124,10 +128,16 @@ class QueueService:
         """
         hold = self._conduct.queue_name_hold_seconds
         until = self.clock.now() + hold if hold > 0.0 else None
-        if await self.exists(name):  # first in memory: tokens of a queue whose row is gone could not be stored
-            self._pusher.drop_queue(name.key)
+        described = self._controls.described(name.key)
+        leaves = await self.store.read(partial(cloud_queues.outlasting, name=name, described=described))
+        self._pusher.drop_queue(name.key)
+        if leaves is None:  # first in memory: tokens of a queue whose row is gone could not be stored
             self._controls.forget(name.key)
-        await self.store.execute(partial(cloud_queues.remove, name=name, held_until=until))
+        await self.store.execute(
+            partial(cloud_queues.remove, name=name, leaves=leaves and leaves.limits, held_until=until)
+        )
+        if leaves is not None:
+            self._controls.hear(leaves.limits, paused=leaves.state == "paused")
 
     async def purge_queue(self, name: QueueName) -> Queue:
         """Delete the tasks that a queue has now.
@@ -280,7 +290,8 @@ class QueueService:
         return Adding(number=self._numbers.next(), fields=fields, made_up_id=_made_up_id())
 
     def _announce(self, name: QueueName, added: Added) -> None:
-        if added.made_queue:
+        is_new = added.made_queue or not (added.queue.is_pull or self._pusher.knows(name.key))
+        if is_new:  # perhaps made by another node
             self._take_in(name, added.queue)
         if not added.queue.is_pull:
             self._pusher.note(name.key, added.number, added.task.schedule_time)

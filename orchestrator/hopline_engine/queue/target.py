@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, cast
 
 import httpx
 
-from hopline_engine.queue.connection import AnswerTooLargeError, Limits, RawAnswer, RawHeaders
+from hopline_engine.queue.connection import AnswerTooLargeError, BodyTooLargeError, Limits, RawAnswer, RawHeaders
 from hopline_engine.queue.egress import TargetBlockedError
 from hopline_engine.queue.transport import Endpoint, Transport, encode_request, sent_headers
 
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
     status: int
     headers: AnswerHeaders
     body: bytes
-    """Decompressed, at most ``Limits.body_bytes``."""
+    """Decompressed unless only the head was asked for; at most ``Limits.body_bytes``."""
 
 
 class ExchangeFailed(Exception):  # noqa: N818 - named like the outcome of an attempt that it becomes
@@ -104,15 +104,26 @@ class Target:
         """Do as ``exchange``, for requests to one URL in number: it costs about half."""
         return await self._within(timeout, self._send(endpoint, headers, body))
 
+    async def exchange_head(
+        self,
+        endpoint: Endpoint,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        timeout: float,  # noqa: ASYNC109 - the contract
+    ) -> Answer:
+        """Do as ``exchange_raw`` where the body means nothing: past its limit it is cut, and it is not decompressed."""
+        return await self._within(timeout, _cut(self._send(endpoint, headers, body)), decodes=False)
+
     async def aclose(self) -> None:
         """Close the transport."""
         await self._transport.aclose()
 
-    async def _within(self, seconds: float, sending: Awaitable[RawAnswer]) -> Answer:
+    async def _within(self, seconds: float, sending: Awaitable[RawAnswer], *, decodes: bool = True) -> Answer:
         try:
             async with asyncio.timeout(seconds):
                 raw = await sending
-            return Answer(raw.status, AnswerHeaders(raw.headers), decoded(raw, self._limits.body_bytes))
+            body = decoded(raw, self._limits.body_bytes) if decodes else raw.body
+            return Answer(raw.status, AnswerHeaders(raw.headers), body)
         except TimeoutError as error:
             raise ExchangeFailed("timeout", _TIMEOUT_TYPES, f"no whole answer within {seconds:g} s") from error
         except (httpx.HTTPError, OSError) as error:
@@ -147,8 +158,18 @@ class Target:
         async for chunk in cast("httpx.AsyncByteStream", response.stream):
             body += chunk
             if len(body) > limits.body_bytes:
-                raise AnswerTooLargeError(f"the answer's body is larger than {limits.body_bytes} bytes")
+                raise BodyTooLargeError(
+                    f"the answer's body is larger than {limits.body_bytes} bytes",
+                    RawAnswer(response.status_code, headers, bytes(body[: limits.body_bytes])),
+                )
         return RawAnswer(response.status_code, headers, bytes(body))
+
+
+async def _cut(sending: Awaitable[RawAnswer]) -> RawAnswer:
+    try:
+        return await sending
+    except BodyTooLargeError as error:
+        return error.answer
 
 
 def decoded(raw: RawAnswer, limit: int) -> bytes:

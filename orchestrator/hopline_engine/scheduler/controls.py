@@ -55,7 +55,10 @@ class Controls:
             return
         self._catalogue.set_current(newest)
         changed = [row.name for row in rows if self._learn(row)]
-        if changed:
+        gone = self._stored_once() - {row.name for row in rows}
+        for name in gone:
+            self._clear(name)
+        if changed or gone:
             self._look_again()
 
     async def register(self, given: Iterable[Mapping[str, Any]], current: Iterable[str]) -> None:
@@ -133,9 +136,13 @@ class Controls:
     def forget(self, name: str) -> None:
         """Let go of a queue before its row is deleted: of one without limits nothing is stored as it moves."""
         with self._change():
-            self._limit(QueueLimits(name=name))
-            if self._store.owner.alone and not self._admission.queues[name].ready:
-                del self._admission.queues[name]
+            self._clear(name)
+
+    def described(self, name: str) -> QueueLimits | None:
+        """Return the limits that workflows describe a queue with, if one does."""
+        specs = (spec for plan in self._catalogue.all_current() for spec in plan.queues if spec.name == name)
+        spec = next(specs, None)
+        return None if spec is None else QueueLimits(**msgspec.structs.asdict(spec))
 
     @contextmanager
     def _change(self) -> Iterator[None]:
@@ -156,6 +163,18 @@ class Controls:
         self._limit(row)
         self._admission.queues[row.name].is_paused = is_paused
         return True
+
+    def _stored_once(self) -> set[str]:
+        """Return the queues of which memory says what only rows can say."""
+        return {queue.name for queue in self._admission.queues.values() if queue.is_shared or queue.is_paused}
+
+    def _clear(self, name: str) -> None:
+        """Take over that nothing is stored of a queue."""
+        self._limit(QueueLimits(name=name))
+        queue = self._admission.queues[name]
+        queue.is_paused = False
+        if self._store.owner.alone and not queue.ready:
+            del self._admission.queues[name]
 
     def _limit(self, limits: QueueLimits) -> None:
         queue = self._admission.queues.setdefault(limits.name, Queue(limits.name))

@@ -145,7 +145,7 @@ class Shares:
         if part.round_at <= now:
             part.round_at = now + ROUND_SECONDS
             part.recent = used
-        returned, part.returned = part.returned, 0.0
+        returned, part.returned, queue.unused = part.returned + queue.unused, 0.0, 0.0
         keep, tokens = 0, queue.ready
         if queue.is_shared and queue.slots is not None:
             queue.slots = min(part.slots, part.wanted, part.part)

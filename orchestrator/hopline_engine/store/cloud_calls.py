@@ -63,7 +63,7 @@ def add_task(connection: Connection, name: QueueName, adding: Adding, now: float
     Raises:
         CloudTasksError: the queue is not there, the name is taken or held, or the task cannot be like this.
     """
-    queue = cloud_queues.find(connection, name.key)
+    queue = cloud_queues.find(connection, name.key, kept=True)
     if queue is None and not creates_queues:
         raise queue_missing()
     made_queue = queue is None

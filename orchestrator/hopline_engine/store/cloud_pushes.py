@@ -1,13 +1,13 @@
 """Sending tasks of the queue service, as stored: what is due, attempts before they are sent and after they ended."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, delete, insert, literal, select, update
 
 from hopline_engine.core.cloud.attempts import Counters, Ended, Settled, Verdict, settle
-from hopline_engine.core.cloud.model import CloudTaskId, Queue, RetryConfig, Stage
+from hopline_engine.core.cloud.model import CloudTaskId, Queue, QueueState, RetryConfig, Stage
 from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.store import cloud_queues
 from hopline_engine.store.cloud_queues import hold
@@ -70,14 +70,37 @@ def overdue(connection: Connection, *, since: float, without: Collection[str], l
     return [Overdue(*row) for row in found]
 
 
-def begin(connection: Connection, ids: Collection[CloudTaskId], node_id: str, now: float) -> list[Sending]:
-    """Note that an attempt of each task is sent, and return them; without those that may not be sent any more."""
-    found = connection.execute(
-        select(cloud_task.c.id)
-        .where(cloud_task.c.id.in_(ids), _is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= now)
-        .with_for_update(skip_locked=True)
-    )
-    return _begin(connection, list(found.scalars()), node_id, now)
+def begin(
+    connection: Connection, wanted: Mapping[str, Collection[CloudTaskId]], node_id: str, now: float
+) -> list[Sending]:
+    """Note that an attempt of each task that is *wanted* of a queue is sent, and return what may be sent.
+
+    In place of those that may not be sent any more, as another node was first or they were deleted, come others of the
+    same queue that are due. There may be none; and nothing is sent of a queue that was paused at another node.
+    """
+    queues = {key: cloud_queues.find(connection, key) for key in wanted}
+    running = {key: queue for key, queue in queues.items() if queue and queue.state is QueueState.RUNNING}
+    taken: list[CloudTaskId] = []
+    for key in sorted(running):
+        taken += _taken(connection, key, wanted[key], now)
+    return _begun(connection, taken, running, node_id, now)
+
+
+def _taken(connection: Connection, key: str, ids: Collection[CloudTaskId], now: float) -> list[CloudTaskId]:
+    """Lock tasks of a queue that may be sent: as many as asked for if there are, and those *ids* first."""
+    is_due = (_is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= now)
+    asked = select(cloud_task.c.id).where(cloud_task.c.id.in_(ids), *is_due).with_for_update(skip_locked=True)
+    found = list(connection.execute(asked).scalars())
+    if len(found) < len(ids):
+        others = (
+            select(cloud_task.c.id)
+            .where(cloud_task.c.queue == key, cloud_task.c.id.not_in(found), *is_due)
+            .order_by(cloud_task.c.schedule_time, cloud_task.c.id)
+            .limit(len(ids) - len(found))
+            .with_for_update(skip_locked=True)
+        )
+        found += connection.execute(others).scalars()
+    return found
 
 
 def force(connection: Connection, name: TaskName, node_id: str, now: float) -> Sending:
@@ -87,11 +110,14 @@ def force(connection: Connection, name: TaskName, node_id: str, now: float) -> S
         CloudTasksError: it is over, or never was.
     """
     task = get(connection, name, now, full=False)
-    (sending,) = _begin(connection, [task.id], node_id, now)
-    return Sending(stored=sending.stored, queue=sending.queue, dispatch_time=now, is_forced=True)
+    queue = cloud_queues.get(connection, name.queue)
+    (sending,) = _begun(connection, [task.id], {name.queue.key: queue}, node_id, now)
+    return replace(sending, is_forced=True)
 
 
-def _begin(connection: Connection, ids: Sequence[CloudTaskId], node_id: str, now: float) -> list[Sending]:
+def _begun(
+    connection: Connection, ids: Sequence[CloudTaskId], queues: Mapping[str, Queue], node_id: str, now: float
+) -> list[Sending]:
     if not ids:
         return []
     connection.execute(
@@ -110,12 +136,7 @@ def _begin(connection: Connection, ids: Sequence[CloudTaskId], node_id: str, now
         )
     )
     tasks = [stored_task(row) for row in connection.execute(selected(full=True).where(cloud_task.c.id.in_(ids)))]
-    queues = {key: cloud_queues.find(connection, key) for key in {task.key for task in tasks}}
-    return [
-        Sending(stored=task, queue=queue, dispatch_time=now)
-        for task in tasks
-        if (queue := queues[task.key]) is not None
-    ]
+    return [Sending(stored=task, queue=queues[task.key], dispatch_time=now) for task in tasks]
 
 
 def _first_or(now: float) -> ColumnElement[float]:
@@ -201,6 +222,11 @@ def _keep_attempt(connection: Connection, sending: Sending, ended: Ended) -> Non
     )
 
 
+def nodes(connection: Connection) -> frozenset[str]:
+    """Return the processes that are there."""
+    return frozenset(connection.scalars(select(node.c.id)))
+
+
 def take_back(connection: Connection, node_id: str | None, now: float) -> int:
     """Let attempts be made again that were out when their process died; return how many there were.
 
@@ -210,9 +236,9 @@ def take_back(connection: Connection, node_id: str | None, now: float) -> int:
         now: when they are sent again.
     """
     gone = cloud_task.c.node == node_id if node_id is not None else cloud_task.c.node.not_in(select(node.c.id))
-    ids = connection.scalars(
-        select(cloud_task.c.id).where(_is_in(Stage.DISPATCHED), gone).limit(TAKEN_BACK_AT_ONCE)
-    ).all()
+    # By number, since several nodes do it at the same time when one is gone.
+    lost = select(cloud_task.c.id).where(_is_in(Stage.DISPATCHED), gone).order_by(cloud_task.c.id)
+    ids = connection.scalars(lost.limit(TAKEN_BACK_AT_ONCE).with_for_update()).all()
     return give_back(connection, ids, now)
 
 

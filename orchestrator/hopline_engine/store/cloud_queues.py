@@ -4,18 +4,19 @@ A queue is two rows: limits, state and tokens are in ``queue``, where the queues
 in ``cloud_queue``.
 """
 
+from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, select, update
 
-from hopline_engine.core.cloud.errors import CloudTasksError, Code, queue_missing
+from hopline_engine.core.cloud.errors import CloudTasksError, Code, entity_missing, queue_missing
 from hopline_engine.core.cloud.model import UNLIMITED, Queue, QueueConfig, QueueState, QueueStats, RateLimits
 from hopline_engine.core.cloud.names import LocationName, QueueName, queue_of_key
 from hopline_engine.core.cloud.policies import etag_of, policy_changed
 from hopline_engine.store.dialect import insert_new, insert_or_update
-from hopline_engine.store.queues import QueueLimits, set_limits
-from hopline_engine.store.tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone, queue, task
+from hopline_engine.store.queues import QueueLimits, StoredQueue, set_limits
+from hopline_engine.store.tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone, queue
 
 _read_config: Final = msgspec.json.Decoder(QueueConfig).decode
 _SHOWN: Final = (
@@ -34,9 +35,19 @@ class Listed(NamedTuple):
     queue: Queue
 
 
-def find(connection: Connection, key: str) -> Queue | None:
-    """Return a queue, if it is there."""
-    row = connection.execute(_select().where(cloud_queue.c.key == key)).one_or_none()
+class Edition(NamedTuple):
+    """Tells a queue from one of the same name that was deleted, and from itself before it was purged."""
+
+    create_time: float
+    purge_time: float | None
+
+
+def find(connection: Connection, key: str, *, kept: bool = False) -> Queue | None:
+    """Return a queue, if it is there; *kept*, it is not deleted before this transaction ends."""
+    query = _select().where(cloud_queue.c.key == key)
+    if kept:
+        query = query.with_for_update(read=True, key_share=True, of=cloud_queue)
+    row = connection.execute(query).one_or_none()
     return _queue(row) if row else None
 
 
@@ -60,9 +71,11 @@ def page(connection: Connection, parent: LocationName, *, after: str | None, lim
     return [Listed(row.key, _queue(row)) for row in connection.execute(query.order_by(cloud_queue.c.key).limit(limit))]
 
 
-def pushed_keys(connection: Connection) -> list[str]:
-    """Return what the engine calls the queues whose tasks are sent."""
-    return list(connection.scalars(select(cloud_queue.c.key).where(cloud_queue.c.is_pull.is_(False))))
+def editions(connection: Connection) -> dict[str, Edition]:
+    """Return the queues whose tasks are sent, by what the engine calls them."""
+    columns = (cloud_queue.c.key, cloud_queue.c.create_time, cloud_queue.c.purge_time)
+    found = connection.execute(select(*columns).where(cloud_queue.c.is_pull.is_(False)))
+    return {key: Edition(*times) for key, *times in found}
 
 
 def locations(connection: Connection, project: str) -> list[str]:
@@ -111,22 +124,42 @@ def change(connection: Connection, name: QueueName, changed: Queue) -> None:
     set_limits(connection, [limits_of(name.key, changed.rate_limits)])
 
 
-def remove(connection: Connection, name: QueueName, *, held_until: float | None) -> None:
-    """Delete a queue with its tasks, and hold its name if asked to.
+def outlasting(connection: Connection, name: QueueName, described: QueueLimits | None) -> StoredQueue | None:
+    """Return what is left for workflows of a queue that is to be deleted; ``None`` if they know nothing of it.
+
+    Args:
+        connection: of the store.
+        name: of the queue.
+        described: the limits that workflows describe it with. Without them those stay that were set for workflows
+            before somebody made the queue.
+
+    Raises:
+        CloudTasksError: it is not there.
+    """
+    is_shared = connection.execute(select(cloud_queue.c.is_shared).where(cloud_queue.c.key == name.key)).scalar()
+    if is_shared is None:
+        raise entity_missing()
+    if described is None and not is_shared:
+        return None
+    stored = connection.execute(select(queue).where(queue.c.name == name.key)).mappings().one()
+    return StoredQueue(**{**stored, **(asdict(described) if described else {})})
+
+
+def remove(connection: Connection, name: QueueName, *, leaves: QueueLimits | None, held_until: float | None) -> None:
+    """Delete a queue with its tasks; what it *leaves* are the limits of workflows. Hold its name if asked to.
 
     Raises:
         CloudTasksError: it is not there.
     """
     key = name.key
-    is_shared = connection.execute(select(cloud_queue.c.is_shared).where(cloud_queue.c.key == key)).scalar()
-    if is_shared is None:
-        raise CloudTasksError(Code.NOT_FOUND, "Requested entity was not found.")
+    if connection.execute(delete(cloud_queue).where(cloud_queue.c.key == key)).rowcount == 0:
+        raise entity_missing()
     connection.execute(delete(cloud_task).where(cloud_task.c.queue == key))
     connection.execute(delete(cloud_tombstone).where(cloud_tombstone.c.queue == key))
-    connection.execute(delete(cloud_queue).where(cloud_queue.c.key == key))
-    if not is_shared:
-        used = exists().where(task.c.queue == key)
-        connection.execute(delete(queue).where(queue.c.name == key, ~used))
+    if leaves is None:
+        connection.execute(delete(queue).where(queue.c.name == key))
+    else:
+        set_limits(connection, [leaves])
     if held_until is not None:
         hold(connection, [(key, "")], held_until)
 

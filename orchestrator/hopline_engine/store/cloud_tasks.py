@@ -203,7 +203,9 @@ def purge_some(connection: Connection, queue: Queue, key: str, up_to: int, now: 
     found = connection.execute(
         select(cloud_task.c.id, cloud_task.c.name, cloud_task.c.is_named)
         .where(cloud_task.c.queue == key, cloud_task.c.id <= up_to, _is_open())
+        .order_by(cloud_task.c.id)  # nodes that purge it at the same time wait for each other
         .limit(SWEPT_AT_ONCE)
+        .with_for_update()
     ).all()
     connection.execute(delete(cloud_task).where(cloud_task.c.id.in_([row.id for row in found])))
     hold(connection, [(key, row.name) for row in found if row.is_named], now + queue.config.tombstone_ttl)
