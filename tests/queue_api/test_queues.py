@@ -320,7 +320,7 @@ def test_a_route_of_app_engine_is_nested_as_each_version_nests_it(
 def limits_of_workflows(service: RunningService, queue: str) -> dict[str, Any]:
     """Return the limits of a queue as those who write workflows see them; none if there is no such queue."""
     answer = httpx.get(f"{service.url}/api/v1/queues", trust_env=False).json()
-    shown = next((one for one in answer["queues"] if one["name"] == queue), {})
+    shown: dict[str, Any] = next((one for one in answer["queues"] if one["name"] == queue), {})
     return {name: shown.get(name) for name in ("max_dispatches_per_second", "max_concurrent_dispatches")}
 
 
