@@ -121,7 +121,7 @@ async def finished(setting: Setting) -> AsyncIterator[Point]:
     folder, present, digest = setting.folder / "finished", 0, ""
     for size in setting.sizes.finished:
         if size:
-            await history.fill(folder / ".hopline/hopline.db", digest, present=present, wanted=size)
+            await history.fill(history.store_of(folder, {}), digest, present=present, wanted=size)
         present = size
         async with running_plant(folder, WORKFLOWS) as plant:
             digest = plant.ledger.digest("chain_10")

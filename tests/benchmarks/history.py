@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from hopline_engine.clock import SystemClock
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.model import (
     WHOLE,
@@ -20,8 +22,9 @@ from hopline_engine.core.model import (
 )
 from hopline_engine.core.names import public_id
 from hopline_engine.scheduler.ids import TimeOrderedIds
+from hopline_engine.settings import Settings
 from hopline_engine.store.interface import Store
-from hopline_engine.store.sqlite import open_store
+from hopline_engine.store.opening import open_store
 
 STEPS_OF_RUN: Final = 10
 _RUNS_AT_A_TIME: Final = 1000
@@ -38,9 +41,14 @@ class _LongAgo:
         return 0.5
 
 
-async def fill(path: Path, digest: str, *, present: int, wanted: int) -> None:
-    """Add finished steps of ``chain_10`` to the store at *path*, which nobody has open, from *present* to *wanted*."""
-    store = await open_store(path, node="history", clock=time.time)
+def store_of(folder: Path, settings: Mapping[str, str]) -> Settings:
+    """Return the settings that name the store of an engine in *folder* with these settings of its environment."""
+    return Settings(state_dir=folder / ".hopline", store=settings.get("HOPLINE_STORE", ""))
+
+
+async def fill(settings: Settings, digest: str, *, present: int, wanted: int) -> None:
+    """Add finished steps of ``chain_10`` to the store that is named, from *present* to *wanted*; nobody has it open."""
+    store = await open_store(settings, node="history", clock=SystemClock())
     try:
         first = TimeOrderedIds(_LongAgo(), last_run=0, last_task=0).next_run()
         for start in range(present // STEPS_OF_RUN, wanted // STEPS_OF_RUN, _RUNS_AT_A_TIME):

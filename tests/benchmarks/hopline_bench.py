@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from tests.benchmarks import floor, measures, peers
 from tests.benchmarks.figures import Figure, as_json, as_table
 from tests.benchmarks.measures import SMALL, Setting, Sizes
 from tests.benchmarks.plant import Plant, running_handler, running_plant
-from tests.support.postgres import postgres
+from tests.support.postgres import database, postgres
 
 Measure = Callable[[Plant, Setting], AsyncIterator[Figure]]
 
@@ -59,8 +59,6 @@ def main() -> None:
     if not wanted <= set(ALL):
         parser.error(f"--only takes some of {','.join(ALL)}")
     sizes = SMALL if asked.small else Sizes()
-    if asked.store == "postgres":
-        wanted -= {"W6"}  # makes a SQLite file with history
     with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder, _store(asked.store) as settings:
         found = event_loop.run(_measure(sizes, asked.rounds, wanted, Path(folder), settings))
         found["peers"] = []
@@ -100,8 +98,20 @@ async def _figures(wanted: set[str], setting: Setting, settings: Mapping[str, st
                 async for found in measure(plant, setting):
                     yield _told(found)
     if "W6" in wanted:
-        async for found in measures.old_store(setting):
-            yield _told(found)
+        async with _new_store(settings) as fresh:
+            async for found in measures.old_store(setting, fresh):
+                yield _told(found)
+
+
+@asynccontextmanager
+async def _new_store(settings: Mapping[str, str]) -> AsyncIterator[Mapping[str, str]]:
+    """Yield the settings of an engine on a store like that of *settings*, on which nothing has run."""
+    server = settings.get("HOPLINE_STORE")
+    if server is None:
+        yield settings
+        return
+    async with database(server=server) as made:
+        yield {"HOPLINE_STORE": made}
 
 
 def _told(found: Figure) -> Figure:

@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,13 +130,15 @@ async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
     yield Figure(name=f"{name}: p99", value=p99, unit="ms", to_floor=p99 / setting.floor.hop_ms)
 
 
-async def old_store(setting: Setting) -> AsyncIterator[Figure]:
+async def old_store(setting: Setting, settings: Mapping[str, str]) -> AsyncIterator[Figure]:
     """W1 to W3 again, on stores with a past."""
     folder, present, digest = setting.folder / "old", 0, ""
     for finished in setting.sizes.histories:
-        await history.fill(folder / ".hopline/hopline.db", digest, present=present, wanted=finished)
+        if finished:
+            store = history.store_of(folder, settings)
+            await history.fill(store, digest, present=present, wanted=finished)
         present = finished
-        async with running_plant(folder) as plant:
+        async with running_plant(folder, settings=settings) as plant:
             digest = plant.ledger.digest("chain_10")
             for measure in (chain, fan, many):
                 async for found in measure(plant, setting, f"W6 {finished:,} finished steps:"):
