@@ -188,7 +188,7 @@ def test_decision_in_the_function_names_its_line() -> None:
     def wired() -> None:
         send(order())
 
-    refused(wired, match=r"a comparison needs the value of order\.total")
+    refused(wired, match=r"a truth test needs the value of the condition order\.total > 10")
 
 
 def test_function_that_calls_a_step_is_refused() -> None:

@@ -35,7 +35,7 @@ def test_parameter_is_not_compared_with_none() -> None:
             return told(0)
         return told(number)
 
-    assert "compare inside a step" in (refused(wired, "`is` needs the value of number").hint or "")
+    assert "choose with branch(x == None" in (refused(wired, "`is` needs the value of number").hint or "")
 
 
 def test_match_on_none_is_refused() -> None:

@@ -91,15 +91,6 @@ OPERATIONS: dict[str, list[Callable[[Any], object]]] = {
         lambda r: (lambda a, b: a)(*r),
     ],
     "`in`": [lambda r: "a" in r.items],
-    "a comparison": [
-        lambda r: r.count == 1,
-        lambda r: r.count != 1,
-        lambda r: r.count < 1,
-        lambda r: 1 < r.count,  # noqa: SIM300 - the reflected operator
-        lambda r: r.count >= r.count,
-        lambda r: 1 in [r.count, 2],
-        lambda r: [r.count].index(3),
-    ],
     "arithmetic": [
         lambda r: r.count + 1,
         lambda r: 1 + r.count,
@@ -172,7 +163,7 @@ def test_refusal_names_the_line_in_the_body() -> None:
             consume(thing)
 
     error = refused(branching, match=r"a truth test needs the value of item\.count")
-    assert "inside a step" in (error.hint or "")
+    assert "branch(" in (error.hint or "")
 
 
 def test_refusal_names_the_line_of_the_body_when_a_library_asks() -> None:
@@ -264,8 +255,8 @@ def test_result_after_the_trace_is_a_harmless_object() -> None:
     inputs(lambda r: keep(kept, r, r))
     assert repr(kept[0]) == "<result item>"
     assert not isinstance(kept[0], Item)
-    with pytest.raises(DefinitionError, match="a comparison"):
-        assert kept[0] == 1
+    with pytest.raises(DefinitionError, match="a truth test"):
+        assert kept[0].count == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ The numbers are those of the invariants in the design of correctness; each funct
 are seen by the same look.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hopline_engine.core.live import LiveMap, LiveRun, LiveTask, StoredTask
 from hopline_engine.core.model import (
@@ -26,14 +26,14 @@ def check(rows: Rows, live: Mapping[RunId, LiveRun], plans: Mapping[str, Plan]) 
     for run, row in rows.runs.items():
         nodes = plans[row.workflow].nodes
         open_nodes = [node for node in nodes if (node.index, WHOLE) not in rows.steps[run]]
-        _check_end(rows, run, open_nodes)
+        _check_end(rows, run, nodes, open_nodes)
         if run in live:
             _check_live(live[run], rows, open_nodes)
     _check_tasks(rows, live)
     _check_attempts(rows)
 
 
-def _check_end(rows: Rows, run: RunId, open_nodes: list[Node]) -> None:
+def _check_end(rows: Rows, run: RunId, nodes: Sequence[Node], open_nodes: list[Node]) -> None:
     """I5: a run has ended if and only if all its steps have."""
     end = rows.ended.get(run)
     assert (end is not None) == (not open_nodes), f"run {run}: {end} with {len(open_nodes)} open steps"
@@ -42,7 +42,8 @@ def _check_end(rows: Rows, run: RunId, open_nodes: list[Node]) -> None:
     if end is not None:
         assert end.state in FINAL_RUN_STATES
         if end.state == RunState.SUCCEEDED:
-            assert states <= {StepState.SUCCEEDED}
+            outside = {rows.steps[run][node.index, WHOLE].state for node in nodes if node.within is None}
+            assert outside <= {StepState.SUCCEEDED, StepState.SKIPPED}
             assert end.result is not None
             assert end.error is None
         if end.state == RunState.FAILED:
@@ -64,8 +65,10 @@ def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
             assert live.map is None or not live.map.units
             continue
         assert live.state in {StepState.PENDING, StepState.RUNNING}
-        done = sum(run.nodes[upstream].state is StepState.SUCCEEDED for upstream in node.upstream)
-        streams = node.stream_from is not None and run.nodes[node.stream_from].map is not None
+        counted = FINAL_STEP_STATES if node.arms else {StepState.SUCCEEDED, StepState.SKIPPED}
+        done = sum(run.nodes[upstream].state in counted for upstream in node.upstream)
+        followed = run.nodes[node.stream_from] if node.stream_from is not None else None
+        streams = followed is not None and (followed.map is not None or followed.state is StepState.SKIPPED)
         assert live.waits == len(node.upstream) + (node.stream_from is not None) - done - streams >= 0
         is_open = live.unit is not None or live.map is not None
         assert is_open == (live.state is StepState.RUNNING), f"{node.id} is {live.state}"

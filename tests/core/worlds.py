@@ -81,6 +81,30 @@ def step(
     }
 
 
+def op(operator: str, *args: Any) -> dict[str, Any]:
+    """Return a condition."""
+    return {"$op": operator, "args": list(args)}
+
+
+def guard(condition: Any, expected: bool = True) -> dict[str, Any]:
+    return {"if": condition, "is": expected}
+
+
+def choice(kind: str, name: str, arms: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """Return the node of a branch, recover or first."""
+    return step(name) | {"kind": kind, "signature": "", "arms": arms} | more
+
+
+def branch(name: str, *arms: tuple[list[dict[str, Any]], Any], **more: Any) -> dict[str, Any]:
+    """Return a branch; each arm is its guards and its value."""
+    return choice("branch", name, [{"guards": guards, "value": value} for guards, value in arms], **more)
+
+
+def guarded(node: dict[str, Any], *guards: dict[str, Any]) -> dict[str, Any]:
+    """Return a step that runs only where all guards pass."""
+    return node | {"guards": list(guards)}
+
+
 def http_step(name: str, url: Any, **request: Any) -> dict[str, Any]:
     """Return the node of an HTTP step."""
     node = step(name)

@@ -1,6 +1,7 @@
 """Hopline: durable workflows as Python DAGs of queued HTTP tasks. This package is what a workflow file imports."""
 
 from hopline.context import Context, context
+from hopline.control import all_of, any_of, branch, not_, switch
 from hopline.decorators import Step, Workflow, http, step, workflow
 from hopline.definition import Definition
 from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAfter
@@ -25,10 +26,15 @@ __all__ = [
     "RetryAfter",
     "Step",
     "Workflow",
+    "all_of",
+    "any_of",
+    "branch",
     "context",
     "http",
+    "not_",
     "scheduled",
     "secret",
     "step",
+    "switch",
     "workflow",
 ]

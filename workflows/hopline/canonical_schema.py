@@ -38,8 +38,8 @@ def tidied(schema: Json, *, keep_names: bool) -> Json:
     if not renamed:
         return bare
     definitions = bare.pop("$defs")
-    tidy = _redirected(bare, renamed)
-    tidy["$defs"] = {new: _redirected(definitions[old], renamed) for old, new in renamed.items()}
+    tidy = redirected(bare, renamed)
+    tidy["$defs"] = {new: redirected(definitions[old], renamed) for old, new in renamed.items()}
     return tidy
 
 
@@ -97,11 +97,12 @@ def _free(name: str, taken: Iterable[str]) -> str:
     return free
 
 
-def _redirected(schema: Any, names: Mapping[str, str]) -> Any:
+def redirected(schema: Any, names: Mapping[str, str]) -> Any:
+    """Return *schema* with its references to definitions led to their new *names*."""
     if isinstance(schema, list):
-        return [_redirected(value, names) for value in schema]
+        return [redirected(value, names) for value in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {key: _redirected(value, names) for key, value in schema.items()}
+    moved = {key: redirected(value, names) for key, value in schema.items()}
     old = str(schema.get("$ref", "")).removeprefix(_DEFINITIONS)
     return {**moved, "$ref": _DEFINITIONS + names[old]} if old in names else moved

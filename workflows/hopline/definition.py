@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-Kind = Literal["python", "http", "workflow"]
+Kind = Literal["python", "http", "workflow", "branch", "recover", "first"]
+"""The last three are no steps of the user's: the engine decides them itself."""
 Json = Any
 Expr = Any
 """JSON, with objects of one ``$`` key where values of the run go; see ``expressions``."""
@@ -87,11 +88,23 @@ class Node:
     result: Json
     """JSON schema of one result; a mapped node gives a list of them."""
     policy: Mapping[str, Any]
+    guards: list[Json] = field(default_factory=list)
+    """Conditions (``if``) and what each must be (``is``) for the node to run; it is skipped otherwise."""
+    arms: tuple[Mapping[str, Any], ...] = ()
+    """Of a choice: the ``value`` of each arm, with its ``guards`` (branch) or the ``steps`` inside (recover, first)."""
+    on: tuple[Json, ...] = ()
+    """The failures that ``recover`` is for; all of them if there is none."""
+
+    def uses(self) -> set[str]:
+        """Return the ids of the nodes whose results, or whose ends, this one was given."""
+        expressions = [*self.inputs.values(), *(request_expressions(self.request) if self.request else ())]
+        expressions += [guard["if"] for guard in self.guards]
+        expressions += [[arm["value"], [guard["if"] for guard in arm.get("guards", ())]] for arm in self.arms]
+        return {*self.after, *(name for name in references(expressions) if not name.startswith("$"))}
 
     def upstream(self) -> list[str]:
         """Return the ids of the nodes that must have ended before this one, sorted."""
-        expressions = [*self.inputs.values(), *(request_expressions(self.request) if self.request else ())]
-        return sorted({*self.after, *(name for name in references(expressions) if not name.startswith("$"))})
+        return sorted(self.uses().union(*(arm.get("steps", ()) for arm in self.arms)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the node as it stands in a definition."""
@@ -107,6 +120,9 @@ class Node:
             "after": list(self.after),
             "result": self.result,
             "policy": dict(self.policy),
+            **({"guards": self.guards} if self.guards else {}),
+            **({"arms": [dict(arm) for arm in self.arms]} if self.arms else {}),
+            **({"on": list(self.on)} if self.on else {}),
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 
 from pydantic_core import PydanticSerializationError
 
+from hopline.conditions import HINT, claim_of, is_condition
 from hopline.decorators import Step
 from hopline.definition import Expr
 from hopline.markers import ResultMark, Secret, may_hold_marks, readable, split
@@ -105,6 +106,8 @@ class Encoder:
 
     def _typed(self, value: object) -> Expr:
         name = type(value).__name__
+        if is_condition(value):
+            self.refuse(f"{self.what} is the condition {claim_of(value).words}, whose value no workflow body has", HINT)
         if isinstance(value, Step):
             self.refuse(f"{self.what} is the step {value.name} itself, not its result", f"call it: {value.name}(...)")
         if isinstance(value, Iterator):

@@ -1,6 +1,7 @@
 """Whether a value with results in it can be given where a schema is expected.
 
-Only what is certain counts as a misfit: a union passes if one member may, and numbers pass for each other.
+Only what is certain counts as a misfit: a union passes if one member may, and numbers pass for each other. Of a choice
+all arms have to pass.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,14 @@ def misfit(value: object, want: Shape) -> str | None:
 
 
 def disagreement(have: Shape, want: Shape) -> str | None:
-    """Return why no value of shape *have* can be given where *want* is expected; None when one may."""
-    return _disagreement(have, want, frozenset())
+    """Return why no value of shape *have* can be given where *want* is expected; None when one may.
+
+    Of the arms of a choice each one must fit, since each may be what is given.
+    """
+    arms = have.arms()
+    reasons = (_disagreement(arm, want, frozenset()) for arm in arms)
+    reason = next((reason for reason in reasons if reason), None)
+    return f"in one arm, {reason}" if reason and len(arms) > 1 else reason
 
 
 def _list_misfit(values: list[object], want: Shape) -> str | None:

@@ -13,8 +13,11 @@ from types import ModuleType
 from typing import Any
 
 from hopline import source
+from hopline.control import branch, switch
 from hopline.decorators import Step
 from hopline.errors import DefinitionError, definition_error
+
+_CHOICES = (branch, switch)
 
 
 def identity_test(fn: Callable[..., Any], symbolic: Collection[str]) -> DefinitionError | None:
@@ -33,7 +36,7 @@ def identity_test(fn: Callable[..., Any], symbolic: Collection[str]) -> Definiti
             line = fn.__code__.co_firstlineno + expression.lineno - 1
             return definition_error(
                 f"`is` needs the value of {ast.unparse(expression)}, which no workflow body has",
-                "`is` and `case None` do not see that there is no value yet: pass it on and compare inside a step",
+                "`is` and `case None` do not see that there is no value yet: choose with branch(x == None, ...)",
                 source.Location(fn.__code__.co_filename, line),
             )
     return None
@@ -80,7 +83,8 @@ class _Names:
         """Return whether *called* is a step, also with ``.map``, ``.using(...)`` or ``.after(...)`` behind it."""
         if isinstance(called, ast.Call):
             return self._is_step(called.func)
-        if issubclass(type(self._value(called)), Step):
+        value = self._value(called)
+        if issubclass(type(value), Step) or value in _CHOICES:
             return True
         return isinstance(called, ast.Attribute) and self._is_step(called.value)
 

@@ -30,6 +30,8 @@ class Shape:
 
     schema: Mapping[str, Any] | bool
     defs: Mapping[str, Any] = field(default_factory=dict)
+    every: bool = False
+    """Whether it may be each of its members, the arms of a choice: what is done with a value must suit all of them."""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Shape":
@@ -46,13 +48,22 @@ class Shape:
 
     def at(self, key: Key) -> "tuple[Key, Shape] | None":
         """Return the JSON key and the shape behind *key*, or None if no value of this shape has it."""
+        if self.every:
+            return self._in_every(key)
         found = [place for option in self.options() if (place := _behind(option, key)) is not None]
         return (found[0][0], self._any_of([shape for _, shape in found])) if found else None
 
     def element(self) -> "Shape | None":
         """Return the shape of the elements of a list, or None if this is surely not a list."""
+        if self.every:
+            elements = [arm.element() for arm in self.arms()]
+            return None if None in elements else self._each_of([each for each in elements if each is not None])
         found = [element for option in self.options() for element in _elements(option)]
         return self._any_of(found) if found else None
+
+    def arms(self) -> "list[Shape]":
+        """Return the members of which it may be each; itself, where it is no choice."""
+        return [self.sub(member) for member in self.keyword("anyOf", [])] if self.every else [self]
 
     def kinds(self) -> frozenset[str] | None:
         """Return the JSON types that a value may have, or None when it may have any."""
@@ -88,6 +99,16 @@ class Shape:
     def keyword(self, name: str, default: Any) -> Any:
         """Return what the schema itself says under *name*."""
         return self.schema.get(name, default) if isinstance(self.schema, Mapping) else default
+
+    def _in_every(self, key: Key) -> "tuple[Key, Shape] | None":
+        places = [arm.at(key) for arm in self.arms()]
+        found = [place for place in places if place is not None]
+        if len(found) < len(places) or len({json_key for json_key, _ in found}) > 1:
+            return None
+        return found[0][0], self._each_of([shape for _, shape in found])
+
+    def _each_of(self, shapes: "list[Shape]") -> "Shape":
+        return Shape({"anyOf": [shape.schema for shape in shapes]}, self.defs, every=True)
 
     def _any_of(self, shapes: "list[Shape]") -> "Shape":
         return shapes[0] if len(shapes) == 1 else self.sub({"anyOf": [shape.schema for shape in shapes]})

@@ -18,8 +18,33 @@ INPUT = "$input"
 ITEM = "$item"
 
 
+class Control(Protocol):
+    """What a workflow body does with conditions and choices while it is traced."""
+
+    def compare(self, operator: str, left: "Symbol", right: object) -> Any:
+        """Return the condition that *left* compares with *right* as *operator* says."""
+        ...
+
+    def combine(self, operator: str, conditions: tuple[object, ...]) -> Any:
+        """Return the condition that *conditions* make together: ``all_of``, ``any_of`` or ``not_``."""
+        ...
+
+    def branch(self, condition: object, then: Any, otherwise: Any) -> Any:
+        """Trace both arms and return the symbol of the result of the one that the condition chooses."""
+        ...
+
+    def switch(self, value: object, cases: Any, default: Any) -> Any:
+        """Trace all arms and return the symbol of the result of the one that *value* chooses."""
+        ...
+
+
 class Wiring(Protocol):
     """The trace of one workflow body, as far as symbols and steps need to know it."""
+
+    @property
+    def control(self) -> Control:
+        """Conditions and choices of this body."""
+        ...
 
     def call(self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Add a node for a call of *step* and return the symbol of its result."""
@@ -152,11 +177,14 @@ def _words(key: object) -> str:
 
 _IN_A_STEP = "a workflow body runs once, before there are values; do it inside a step"
 _REFUSED: tuple[tuple[str, str, str], ...] = (
-    ("bool", "a truth test", f"and, or, not, if and while need the value: {_IN_A_STEP}"),
+    (
+        "bool",
+        "a truth test",
+        "for if write branch(result, then=..., otherwise=...); for and, or and not write all_of(), any_of() and not_()",
+    ),
     ("len length_hint", "len()", "count inside a step"),
     ("iter next reversed aiter anext", "iteration", "use step.map(items); to unpack a tuple, index it: pair[0]"),
     ("contains", "`in`", "look for it inside a step"),
-    ("eq ne lt le gt ge", "a comparison", "compare inside a step"),
     (
         """add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod pow rpow
         matmul rmatmul and rand or ror xor rxor lshift rlshift rshift rrshift neg pos abs invert round trunc floor
@@ -183,6 +211,15 @@ def _refusing(what: str, hint: str) -> Callable[..., NoReturn]:
     return refuse
 
 
+def _comparing(operator: str) -> "Callable[[Symbol, object], Any]":
+    def compare(self: Symbol, other: object) -> Any:
+        return reference_of(self).wiring.control.compare(operator, self, other)
+
+    return compare
+
+
 for _names, _what, _hint in _REFUSED:
     for _name in _names.split():
         setattr(Symbol, f"__{_name}__", _refusing(_what, _hint))
+for _name, _operator in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items():
+    setattr(Symbol, f"__{_name}__", _comparing(_operator))

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 from pydantic import ValidationError
 
 from hopline import source
+from hopline.choices import Choices
 from hopline.decorators import Step, Workflow
 from hopline.definition import Definition, Expr, Node, references, request_expressions
 from hopline.errors import DefinitionError, definition_error
@@ -46,7 +47,9 @@ class BodyTrace:
         self._calls: dict[str, int] = {}
         self._at = source.of_function(workflow.fn)
         self._files: frozenset[str] = frozenset()
-        self._building: Step[..., Any] | None = None
+        self.building: Step[..., Any] | None = None
+        """The HTTP step whose request is being described."""
+        self.control = Choices(self)
         self._refused: DefinitionError | None = None
 
     def run(self) -> Expr:
@@ -65,12 +68,12 @@ class BodyTrace:
 
     def call(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
         """See ``trace.Wiring``."""
-        with self._refusals_noted():
+        with self.refusals_noted():
             return self._add(step, self._bound(step, args, kwargs), None)
 
     def map(self, step: Step[..., Any], items: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
         """See ``trace.Wiring``."""
-        with self._refusals_noted():
+        with self.refusals_noted():
             over = next(iter(step.parameters), None)
             if over is None:
                 self.refuse(f"{step.name}() has no parameter to map over", "give it one that takes an element")
@@ -79,7 +82,7 @@ class BodyTrace:
 
     def refuse(self, message: str, hint: str) -> NoReturn:
         """See ``trace.Wiring``."""
-        with self._refusals_noted():
+        with self.refusals_noted():
             raise definition_error(readable(message), hint, source.of_call_within(self._files, self._at))
 
     def text_mark(self, reference: Reference, spec: str) -> str:
@@ -97,9 +100,9 @@ class BodyTrace:
     # ------------------------------------------------------------------ one call
 
     def _bound(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self._building:
+        if self.building:
             self.refuse(
-                f"{self._building.name}() calls {step.name}() while it builds a request",
+                f"{self.building.name}() calls {step.name}() while it builds a request",
                 "an @http function only describes its request; call steps in the workflow body and pass their results",
             )
         try:
@@ -118,7 +121,7 @@ class BodyTrace:
             # What is passed but not part of the request is waited for all the same, as with every step.
             after |= _nodes_in([*given.values()]) - _nodes_in([*inputs.values(), *request_expressions(request)])
         node = Node(
-            id=self._new_id(step.name),
+            id=self.new_id(step.name),
             kind=step.kind,
             step=step.name,
             signature=step.signature,
@@ -129,11 +132,17 @@ class BodyTrace:
             after=tuple(sorted(after)),
             result=own.passed_result_schema if child else own.result_schema,
             policy=step.policy.to_json(),
+            guards=self.control.guards(),
         )
-        self.nodes[node.id] = node
-        self.places[node.id] = source.of_call_within(self._files, self._at)
+        self.add_node(node)
         shape = Shape.of(own.passed_result_shape if child else own.result_shape)
         return Symbol(Reference(self, node.id, (), shape.listed() if over else shape))
+
+    def add_node(self, node: Node) -> None:
+        """Make a node part of the workflow."""
+        self.nodes[node.id] = node
+        self.places[node.id] = source.of_call_within(self._files, self._at)
+        self.control.note(node.id)
 
     def _admitted(self, step: Step[..., Any]) -> Definition | None:
         child = self._admit(self, step)
@@ -143,10 +152,11 @@ class BodyTrace:
             self.queues[step.policy.queue.name] = step.policy.queue
         return child
 
-    def _new_id(self, name: str) -> str:
+    def new_id(self, name: str) -> str:
+        """Return an id for the next node that is called *name*."""
         self._calls[name] = self._calls.get(name, 0) + 1
         node_id = name if self._calls[name] == 1 else f"{name}_{self._calls[name]}"
-        return node_id if node_id not in self.nodes else self._new_id(name)
+        return node_id if node_id not in self.nodes else self.new_id(name)
 
     def _argument(self, step: Step[..., Any], own: Codec, name: str, value: object, each: bool) -> Expr:
         what = f"{step.name}(): {name}"
@@ -155,7 +165,7 @@ class BodyTrace:
                 f"{what} is {value!r}, and {step.name} is not started by its schedule here",
                 f"pass it on: {self.workflow.name} can have a parameter with the default {value!r}",
             )
-        expr = self._encoder(what, secrets=step.kind == "http").encode(value)
+        expr = self.encoder(what, secrets=step.kind == "http").encode(value)
         problem = self._argument_problem(own, name, value, expr, each)
         if problem:
             self.refuse(
@@ -194,7 +204,7 @@ class BodyTrace:
     def _after(self, step: Step[..., Any]) -> set[str]:
         names: set[str] = set()
         for dep in _flat(step.upstream):
-            reference = self._own(dep, f"{step.name}.after()") if is_symbol(dep) else None
+            reference = self.own(dep, f"{step.name}.after()") if is_symbol(dep) else None
             if reference is None or reference.node in (INPUT, ITEM):
                 self.refuse(
                     f"{step.name}.after() is given {dep!r}, not the result of a step",
@@ -210,7 +220,7 @@ class BodyTrace:
             given[over] = Symbol(
                 Reference(self, ITEM, (), self._element(arguments[over], place[1] if place else Shape(True)))
             )
-        outside, self._building, self._files = (self._files, step, self._files | source.files_of(step.fn))
+        outside, self.building, self._files = (self._files, step, self._files | source.files_of(step.fn))
         try:
             request = self._called(step, given)
             if not isinstance(request, Request):
@@ -219,10 +229,10 @@ class BodyTrace:
                     "return http.get(...), http.post(...) or the like",
                 )
             return request_template(
-                request, lambda part: self._encoder(f"{step.name}(): {part}", secrets=True), self.refuse
+                request, lambda part: self.encoder(f"{step.name}(): {part}", secrets=True), self.refuse
             )
         finally:
-            self._building, self._files = None, outside
+            self.building, self._files = None, outside
 
     def _element(self, items: Any, declared: Shape) -> Shape:
         element = reference_of(items).shape.element() if is_symbol(items) else None
@@ -230,32 +240,37 @@ class BodyTrace:
 
     # ------------------------------------------------------------------ symbols and values
 
-    def _own(self, symbol: Symbol, what: str) -> Reference:
+    def own(self, symbol: Symbol, what: str) -> Reference:
+        """Return what a symbol stands for; refuse one that means nothing here."""
         reference = reference_of(symbol)
         if reference.wiring is not self:
             self.refuse(
                 f"{what} uses {reference}, a result of another workflow or of another compilation",
                 "results live in one workflow: pass them as parameters, or return them from a workflow that is called",
             )
+        self.control.check_reach(reference, what)
         return reference
 
-    def _encoder(self, what: str, *, secrets: bool = False) -> Encoder:
+    def encoder(self, what: str, *, secrets: bool = False) -> Encoder:
+        """Return what turns a value of the body into an expression; *what* it is, for messages."""
+
         def mark(mark: ResultMark) -> Expr:
             if mark.wiring != self._number:
                 self.refuse(f"{what} holds a text with a result of another workflow", "make the text where it is used")
             reference, spec = self._texts[mark.number]
+            self.control.check_reach(reference, what)
             return {**reference.to_json(), "format": spec}
 
         return Encoder(
             what=what,
             secrets=secrets,
-            reference=lambda symbol: self._own(symbol, what).to_json(),
+            reference=lambda symbol: self.own(symbol, what).to_json(),
             mark=mark,
             refuse=self.refuse,
         )
 
     def _result(self, value: object, own: Codec, declared: Shape) -> Expr:
-        expr = self._encoder(f"the result of {self.workflow.name}").encode(value)
+        expr = self.encoder(f"the result of {self.workflow.name}").encode(value)
         problem = own.result_mismatch(literal_value(expr)) if is_literal(expr) else misfit(value, declared)
         if problem:
             self.refuse(
@@ -267,7 +282,7 @@ class BodyTrace:
     # ------------------------------------------------------------------ running the user's function
 
     @contextmanager
-    def _refusals_noted(self) -> Iterator[None]:
+    def refusals_noted(self) -> Iterator[None]:
         """Note the first refusal, so that it stands even when the body catches it."""
         try:
             yield

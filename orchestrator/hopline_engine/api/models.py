@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from hopline_engine.core.definition import Kind
 from hopline_engine.core.model import AttemptState, RunState, StepState
 
 
@@ -128,7 +129,7 @@ class Step(View):
     """A step of a run."""
 
     id: str
-    kind: Literal["python", "http", "workflow"]
+    kind: Kind
     state: StepState
     attempts: int
     items: MapProgress | None

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
 from hopline_engine.api.models import Reason
-from hopline_engine.core.live import LiveRun, LiveTask
-from hopline_engine.core.model import WHOLE, StepState, TaskState
+from hopline_engine.core.live import LiveRun, LiveTask, failure_from_json
+from hopline_engine.core.model import WHOLE, StepEnded, StepState, TaskState
 from hopline_engine.core.names import step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
@@ -69,11 +69,17 @@ class Explainer:
                     return Standing(StepState.QUEUED, "running", "is about to be sent")
                 return Standing(StepState.QUEUED, hindrance.value, self._hindered(task, hindrance))
 
-    def reasons(self, run: LiveRun, node: Node) -> list[Reason]:
-        """Return why a step of a live run is not done: one reason, or one for each open element of a map."""
+    def reasons(self, run: LiveRun, node: Node, ended: StepEnded | None = None) -> list[Reason]:
+        """Return why a step of a live run is not done: one reason, or one for each open element of a map.
+
+        *ended* is the row of a step that has ended; it says why a step was skipped.
+        """
         live = run.nodes[node.index]
         if live.state in FINAL_STEP_STATES:
-            return [Reason(step=node.id, item=None, reason="done", text=f"{node.id} is {_words(live.state)}")]
+            text = f"{node.id} is {_words(live.state)}"
+            if live.state is StepState.SKIPPED and ended is not None:
+                text = f"{node.id} was skipped: {failure_from_json(ended.error).message}"
+            return [Reason(step=node.id, item=None, reason="done", text=text)]
         if live.state is StepState.PENDING:
             return [Reason(step=node.id, item=None, reason="upstream", text=self._upstream(run, node))]
         units = {WHOLE: live.unit} if live.map is None else live.map.units

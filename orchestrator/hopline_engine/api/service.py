@@ -224,15 +224,16 @@ class Service:
         plan = await self._engine.plan_of(stored.digest)
         nodes = plan.nodes if step is None else [_node(run, plan, parse_step_name(step)[0])]
         live = self._engine.coordinator.runs.get(stored.id)
+        wanted = range(len(plan.nodes)) if step is None or live is None else [node.index for node in nodes]
+        rows = await self._store.read(partial(steps.without_results, run_id=stored.id, nodes=wanted))
+        ended = {row.node: row for row in rows}
         if live is None:
-            everything = range(len(plan.nodes))
-            rows = await self._store.read(partial(steps.without_results, run_id=stored.id, nodes=everything))
             live = _as_ended(stored, plan, {row.node: StepState(row.state) for row in rows})
         explainer = self._explainer()
         reasons = [
             reason
             for node in nodes
-            for reason in explainer.reasons(live, node)
+            for reason in explainer.reasons(live, node, ended.get(node.index))
             if step is not None or reason.reason != "done"
         ]
         return Why(run=run, state=RunState(stored.state), reasons=reasons)

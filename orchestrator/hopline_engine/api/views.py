@@ -169,6 +169,8 @@ def _step_view(
 def _ended(node: Node, row: StepEnded) -> _Progress:
     error = failure_view(row.error, node.id)
     note = error.message if error else None
+    if row.state == StepState.SKIPPED:
+        error = None  # it says why it was skipped
     return _Progress(StepState(row.state), row.attempts, row.started_at, row.ended_at, error, None, note)
 
 

@@ -8,27 +8,20 @@ Work per event is proportional to the out-degree of the step it is about, except
 step that can no longer run is closed, each of them once.
 """
 
+from hopline_engine.core.choices import is_won
 from hopline_engine.core.decision import Decision
-from hopline_engine.core.flow import end_if_done, end_run, settle, sub_run_failed, unit_failed, unit_succeeded
+from hopline_engine.core.ending import close_task, stop_run
+from hopline_engine.core.flow import end_if_done, settle, sub_run_failed, unit_failed, unit_succeeded
 from hopline_engine.core.live import (
-    LiveNode,
     LiveRun,
     LiveTask,
     Past,
 )
-from hopline_engine.core.model import (
-    WHOLE,
-    AttemptState,
-    RunState,
-    StepState,
-    TaskRemoved,
-    TaskState,
-)
+from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
 from hopline_engine.core.past import apply_past
-from hopline_engine.core.plan import Node
-from hopline_engine.core.records import record_attempt, record_node, record_step, record_sub_step
+from hopline_engine.core.records import record_attempt, record_step
 from hopline_engine.core.retry import Failure, lost_delay, retry_delay
-from hopline_engine.core.states import FINAL_STEP_STATES, TASK
+from hopline_engine.core.states import TASK
 
 
 def begin(run: LiveRun, decision: Decision, past: Past | None = None) -> None:
@@ -42,7 +35,7 @@ def begin(run: LiveRun, decision: Decision, past: Past | None = None) -> None:
         apply_past(run, past)
     decision.began.append(run)
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
-        if live.state is StepState.PENDING and live.waits == 0:
+        if live.state is StepState.PENDING and (live.waits == 0 or (node.arms and is_won(run, node))):
             decision.todo.append((run, node))
     settle(decision)
     end_if_done(run, decision)
@@ -75,7 +68,7 @@ def succeed(
 ) -> None:
     """Record the result of a step run and open what follows."""
     record_attempt(task, AttemptState.SUCCEEDED, decision, status=status, logs=logs)
-    _close_task(task, decision)
+    close_task(task, decision)
     record_step(task, StepState.SUCCEEDED, decision, result=result)
     unit_succeeded(task.run, task.node, task.item, result, decision)
     settle(decision)
@@ -159,40 +152,12 @@ def reject(task: LiveTask, failure: Failure, decision: Decision) -> None:
 
 def cancel(run: LiveRun, decision: Decision) -> None:
     """End a run and its sub-runs now: nothing starts afterwards and no late result changes anything."""
-    pending = [run]
-    while pending:
-        stopped = pending.pop()
-        pending += [unit for unit in stopped.units() if isinstance(unit, LiveRun)]
-        for node, live in zip(stopped.plan.nodes, stopped.nodes, strict=True):
-            if live.state not in FINAL_STEP_STATES:
-                _cancel_node(stopped, node, live, decision)
-        end_run(stopped, RunState.CANCELLED, decision)
+    stop_run(run, decision)
     parent = run.parent
     if parent is not None and parent.run.state is RunState.RUNNING:
         failure = Failure("Cancelled", f"its run {run.public_id} was cancelled", ("Cancelled",), final=True)
         sub_run_failed(run, failure, decision)
         settle(decision)
-
-
-def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
-    units = {WHOLE: live.unit} if live.unit is not None else dict(live.map.units) if live.map else {}
-    for item, unit in units.items():
-        if isinstance(unit, LiveTask):
-            if unit.state is not TaskState.SCHEDULED:
-                record_attempt(unit, AttemptState.CANCELLED, decision)
-            _close_task(unit, decision)
-            record_step(unit, StepState.CANCELLED, decision)
-        else:
-            record_sub_step(run, node, item, StepState.CANCELLED, decision, started_at=unit.created_at)
-    if WHOLE not in units:
-        record_node(run, node, StepState.CANCELLED, decision)
-    # No longer to be found: an answer or a callback may come before this decision is durable.
-    live.unit = None
-    if live.map is not None:
-        live.map.units.clear()
-    live.state = StepState.CANCELLED
-    run.open_nodes -= 1
-    decision.touch(run, node)
 
 
 def _move(task: LiveTask, state: TaskState, decision: Decision) -> None:
@@ -218,16 +183,11 @@ def _forget_end_of_wait(task: LiveTask) -> None:
 
 
 def _fail_task(task: LiveTask, failure: Failure, decision: Decision) -> None:
-    _close_task(task, decision)
+    close_task(task, decision)
+    failure = failure._replace(attempts=task.attempt)
     record_step(task, StepState.FAILED, decision, failure=failure)
     unit_failed(task.run, task.node, task.item, failure, decision)
     settle(decision)
-
-
-def _close_task(task: LiveTask, decision: Decision) -> None:
-    decision.closed[task.id] = task
-    if task.stored:
-        decision.rows.tasks_removed.append(TaskRemoved(task.id))
 
 
 def _deadline_failure(task: LiveTask) -> Failure:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-Kind = Literal["python", "http", "workflow"]
+Kind = Literal["python", "http", "workflow", "branch", "recover", "first"]
+"""The last three are decided by the engine itself and have no task."""
 Jitter = Literal["none", "full", "equal"]
 
 _CENTURY = 100 * 366 * 86_400
@@ -63,6 +64,23 @@ class RequestSpec(msgspec.Struct, frozen=True):
     has_json: bool = False
 
 
+class GuardSpec(msgspec.Struct, frozen=True, rename={"condition": "if", "expected": "is"}):
+    """A condition, and what it must be."""
+
+    condition: Any
+    expected: bool
+
+
+class ArmSpec(msgspec.Struct, frozen=True):
+    """One of the values that a step decided by the engine may get."""
+
+    value: Any = None
+    guards: list[GuardSpec] = []
+    """When it is the one, of ``branch``."""
+    steps: list[str] = []
+    """The steps inside of it, of ``recover`` and ``first``; not those inside of a ``recover`` or ``first`` there."""
+
+
 class NodeSpec(msgspec.Struct, frozen=True):
     """One step."""
 
@@ -77,6 +95,11 @@ class NodeSpec(msgspec.Struct, frozen=True):
     after: list[str]
     result: dict[str, Any]
     policy: PolicySpec
+    guards: list[GuardSpec] = []
+    """All must pass, or the step is skipped; one after the other, once everything the step waits for has ended."""
+    arms: list[ArmSpec] = []
+    on: list[dict[str, Any]] = []
+    """Which failures ``recover`` is for, as ``RetrySpec.on``; all of them if there is none."""
 
 
 class QueueSpec(msgspec.Struct, frozen=True):

@@ -4,8 +4,13 @@ A step opens when everything that it waits for is there, as a task, a sub-run or
 that waited for it are told; when the last one closes, the run ends, and with it perhaps a step of the run above.
 """
 
+from typing import assert_never
+
+from hopline_engine.core import choices
 from hopline_engine.core.binding import BindingError, Expression, Value, decode_items
+from hopline_engine.core.choices import Blocked, Chosen, Failed, Skipped
 from hopline_engine.core.decision import Decision
+from hopline_engine.core.ending import cancel_nodes, end_run
 from hopline_engine.core.live import (
     LiveMap,
     LiveNode,
@@ -14,16 +19,9 @@ from hopline_engine.core.live import (
     Parent,
     RunScope,
     StoredTask,
-    failure_json,
     item_of,
 )
-from hopline_engine.core.model import (
-    WHOLE,
-    RunEnded,
-    RunState,
-    StepState,
-    TaskState,
-)
+from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState
 from hopline_engine.core.plan import Node
 from hopline_engine.core.records import record_node, record_run, record_sub_step
 from hopline_engine.core.retry import Failure
@@ -42,6 +40,11 @@ def settle(decision: Decision) -> None:
 
 
 def _open(run: LiveRun, node: Node, decision: Decision) -> None:
+    if node.arms:
+        _decide(run, node, decision)
+        return
+    if node.may_be_skipped and _is_hindered(run, node, decision):
+        return
     live = run.nodes[node.index]
     live.opened_at = decision.now
     if node.over is None:
@@ -50,6 +53,57 @@ def _open(run: LiveRun, node: Node, decision: Decision) -> None:
             live.state = StepState.RUNNING
     else:
         _open_map(run, node, live, decision)
+
+
+def _is_hindered(run: LiveRun, node: Node, decision: Decision) -> bool:
+    """Skip a step that is not to run; return whether it was."""
+    try:
+        found = choices.hindrance(run, node)
+    except BindingError as error:
+        _node_failed(run, node, _binding_failure(error), decision)
+        return True
+    if isinstance(found, Skipped):
+        _skip(run, node, found.reason, decision)
+    assert not isinstance(found, Blocked), "a step without arms waits for success"
+    return found is not None
+
+
+def _decide(run: LiveRun, node: Node, decision: Decision) -> None:
+    """Decide a step that has no task: ``branch``, ``recover`` or ``first``."""
+    try:
+        verdict = choices.decide(run, node)
+        if isinstance(verdict, Chosen):
+            _check_size(verdict.value, decision)
+    except BindingError as error:
+        _node_failed(run, node, _binding_failure(error), decision)
+        return
+    live = run.nodes[node.index]
+    match verdict:
+        case Skipped(reason):
+            _skip(run, node, reason, decision)
+        case Blocked():
+            _close_node(run, node, StepState.UPSTREAM_FAILED, decision)
+        case Failed(step, failure):
+            _close_node(run, node, StepState.FAILED, decision, failure, step=step)
+        case Chosen(value, losers):
+            live.opened_at = decision.now
+            live.value = Value(value)
+            record_node(run, node, StepState.SUCCEEDED, decision, result=value)
+            cancel_nodes(run, losers, decision)
+            _node_succeeded(run, node, decision)
+        case _:
+            assert_never(verdict)
+
+
+def _skip(run: LiveRun, node: Node, reason: str, decision: Decision) -> None:
+    """End a step that does not run, and look at those that wait for it."""
+    run.nodes[node.index].state = StepState.SKIPPED
+    run.open_nodes -= 1
+    decision.touch(run, node)
+    record_node(run, node, StepState.SKIPPED, decision, Failure("Skipped", reason))
+    for index in (*node.downstream, *node.streams):
+        _signal(run, run.plan.nodes[index], decision)
+    end_if_done(run, decision)
 
 
 def _open_map(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
@@ -165,16 +219,20 @@ def _composed(expression: Expression, scope: RunScope, decision: Decision) -> by
         BindingError: it cannot be bound, or is too large.
     """
     value = expression.render(scope)
-    if len(value) > decision.limits.composed_bytes:
-        raise BindingError(f"it has {len(value):,} bytes; at most {decision.limits.composed_bytes:,} are stored")
+    _check_size(value, decision)
     return value
 
 
+def _check_size(value: bytes, decision: Decision) -> None:
+    if len(value) > decision.limits.composed_bytes:
+        raise BindingError(f"it has {len(value):,} bytes; at most {decision.limits.composed_bytes:,} are stored")
+
+
 def _signal(run: LiveRun, node: Node, decision: Decision) -> None:
-    """Tell a step that one of the things it waits for is there."""
+    """Tell a step that one of the things it waits for is there, or has ended."""
     live = run.nodes[node.index]
     live.waits -= 1
-    if live.waits == 0 and live.state is StepState.PENDING:
+    if live.state is StepState.PENDING and (live.waits == 0 or (node.arms and choices.is_won(run, node))):
         decision.todo.append((run, node))
 
 
@@ -240,11 +298,12 @@ def _close_node(
     decision: Decision,
     failure: Failure | None = None,
     *,
+    step: str | None = None,
     record: bool = True,
 ) -> None:
-    """End a step without success, and with it everything that needs it."""
-    if failure is not None and run.failure is None:
-        run.failure = (node.id, failure)
+    """End a step without success, and with it everything that needs it; *step* failed, where it is another."""
+    if failure is not None:
+        run.note_failure(node, step or node.id, failure)
     closing: list[tuple[Node, StepState, Failure | None, bool]] = [(node, state, failure, record)]
     while closing:
         closed, its_state, why, has_record = closing.pop()
@@ -255,10 +314,12 @@ def _close_node(
         run.open_nodes -= 1
         decision.touch(run, closed)
         if has_record:
-            record_node(run, closed, its_state, decision, why)
+            record_node(run, closed, its_state, decision, why, step=step if closed is node else None)
         for index in (*closed.downstream, *closed.streams):
             following, its_live = run.plan.nodes[index], run.nodes[index]
-            if its_live.map is None:
+            if following.arms:
+                _signal(run, following, decision)
+            elif its_live.map is None:
                 closing.append((following, StepState.UPSTREAM_FAILED, None, True))
             elif its_live.state is StepState.RUNNING:
                 its_live.map.blocked = True
@@ -271,7 +332,9 @@ def end_if_done(run: LiveRun, decision: Decision) -> None:
     """End a run whose last step has ended, and tell the run above."""
     if run.open_nodes or run.state is not RunState.RUNNING:
         return
-    if run.failure is not None or any(live.state is not StepState.SUCCEEDED for live in run.nodes):
+    if run.failure is None:
+        run.failure = _unheard_of(run)
+    if run.failure is not None:
         end_run(run, RunState.FAILED, decision)
         if run.parent is not None:
             sub_run_failed(run, _sub_run_failure(run), decision)
@@ -291,6 +354,14 @@ def end_if_done(run: LiveRun, decision: Decision) -> None:
         unit_succeeded(parent, node, item, result, decision)
 
 
+def _unheard_of(run: LiveRun) -> tuple[str, Failure] | None:
+    """Return a step that did not end well although none failed whose failure counts; no compiler makes such a plan."""
+    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+        if live.state is not StepState.SUCCEEDED and live.state is not StepState.SKIPPED and node.within is None:
+            return node.id, Failure("UpstreamFailed", "it needs a step that did not succeed")
+    return None
+
+
 def _sub_run_failure(run: LiveRun) -> Failure:
     assert run.failure is not None
     step, failure = run.failure
@@ -303,15 +374,6 @@ def sub_run_failed(run: LiveRun, failure: Failure, decision: Decision) -> None:
     parent, node, item = run.parent
     record_sub_step(parent, node, item, StepState.FAILED, decision, failure=failure, started_at=run.created_at)
     unit_failed(parent, node, item, failure, decision)
-
-
-def end_run(run: LiveRun, state: RunState, decision: Decision, result: bytes | None = None) -> None:
-    """Write the end of a run."""
-    run.state = state
-    error = failure_json(run.failure[1], run.failure[0]) if run.failure and state is RunState.FAILED else None
-    decision.rows.runs_ended.append(RunEnded(state.value, result, error, decision.now, run.id))
-    decision.ended.append(run)
-    decision.touched.setdefault(run, set())
 
 
 def _restored(run: LiveRun, node: Node, row: StoredTask) -> LiveTask:

@@ -131,6 +131,8 @@ class LiveNode:
     unit: "LiveTask | LiveRun | None" = None
     map: LiveMap | None = None
     opened_at: float | None = None
+    problem: tuple[str, Failure] | None = None
+    """Of ``recover`` and ``first``: the first step inside that failed, and why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -160,11 +162,24 @@ class LiveRun:
         nodes = [LiveNode(StepState.PENDING, node.waits) for node in plan.nodes]
         return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent)
 
+    def note_failure(self, node: Node, step: str, failure: Failure) -> None:
+        """Note that *node* failed because of *step*, for whoever decides what that means; the first failure counts."""
+        if node.within is None:
+            self.failure = self.failure or (step, failure)
+        else:
+            owner = self.nodes[node.within]
+            owner.problem = owner.problem or (step, failure)
+
     def result_of(self, node: Node) -> Value:
-        """Return the result of a step that succeeded; of a map, the list of its elements' results."""
+        """Return the result of a step that succeeded; of a map, the list of its elements' results.
+
+        Raises:
+            BindingError: it did not succeed, as where it was skipped.
+        """
         live = self.nodes[node.index]
         if live.value is None:
-            assert live.map is not None
+            if live.map is None:
+                raise BindingError(f"{node.id!r} has no result: it is {live.state}")
             live.value = Value(b"[" + b",".join(result or b"null" for result in live.map.results) + b"]")
         return live.value
 
@@ -270,9 +285,11 @@ class Past:
     """Live sub-runs, by the node and item they execute."""
 
 
-def failure_json(failure: Failure, step: str | None = None) -> bytes:
-    """Return a failure as it is stored and shown."""
+def failure_json(failure: Failure, step: str | None = None, *, is_final: bool = False) -> bytes:
+    """Return a failure as it is stored and shown; with all that is matched later where it is that of a step."""
     shown: dict[str, object] = {"type": failure.type, "message": failure.message, "status": failure.status}
+    if is_final:
+        shown |= {"types": failure.types, "attempts": failure.attempts}
     if failure.traceback:
         shown["traceback"] = failure.traceback
     if step:
@@ -286,6 +303,13 @@ def failure_from_json(error: bytes | None) -> Failure:
     return Failure(
         stored.get("type", "Failed"),
         stored.get("message", "see the step"),
+        tuple(stored.get("types", ())),
         status=stored.get("status"),
         traceback=stored.get("traceback"),
+        attempts=stored.get("attempts", 0),
     )
+
+
+def failed_step(error: bytes | None) -> str | None:
+    """Return the step that a stored failure names: another one than that it is stored of."""
+    return msgspec.json.decode(error).get("step") if error else None

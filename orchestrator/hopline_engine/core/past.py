@@ -1,11 +1,14 @@
 """What is stored of a run, put back into its live state."""
 
+from typing import Final
+
 from hopline_engine.core.binding import Value, decode_items
 from hopline_engine.core.live import (
     LiveMap,
     LiveRun,
     Past,
     RunScope,
+    failed_step,
     failure_from_json,
 )
 from hopline_engine.core.model import (
@@ -15,6 +18,9 @@ from hopline_engine.core.model import (
 )
 from hopline_engine.core.plan import Node
 from hopline_engine.core.states import FINAL_STEP_STATES
+
+_PASSED: Final = frozenset({StepState.SUCCEEDED, StepState.SKIPPED})
+"""Ends of steps after which those that wait for them are looked at."""
 
 
 def apply_past(run: LiveRun, past: Past) -> None:
@@ -27,13 +33,27 @@ def apply_past(run: LiveRun, past: Past) -> None:
             live.opened_at = row.started_at
             live.value = Value(row.result) if row.result is not None else None
             run.open_nodes -= 1
-            if live.state is StepState.FAILED and run.failure is None:
-                run.failure = (run.plan.nodes[row.node].id, failure_from_json(row.error))
+            if live.state is StepState.FAILED:
+                _note_failure(run, row)
     _restore_maps(run, past)
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
-        done = sum(run.nodes[upstream].state is StepState.SUCCEEDED for upstream in node.upstream)
-        streaming = node.stream_from is not None and run.nodes[node.stream_from].map is not None
-        live.waits = node.waits - done - streaming
+        counted = FINAL_STEP_STATES if node.arms else _PASSED
+        done = sum(run.nodes[upstream].state in counted for upstream in node.upstream)
+        live.waits = node.waits - done - _is_streaming(run, node)
+
+
+def _note_failure(run: LiveRun, row: StepEnded) -> None:
+    node = run.plan.nodes[row.node]
+    step = failed_step(row.error) or node.id
+    run.note_failure(node, step, failure_from_json(row.error))
+
+
+def _is_streaming(run: LiveRun, node: Node) -> bool:
+    """Return whether the map that a step follows element by element was opened, or skipped."""
+    if node.stream_from is None:
+        return False
+    followed = run.nodes[node.stream_from]
+    return followed.map is not None or followed.state is StepState.SKIPPED
 
 
 def _restore_maps(run: LiveRun, past: Past) -> None:

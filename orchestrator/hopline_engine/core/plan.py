@@ -23,9 +23,11 @@ from hopline_engine.core.binding import (
     compile_object,
     compile_request,
 )
-from hopline_engine.core.definition import DefinitionSpec, FormatSpec, Kind, NodeSpec, QueueSpec
+from hopline_engine.core.conditions import Guard, compile_guards
+from hopline_engine.core.definition import ArmSpec, DefinitionSpec, FormatSpec, Kind, NodeSpec, QueueSpec
 from hopline_engine.core.model import Digest
-from hopline_engine.core.retry import RetryPolicy
+from hopline_engine.core.regions import Place, Regions
+from hopline_engine.core.retry import NamedFailures, RetryPolicy
 
 FORMAT: Final = 1
 DEFAULT_QUEUE: Final = "default"
@@ -43,6 +45,23 @@ class Route(NamedTuple):
 
 
 HTTP_ROUTE: Final = Route("", "")
+
+CHOICES: Final = frozenset[Kind]({"branch", "recover", "first"})
+"""Kinds of steps that the engine decides itself."""
+
+
+class Arm(NamedTuple):
+    """One of the values that a step decided by the engine may get."""
+
+    guards: tuple[Guard, ...]
+    """When it is the one, of ``branch``."""
+    value: Expression
+    steps: tuple[int, ...]
+    """The steps inside of it, of ``recover`` and ``first``; not those inside of a ``recover`` or ``first`` there."""
+    inside: tuple[int, ...]
+    """All steps inside of it."""
+    needs: tuple[int, ...]
+    """The steps inside of it, and those whose results are part of its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,6 +97,15 @@ class Node:
     waits: int
     """How many signals this step needs before it opens: upstreams done, and its stream opened."""
     level: int
+    guards: tuple[Guard, ...]
+    may_be_skipped: bool
+    """Whether it has guards, or waits for a step that may be skipped."""
+    arms: tuple[Arm, ...]
+    """Of a step that the engine decides itself. It waits until its upstreams have ended, however they ended."""
+    on: NamedFailures
+    """The failures that ``recover`` is for."""
+    within: int | None
+    """The ``recover`` or ``first`` that this step is inside of: the innermost. It decides what a failure means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,7 +154,9 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         raise PlanError("two steps have the same id")
     drafts = {name: _Draft.of(node, specs) for name, node in specs.items()}
     order = _topological_order(drafts)
-    nodes = _number(order, drafts, children)
+    regions = Regions({name: [arm.steps for arm in draft.arms] for name, draft in drafts.items() if draft.arms})
+    regions.check({name: draft.before for name, draft in drafts.items() if not draft.arms})
+    nodes = _number(order, drafts, children, regions)
     result = compile_expression(spec.result)
     by_id = {node.id: node for node in nodes}
     _check_sources("the result", result.sources(), by_id)
@@ -153,6 +183,13 @@ class _Draft:
     upstream: frozenset[str]
     """Nodes that must succeed as a whole first."""
     stream_from: str | None
+    guards: tuple[Guard, ...]
+    arms: tuple["_DraftArm", ...]
+
+    @property
+    def before(self) -> frozenset[str]:
+        """All nodes that it waits for."""
+        return self.upstream | {self.stream_from} if self.stream_from else self.upstream
 
     @classmethod
     def of(cls, spec: NodeSpec, specs: Mapping[str, NodeSpec]) -> "_Draft":
@@ -166,16 +203,46 @@ class _Draft:
         request = compile_request(spec.request) if spec.request is not None else None
         stream = _stream(items, specs)
         before = set(items.sources()) if items is not None and stream is None else set[str]()
+        guards = compile_guards(spec.guards)
+        arms = tuple(_DraftArm.of(arm) for arm in spec.arms)
         sources = {*inputs.sources(), *(request.sources() if request else ()), *spec.after}
+        sources.update(*(guard.condition.sources() for guard in guards), *(arm.sources() for arm in arms))
         if ITEM in before or (ITEM in sources and over is None):
             raise PlanError(f"step {spec.id!r} refers to an item where there is none: it is not mapped")
         upstream = frozenset(sources | before) - {INPUT, ITEM}
         _check_sources(f"step {spec.id!r}", upstream, specs)
-        return cls(spec, inputs, items, request, upstream, stream)
+        return cls(spec, inputs, items, request, upstream, stream, guards, arms)
+
+
+@dataclass(frozen=True, slots=True)
+class _DraftArm:
+    """An arm before its steps have numbers."""
+
+    guards: tuple[Guard, ...]
+    value: Expression
+    steps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: ArmSpec) -> "_DraftArm":
+        return cls(compile_guards(spec.guards), compile_expression(spec.value), tuple(spec.steps))
+
+    def sources(self) -> Iterator[str]:
+        for guard in self.guards:
+            yield from guard.condition.sources()
+        yield from self.value.sources()
+        yield from self.steps
 
 
 def _check_parts(spec: NodeSpec) -> None:
     """Check that a step has the parts that its kind needs."""
+    if bool(spec.arms) != (spec.kind in CHOICES):
+        raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly branch, recover and first have arms")
+    if any(bool(arm.steps) == (spec.kind == "branch") for arm in spec.arms):
+        raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly arms of recover and first have steps")
+    if spec.kind == "recover" and len(spec.arms) != 1:
+        raise PlanError(f"step {spec.id!r} is of kind 'recover' and has {len(spec.arms)} arms, not 1")
+    if spec.kind in CHOICES and spec.over is not None:
+        raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}, which cannot be mapped")
     if (spec.request is not None) != (spec.kind == "http"):
         raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly HTTP steps have a request")
     if (spec.workflow is not None) != (spec.kind == "workflow"):
@@ -204,7 +271,7 @@ def _topological_order(drafts: Mapping[str, _Draft]) -> list[str]:
     """
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for name, draft in drafts.items():
-        sorter.add(name, *draft.upstream, *([draft.stream_from] if draft.stream_from else []))
+        sorter.add(name, *draft.before)
     try:
         sorter.prepare()
     except CycleError as error:
@@ -219,19 +286,24 @@ def _topological_order(drafts: Mapping[str, _Draft]) -> list[str]:
     return order
 
 
-def _number(order: list[str], drafts: Mapping[str, _Draft], children: Mapping[str, Plan]) -> tuple[Node, ...]:
+def _number(
+    order: list[str], drafts: Mapping[str, _Draft], children: Mapping[str, Plan], regions: Regions
+) -> tuple[Node, ...]:
     index = {name: position for position, name in enumerate(order)}
     downstream: dict[str, list[int]] = {name: [] for name in order}
     streams: dict[str, list[int]] = {name: [] for name in order}
     levels: dict[str, int] = {}
+    optional: set[str] = set()
+    insides = regions.inside()
     for name in order:
         draft = drafts[name]
         for upstream in draft.upstream:
             downstream[upstream].append(index[name])
         if draft.stream_from:
             streams[draft.stream_from].append(index[name])
-        before = draft.upstream | ({draft.stream_from} if draft.stream_from else set())
-        levels[name] = 1 + max((levels[upstream] for upstream in before), default=-1)
+        levels[name] = 1 + max((levels[upstream] for upstream in draft.before), default=-1)
+        if draft.guards or (not draft.arms and not optional.isdisjoint(draft.before)):
+            optional.add(name)
     return tuple(
         _node(
             drafts[name],
@@ -242,8 +314,24 @@ def _number(order: list[str], drafts: Mapping[str, _Draft], children: Mapping[st
             downstream=tuple(downstream[name]),
             stream_from=index[stream] if (stream := drafts[name].stream_from) else None,
             streams=tuple(streams[name]),
+            may_be_skipped=name in optional,
+            arms=tuple(
+                _arm(arm, insides.get(Place(name, number), []), index) for number, arm in enumerate(drafts[name].arms)
+            ),
+            within=index[owner] if (owner := regions.within(name)) else None,
         )
         for name in order
+    )
+
+
+def _arm(draft: _DraftArm, inside: list[str], index: Mapping[str, int]) -> Arm:
+    results = set(draft.value.sources()) - {INPUT}
+    return Arm(
+        guards=draft.guards,
+        value=draft.value,
+        steps=tuple(sorted(index[name] for name in draft.steps)),
+        inside=tuple(sorted(index[name] for name in inside)),
+        needs=tuple(sorted(index[name] for name in {*draft.steps, *results})),
     )
 
 
@@ -257,6 +345,9 @@ def _node(
     downstream: tuple[int, ...],
     stream_from: int | None,
     streams: tuple[int, ...],
+    may_be_skipped: bool,
+    arms: tuple[Arm, ...],
+    within: int | None,
 ) -> Node:
     spec, policy = draft.spec, draft.spec.policy
     child = None
@@ -287,6 +378,11 @@ def _node(
         streams=streams,
         waits=len(upstream) + (stream_from is not None),
         level=level,
+        guards=draft.guards,
+        may_be_skipped=may_be_skipped,
+        arms=arms,
+        on=NamedFailures.from_spec(spec.on),
+        within=within,
     )
 
 

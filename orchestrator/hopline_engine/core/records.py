@@ -81,7 +81,7 @@ def record_step(
     failure: Failure | None = None,
 ) -> None:
     """Write the end of a step run that had a task."""
-    error = failure_json(failure) if failure else None
+    error = failure_json(failure, is_final=True) if failure else None
     decision.rows.steps_ended.append(
         StepEnded(
             task.run.id,
@@ -109,18 +109,30 @@ def record_sub_step(
     started_at: float | None = None,
 ) -> None:
     """Write the end of a step run that was a run of a sub-workflow."""
-    error = failure_json(failure) if failure else None
+    error = failure_json(failure, is_final=True) if failure else None
     decision.rows.steps_ended.append(
         StepEnded(run.id, node.index, item, state.value, result, error, 1, started_at, decision.now)
     )
 
 
-def record_node(run: LiveRun, node: Node, state: StepState, decision: Decision, failure: Failure | None = None) -> None:
-    """Write the end of a step that has no task of its own: a map's record, or a step that never opened."""
-    error = failure_json(failure) if failure else None
+def record_node(
+    run: LiveRun,
+    node: Node,
+    state: StepState,
+    decision: Decision,
+    failure: Failure | None = None,
+    *,
+    step: str | None = None,
+    result: bytes | None = None,
+) -> None:
+    """Write the end of a step that has no task of its own: a map's record, one that never opened, or was decided here.
+
+    *step* is the one that failed, where it is another.
+    """
+    error = failure_json(failure, step, is_final=True) if failure else None
     started = run.nodes[node.index].opened_at
     decision.rows.steps_ended.append(
-        StepEnded(run.id, node.index, WHOLE, state.value, None, error, 0, started, decision.now)
+        StepEnded(run.id, node.index, WHOLE, state.value, result, error, 0, started, decision.now)
     )
 
 

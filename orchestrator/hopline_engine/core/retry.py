@@ -4,7 +4,7 @@ Pure: no clock, no randomness, no I/O.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hopline_engine.core.definition import Jitter, RetrySpec
 
@@ -26,6 +26,43 @@ class Failure(NamedTuple):
     """Seconds that the target asked to be left alone."""
     final: bool = False
     """Whether trying again can not help, whatever the policy says."""
+    attempts: int = 0
+    """How many were made, once the step has failed."""
+
+
+class NamedFailures(NamedTuple):
+    """Failures as a definition names them."""
+
+    statuses: tuple[tuple[int, int], ...] = ()
+    """Half-open ranges of HTTP statuses."""
+    errors: frozenset[str] = frozenset()
+    """Names of error classes."""
+
+    @classmethod
+    def from_spec(cls, on: list[dict[str, Any]]) -> "NamedFailures":
+        """Return what a definition names.
+
+        Raises:
+            ValueError: it names failures in a way that is not known.
+        """
+        statuses: list[tuple[int, int]] = []
+        errors: set[str] = set()
+        for named in on:
+            match named:
+                case {"status": int(status)}:
+                    statuses.append((status, status + 1))
+                case {"range": [int(low), int(high)]}:
+                    statuses.append((low, high))
+                case {"error": str(error)}:
+                    errors.add(error)
+                case _:
+                    raise ValueError(f"a policy cannot name failures as {named!r}")
+        return cls(tuple(statuses), frozenset(errors))
+
+    def has(self, failure: Failure) -> bool:
+        """Return whether *failure* is among them."""
+        by_status = failure.status is not None and any(low <= failure.status < high for low, high in self.statuses)
+        return by_status or not self.errors.isdisjoint(failure.types)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +91,15 @@ class RetryPolicy:
         """
         if spec is None:
             return cls()
-        statuses: list[tuple[int, int]] = []
-        errors: set[str] = set()
-        for named in spec.on:
-            match named:
-                case {"status": int(status)}:
-                    statuses.append((status, status + 1))
-                case {"range": [int(low), int(high)]}:
-                    statuses.append((low, high))
-                case {"error": str(error)}:
-                    errors.add(error)
-                case _:
-                    raise ValueError(f"a retry policy cannot name failures as {named!r}")
+        named = NamedFailures.from_spec(spec.on)
         return cls(
             attempts=spec.attempts,
             first=spec.first,
             factor=spec.factor,
             max=spec.max,
             jitter=spec.jitter,
-            statuses=tuple(statuses),
-            errors=frozenset(errors),
+            statuses=named.statuses,
+            errors=named.errors,
         )
 
 
@@ -86,8 +112,7 @@ def is_retryable(policy: RetryPolicy, kind: str, failure: Failure) -> bool:
     if failure.final:
         return False
     if policy.statuses or policy.errors:
-        named = failure.status is not None and any(low <= failure.status < high for low, high in policy.statuses)
-        return named or not policy.errors.isdisjoint(failure.types)
+        return NamedFailures(policy.statuses, policy.errors).has(failure)
     if kind != "http":
         return True
     if failure.status is not None:

@@ -19,7 +19,7 @@ from hopline_engine.core.names import step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.store import audit, recovery
-from hopline_engine.store.audit import Audit, Finding
+from hopline_engine.store.audit import Audit, Finding, RunEnd
 from hopline_engine.store.interface import Reads
 from hopline_engine.store.recovery import LiveChild, StoredRun
 
@@ -95,9 +95,7 @@ class Walk:
         while (part := await self._reads.read(partial(look, before=before))).keys:
             await self._catalogue.load({each.digest for each in part.ends})
             known = [each for each in part.ends if self._catalogue.has_plan(each.digest)]
-            sizes = [len(self._catalogue.plan(each.digest).nodes) for each in known]
-            found = [audit.against_steps(each, size) for each, size in zip(known, sizes, strict=True)]
-            self.findings += filter(None, found)
+            self.findings += filter(None, (_against_plan(each, self._catalogue.plan(each.digest)) for each in known))
             before = part.keys[-1]
             if self._is_over("runs", len(part.keys), part.findings, end):
                 return
@@ -142,6 +140,11 @@ def rehearse(
     ended = [step_name(plan.nodes[end.node].id, end.item) for end in decision.rows.steps_ended if end.run_id == row.id]
     if ended or run.state is not RunState.RUNNING:
         yield Finding(END_NOT_RECORDED, row.id, evidence | {"steps": ended, "run_state": run.state.value})
+
+
+def _against_plan(end: RunEnd, plan: Plan) -> Finding | None:
+    harmless = sum(node.within is not None for node in plan.nodes)
+    return audit.against_steps(end, len(plan.nodes), harmless)
 
 
 class _Numbers:

@@ -62,6 +62,7 @@ class RunEnd(NamedTuple):
     digest: Digest
     steps_ended: int
     not_succeeded: int
+    """Of its steps, without those that were skipped."""
 
 
 class HistorySlice(NamedTuple):
@@ -169,9 +170,9 @@ def history(connection: Connection, *, before: int | None, limit: int) -> Histor
     return HistorySlice(ids, _attempt_gaps(connection, lowest, highest), _ends(connection, lowest, highest))
 
 
-def against_steps(end: RunEnd, size: int) -> Finding | None:
-    """Return what is wrong with the end of a run whose definition has *size* steps."""
-    has_bad = end.state == RunState.SUCCEEDED and end.not_succeeded > 0
+def against_steps(end: RunEnd, size: int, harmless: int = 0) -> Finding | None:
+    """Return what is wrong with the end of a run whose definition has *size* steps; *harmless* ones may fail."""
+    has_bad = end.state == RunState.SUCCEEDED and end.not_succeeded > harmless
     if end.steps_ended == size and not has_bad:
         return None
     return Finding(RUN_AGAINST_STEPS, end.id, end._asdict() | {"steps": size})
@@ -280,7 +281,8 @@ def _attempt_gaps(connection: Connection, lowest: int, highest: int) -> list[Fin
 
 def _ends(connection: Connection, lowest: int, highest: int) -> list[RunEnd]:
     head = (run.c.id, run.c.public_id, run.c.state, run.c.digest)
-    bad = func.count(case((step_run.c.state != StepState.SUCCEEDED.value, 1)))
+    well = (StepState.SUCCEEDED.value, StepState.SKIPPED.value)
+    bad = func.count(case((step_run.c.state.not_in(well), 1)))
     query = (
         select(*head, func.count(step_run.c.node), bad)
         .outerjoin(step_run, and_(step_run.c.run_id == run.c.id, step_run.c.item == WHOLE))

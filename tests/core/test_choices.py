@@ -1,0 +1,195 @@
+"""Steps that are skipped, and those that the engine decides itself, one sentence at a time."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from hopline_engine.core.live import LiveTask
+from hopline_engine.core.model import RunState, StepState
+from hopline_engine.core.plan import PlanError
+from tests.core.small_worlds import CHILD, call, failing, with_child, world
+from tests.core.worlds import Execute, Outcome, branch, choice, guard, guarded, op, plan, ref, step
+
+
+def answering(**results: Any) -> Execute:
+    """Return an executor under which these steps give these results, and all others null."""
+
+    def execute(task: LiveTask, arguments: dict[str, Any]) -> Outcome:
+        return msgspec.json.encode(results.get(task.node.id))
+
+    return execute
+
+
+YES, NO = guard(ref("ask")), guard(ref("ask"), expected=False)
+CHOICE = (
+    step("ask"),
+    guarded(step("then", {"x": 1}), YES),
+    guarded(step("otherwise", {"x": 2}), NO),
+    branch("branch", ([YES], ref("then")), ([NO], ref("otherwise"))),
+    step("after", {"x": ref("branch")}),
+)
+
+
+@pytest.mark.parametrize(("answer", "ran", "skipped"), [(True, "then", "otherwise"), (False, "otherwise", "then")])
+def test_branch_runs_one_arm_and_skips_the_other(answer: bool, ran: str, skipped: str) -> None:
+    w = world(*CHOICE, result=ref("branch"), execute=answering(ask=answer, then="t", otherwise="o"))
+    run = w.start()
+    w.run_step("ask")
+    assert w.open_steps() == [ran]
+    assert w.step_state(run, skipped) is StepState.SKIPPED
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+    assert w.result(run) == ran[0]
+    row = w.step_row(run, skipped)
+    assert row is not None
+    assert (row.attempts, row.started_at) == (0, None)
+    assert msgspec.json.decode(row.error or b"")["message"] == f"ask is {'false' if skipped == 'then' else 'true'}"
+
+
+def test_branch_without_an_arm_that_fits_is_null() -> None:
+    w = world(step("ask"), guarded(step("then"), YES), branch("branch", ([YES], ref("then"))), result=ref("branch"))
+    w.execute = answering(ask=None)
+    run = w.start()
+    w.finish()
+    assert (w.state(run), w.result(run)) == (RunState.SUCCEEDED, None)
+
+
+def test_all_that_needs_a_skipped_step_is_skipped_also_maps_and_what_follows_them() -> None:
+    child = call("sub", v=ref("a"))
+    w = with_child(
+        CHILD,
+        step("ask"),
+        guarded(step("a"), YES),
+        step("map", {"x": ref("a", "list")}, over="x"),
+        step("stream", {"x": ref("map")}, over="x"),
+        step("last", after=["stream"]),
+        child,
+        execute=answering(ask=False),
+    )
+    run = w.start()
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+    for name in ("a", "map", "stream", "last", "sub"):
+        assert w.step_state(run, name) is StepState.SKIPPED
+    row = w.step_row(run, "stream")
+    assert row is not None
+    assert msgspec.json.decode(row.error or b"")["message"] == "map was skipped"
+
+
+def test_guarded_map_opens_its_elements_where_its_guard_passes() -> None:
+    nodes = (
+        step("ask"),
+        step("list"),
+        guarded(step("map", {"x": ref("list")}, over="x"), YES),
+        guarded(step("stream", {"x": ref("map")}, over="x"), YES),
+        branch("branch", ([YES], ref("stream"))),
+    )
+    w = world(*nodes, result=ref("branch"))
+    w.execute = answering(ask=True, list=[1, 2], map=5, stream=6)
+    run = w.start()
+    w.finish()
+    assert w.result(run) == [6, 6]
+
+
+def test_nothing_is_skipped_before_all_it_waits_for_has_ended() -> None:
+    w = world(step("ask"), step("slow"), guarded(step("a", after=["slow"]), YES), execute=answering(ask=False))
+    run = w.start()
+    w.run_step("ask")
+    assert w.step_state(run, "a") is StepState.PENDING
+    w.run_step("slow")
+    assert w.step_state(run, "a") is StepState.SKIPPED
+
+
+def test_failed_upstream_goes_before_a_guard() -> None:
+    w = world(step("ask"), step("bad"), guarded(step("a", after=["bad"]), YES), execute=failing("bad"))
+    run = w.start()
+    w.run_step("bad")
+    assert w.step_state(run, "a") is StepState.UPSTREAM_FAILED
+    w.finish()
+    assert w.state(run) is RunState.FAILED
+
+
+def test_branch_fails_with_the_arm_that_was_chosen_and_not_with_the_other() -> None:
+    w = world(*CHOICE, execute=failing("ask"))
+    run = w.start()
+    w.finish()
+    assert w.step_state(run, "branch") is StepState.UPSTREAM_FAILED
+    assert w.step_state(run, "after") is StepState.UPSTREAM_FAILED
+    assert w.error(run)["step"] == "ask"
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        (op(">", ref("$input", "n"), 5), "n > 5 is false"),
+        (
+            op("all_of", op("<", ref("$input", "n"), 9), op("==", ref("$input", "s"), "b")),
+            'all_of(n < 9, s == "b") is false',
+        ),
+        (op("not_", op("==", ref("$input", "s"), "a")), 'not_(s == "a") is false'),
+        (op("any_of", op("!=", ref("$input", "s"), "a"), op(">=", ref("$input", "n"), 4)), None),
+        (op("<=", ref("$input", "s"), "b"), None),
+        (op("==", ref("$input", "n"), "4"), 'n == "4" is false'),
+        (op("==", ref("$input"), {"n": 4, "s": "a", "t": True, "f": False}), None),
+        (op("==", {"$text": ["x", ref("$input", "s")]}, "xa"), None),
+        (ref("$input", "t"), None),
+    ],
+)
+def test_conditions_compare_as_python_does(condition: Any, reason: str | None) -> None:
+    w = world(guarded(step("a"), guard(condition)))
+    run = w.start(input_=b'{"n":4,"s":"a","t":true,"f":false}')
+    w.finish()
+    row = w.step_row(run, "a")
+    assert row is not None
+    assert (msgspec.json.decode(row.error)["message"] if row.error else None) == reason
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (op(">", ref("$input", "s"), 5), 's > 5 compares "a" with 5'),
+        (op(">", ref("$input", "none"), 5), "none > 5 compares null with 5"),
+        (ref("$input", "s"), 's is a condition, but neither true nor false: "a"'),
+        (op(">", ref("$input", "gone"), 5), "['gone']"),
+    ],
+)
+def test_condition_that_cannot_be_told_fails_the_step(condition: Any, message: str) -> None:
+    w = world(guarded(step("a"), guard(condition)))
+    run = w.start(input_=b'{"s":"a","none":null}')
+    assert w.state(run) is RunState.FAILED
+    assert message in w.error(run)["message"]
+
+
+@pytest.mark.parametrize(
+    "condition", [5, {"$op": "=~", "args": [1, 2]}, op("==", 1), op("not_", True), op("all_of"), {"$literal": 1}]
+)
+def test_malformed_condition_is_refused(condition: Any) -> None:
+    with pytest.raises(PlanError, match="condition"):
+        plan([guarded(step("a"), guard(condition))])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([step("a") | {"arms": [{"value": 1}]}], "have arms"),
+        ([choice("branch", "b", [])], "have arms"),
+        ([step("a"), choice("branch", "b", [{"value": 1, "steps": ["a"]}])], "have steps"),
+        ([guarded(step("a"), guard(ref("gone")))], "'gone', which does not exist"),
+        ([branch("b", ([guard(ref("b"))], 1))], "cycle"),
+    ],
+)
+def test_choice_that_means_nothing_is_refused(nodes: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan(nodes)
+
+
+def test_decision_outlives_a_crash_at_every_point() -> None:
+    for crash_at in range(12):
+        w = world(*CHOICE, result=ref("after"), execute=answering(ask=False, otherwise="o", after="end"))
+        run = w.start()
+        for turn in range(40):
+            if turn == crash_at:
+                w.crash()
+            w.turn()
+        assert (w.state(run), w.result(run)) == (RunState.SUCCEEDED, "end")
