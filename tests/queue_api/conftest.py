@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hopline_engine import clock
+from tests.support import waiting
 from tests.support.postgres import database_for_threads
 from tests.support.queue_service import TRANSPORTS, Client, RunningService, running_service
 
@@ -156,13 +157,4 @@ def target() -> Iterator[PushTarget]:
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], Any], str], Any]:
     """Return what waits until something is true."""
-
-    def wait(look: Callable[[], Any], what: str) -> Any:
-        end = clock.monotonic() + 30.0
-        pause = threading.Event()
-        while not (seen := look()):
-            assert clock.monotonic() < end, f"not within 30 s: {what}"
-            pause.wait(0.02)
-        return seen
-
-    return wait
+    return waiting.eventually

@@ -1,6 +1,7 @@
 """Waiting for a condition, with a deadline: tests never sleep for a time that they hope is long enough."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -32,3 +33,12 @@ async def until_seen(look: Callable[[], Awaitable[T | None]], what: str, within:
             return seen
     except TimeoutError:
         raise AssertionError(f"not within {within:g} s: {what}") from None
+
+
+def eventually(look: Callable[[], T | None], what: str, within: float = WITHIN) -> T:
+    """Do as ``until``, in a test that has no loop."""
+    end = time.monotonic() + within
+    while not (seen := look()):
+        assert time.monotonic() < end, f"not within {within:g} s: {what}"
+        time.sleep(LOOK_AGAIN)
+    return seen

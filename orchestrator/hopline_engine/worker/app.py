@@ -43,11 +43,11 @@ class WorkerApp:
             return
         path = scope["path"]
         if path.startswith(_STEPS):
-            self._began()
+            self.began()
             try:
                 await _send(await self._serve(path[len(_STEPS) :], scope, receive), send)
             finally:
-                self._ended()
+                self.ended()
         elif path == "/healthz":
             await _send(self._health(), send)
         else:
@@ -83,6 +83,23 @@ class WorkerApp:
             return body
         return await Attempt(step, body, context, deadline, self._runtime_of_loop()).run(gone=receive)
 
+    async def attempt(self, step: Served, body: bytes, context: Context, deadline: float) -> Answer:
+        """Run a step for somebody who waits for its answer however long that takes."""
+        never = asyncio.get_running_loop().create_future()
+        answer = await Attempt(step, body, context, deadline, self._runtime_of_loop()).run(gone=lambda: never)
+        assert answer is not None
+        return answer
+
+    @property
+    def free_slots(self) -> int:
+        """How many more steps it could run now."""
+        return max(0, self._concurrency - self._running)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no more work."""
+        return self._draining
+
     def _refused(self, method: str, headers: dict[bytes, bytes], name: str, step: Served | None) -> Answer | None:
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._authorization):
             return _refusal(401, "Unauthorized", "this worker takes requests from its engine only")
@@ -103,11 +120,13 @@ class WorkerApp:
             self._runtime = Runtime(asyncio.get_running_loop(), self._concurrency, self._result_max_bytes)
         return self._runtime
 
-    def _began(self) -> None:
+    def began(self) -> None:
+        """Count work that a worker waits for before it stops, and that takes one of its slots."""
         self._running += 1
         self._idle.clear()
 
-    def _ended(self) -> None:
+    def ended(self) -> None:
+        """Count the end of such work."""
         self._running -= 1
         if not self._running:
             self._idle.set()

@@ -34,7 +34,7 @@ class Reply(NamedTuple):
 class Exchange:
     """Asks the server at one base URL; to be made and used on one running loop."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], *, at_a_time: int = _AT_A_TIME) -> None:
         parts = urlsplit(base_url)
         self.base_url = base_url
         self._host = parts.hostname or ""
@@ -42,7 +42,7 @@ class Exchange:
         self._path = parts.path
         self._headers = dict(headers)
         self._tls = _tls() if parts.scheme == "https" else None
-        self._threads: Threads[Reply | NoAnswerError] = Threads(asyncio.get_running_loop(), _AT_A_TIME)
+        self._threads: Threads[Reply | NoAnswerError] = Threads(asyncio.get_running_loop(), at_a_time)
 
     async def ask(self, method: str, path: str, body: bytes | None = None) -> Reply:
         """Send one request and return its answer, whatever its status.

@@ -22,6 +22,8 @@ class Options:
     exit_with_parent: bool = False
     reloads: bool = False
     verbose: bool = False
+    pulls: tuple[str, ...] = ()
+    lease_seconds: int = 30
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -44,16 +46,33 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         "--reloads", action="store_true", help="tell that another worker takes over when the files change"
     )
     parser.add_argument("--verbose", action="store_true", help="also show on stderr what steps print and log")
+    parser.add_argument(
+        "--pull",
+        action="append",
+        default=[],
+        dest="pulls",
+        metavar="QUEUE[=STEP]",
+        help="take tasks of a pull queue, for a step or for the one that the tag of each task names",
+    )
+    parser.add_argument(
+        "--lease",
+        type=_positive,
+        default=30,
+        dest="lease_seconds",
+        help="seconds after which tasks of a dead worker return",
+    )
     values = vars(parser.parse_args(arguments))
     if values["port"] and values["processes"] > 1:
         parser.error("several processes cannot listen on one --port; leave it out")
-    return Options(**{**values, "paths": tuple(values["paths"])})
+    return Options(**{**values, "paths": tuple(values["paths"]), "pulls": tuple(values["pulls"])})
 
 
 def to_arguments(options: Options, report_fd: int | None) -> list[str]:
     """Return the arguments of one of several processes: it lives no longer than the one that starts it."""
     arguments = ["--exit-with-parent", "--server", options.server, "--host", options.host]
     arguments += ["--concurrency", str(options.concurrency), "--grace", str(options.grace_seconds)]
+    arguments += ["--lease", str(options.lease_seconds)]
+    arguments += [f"--pull={pull}" for pull in options.pulls]
     if report_fd is not None:
         arguments += ["--report-fd", str(report_fd)]
     arguments += [f"--{name}" for name in ("reloads", "verbose") if getattr(options, name)]

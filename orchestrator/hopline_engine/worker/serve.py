@@ -6,18 +6,23 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from hopline import Step
 from hopline_engine import clock, event_loop
 from hopline_engine.worker import capture
 from hopline_engine.worker.app import WorkerApp
 from hopline_engine.worker.client import Announcement, RegistrationRefusedError, Terms
 from hopline_engine.worker.execute import Served
+from hopline_engine.worker.leasing import Leased, PullQueue
 from hopline_engine.worker.loader import Loaded, load
 from hopline_engine.worker.options import Options
 from hopline_engine.worker.parent import Report, Stop, say, serving, take_stdin
 from hopline_engine.worker.problems import LoadError
+from hopline_engine.worker.pulling import Feed, Pull, unknown_steps
 from hopline_engine.worker.registration import Registration
 from hopline_engine.worker.server import Server, listen
 
@@ -36,6 +41,7 @@ def serve(options: Options) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     with capture.routed(echo=options.verbose):
         loaded = load(options.paths)
+        loaded.errors += unknown_steps(options.pulls, loaded.steps)
         with capture.logged():
             errors = loaded.errors or event_loop.run(_Worker(options, loaded, report).run(pipe))
     report.failed(errors)
@@ -73,13 +79,16 @@ class _Worker:
             clock.SystemClock(),
             lambda terms: self._on_registered(app, terms),
         )
+        feeds = [asyncio.create_task(feed.keep()) for feed in self._feeds(app, registration)]
         try:
-            return await self._stay(registration, app, stop)
+            return await self._stay(registration, app, stop, feeds)
         finally:
             server.stop()
             await serving
 
-    async def _stay(self, registration: Registration, app: WorkerApp, stop: Stop) -> list[LoadError]:
+    async def _stay(
+        self, registration: Registration, app: WorkerApp, stop: Stop, feeds: list[asyncio.Task[None]]
+    ) -> list[LoadError]:
         keeping = asyncio.create_task(registration.keep())
         await _first_of(keeping, asyncio.create_task(stop.asked.wait()))
         if not stop.asked.is_set():
@@ -87,8 +96,9 @@ class _Worker:
                 await keeping  # it has ended, which it does by an error only
             except RegistrationRefusedError as refusal:
                 return [LoadError(code=refusal.code, message=refusal.message, hint=refusal.hint)]
-        keeping.cancel()
-        await asyncio.wait({keeping})
+        for task in (keeping, *feeds):
+            task.cancel()
+        await asyncio.wait({keeping, *feeds})
         await self._leave(registration, app, stop)
         _end_within(EXIT_SECONDS, 0)  # closing the loop waits for threads that async steps have started
         return []
@@ -103,6 +113,21 @@ class _Worker:
             say("stopped with steps still running; the server tries them again")
             # Without closing anything in order: that would answer those steps with an error, as if they had failed.
             os._exit(0)
+
+    def _feeds(self, app: WorkerApp, registration: Registration) -> list[Feed]:
+        """Return what feeds this worker from pull queues."""
+        steps = self._loaded.steps
+        return [
+            Feed(
+                PullQueue(pull.queue, lambda: registration.addresses, os.environ.get("HOPLINE_API_TOKEN")),
+                partial(_step_for, steps, pull.step),
+                app,
+                lease_seconds=self._options.lease_seconds,
+                echoes=self._options.verbose,
+                random=clock.SystemClock().random,
+            )
+            for pull in map(Pull.parse, self._options.pulls)
+        ]
 
     def _announcement(self, listener: socket.socket) -> Announcement:
         steps = [{"name": step.name, "signature": step.signature} for step in self._loaded.steps.values()]
@@ -139,6 +164,10 @@ class _Worker:
         if is_alone and not self._is_told:
             say(serving(workflows, self._options.server))
         self._is_told = True
+
+
+def _step_for(steps: "Mapping[str, Step[..., Any]]", name: str | None, task: Leased) -> "Step[..., Any] | None":
+    return steps.get(name or task.tag)
 
 
 def _url(listener: socket.socket, server: str) -> str:
