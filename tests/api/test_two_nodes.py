@@ -107,6 +107,15 @@ async def test_runs_are_shown_followed_and_cancelled_at_either_node(tmp_path: Pa
         assert (await other.client.run(followed))["result"] == "done"
 
 
+async def test_both_nodes_say_that_a_run_has_ended_when_it_is_to_be_cancelled(tmp_path: Path) -> None:
+    async with two_nodes(tmp_path) as (first, second, _):
+        run = await first.client.start("waiting", {"file": str(tmp_path / "flag")})
+        await first.client.ask("POST", f"/runs/{run}/cancel")
+        for node in (first, second):
+            answer = await node.client.http.post(f"/runs/{run}/cancel")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "run-ended")
+
+
 async def test_worker_goes_on_with_the_other_node_when_the_one_it_was_given_stops(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (first, second, worker):
         flag = tmp_path / "flag"

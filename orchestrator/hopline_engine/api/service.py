@@ -241,6 +241,8 @@ class Service:
     async def cancel_run(self, run: str) -> Run:
         """End a run as cancelled."""
         stored = await self._find(run)
+        if stored.state is not RunState.RUNNING:  # said by any node: none works on it any more
+            raise RunEndedError(run=run, state=stored.state)
         if not await self._engine.cancel_run(stored.id):
             stored = await self._find(run)
             if stored.state is RunState.RUNNING:
