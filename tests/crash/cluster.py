@@ -12,7 +12,7 @@ import httpx
 from tests.crash.books import Row, in_postgres, in_sqlite
 from tests.support.client import Client
 from tests.support.postgres import PostgresServer, postgres
-from tests.support.processes import EngineProcess, Process, WorkerProcess
+from tests.support.processes import START_SECONDS, EngineProcess, Process, WorkerProcess
 
 STORES: Final = ("sqlite", "postgres")
 
@@ -88,7 +88,7 @@ class Cluster:
         self.nodes = nodes
         self.workers = workers
         self.store = store
-        self.client = Client(nodes[0].url, _AnyNode([node.url for node in nodes]))
+        self.client = Client(nodes[0].url, _AnyNode([node.url for node in nodes]), 2 * START_SECONDS)
 
     @property
     def processes(self) -> list[Process]:

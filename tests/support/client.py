@@ -15,7 +15,9 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 class Client:
     """Starts runs and looks at them. Asks again while the engine is away, so it may be killed at any time."""
 
-    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None, patience: float = WITHIN) -> None:
+        """Make a client that asks for *patience* seconds for an answer, unless told otherwise."""
+        self._patience = patience
         self.http = httpx.AsyncClient(
             base_url=f"{url}/api/v1", timeout=10, trust_env=False, verify=False, transport=transport
         )
@@ -28,7 +30,7 @@ class Client:
     ) -> None:
         await self.http.aclose()
 
-    async def ask(self, method: str, path: str, *, within: float = WITHIN, **options: Any) -> Json:
+    async def ask(self, method: str, path: str, *, within: float | None = None, **options: Any) -> Json:
         """Return the JSON of a successful answer, asking again while there is none or it is a 5xx."""
 
         async def look() -> httpx.Response | None:
@@ -38,7 +40,7 @@ class Client:
                 return None
             return None if response.is_server_error else response
 
-        response = await until_seen(look, f"an answer to {method} {path}", within)
+        response = await until_seen(look, f"an answer to {method} {path}", self._patience if within is None else within)
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         answer: Json = response.json()
         return answer
