@@ -62,8 +62,8 @@ class Installation:
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
-    async def serve(self, port: int | None = None) -> str:
-        """Listen, tell other processes where, let runs move, and return the base URL.
+    async def serve(self, port: int | None = None, *, schedules: bool = False) -> str:
+        """Listen, tell other processes where, let runs move, and return the base URL; with *schedules*, these fire.
 
         Raises:
             InsecureAddressError: the address is reachable from elsewhere and the API has no token.
@@ -90,7 +90,7 @@ class Installation:
             self.grpc_port = await self.queue_front.serve_grpc(self._settings.grpc_port)
         _write_server_file(self._settings.state_dir, self.url)
         if self._dispatch:  # not before: what is sent says where to call back
-            self._engine.dispatch(self._settings.node_url or self.url)
+            self._engine.dispatch(self._settings.node_url or self.url, schedules=schedules)
         return self.url
 
     async def lost(self) -> OwnershipLostError:

@@ -6,6 +6,7 @@ HoplineError                  hopline.errors
 │   ├── StepNotFoundError
 │   ├── WorkflowNotFoundError
 │   ├── QueueNotFoundError
+│   ├── ScheduleNotFoundError
 │   └── WorkerNotFoundError
 ├── ConflictError             it exists, but not in a state that allows this
 │   ├── AmbiguousRunError
@@ -13,11 +14,15 @@ HoplineError                  hopline.errors
 │   ├── RunNotFinishedError
 │   ├── RunNotSucceededError
 │   ├── RunNotRetryableError
+│   ├── ScheduleExistsError
+│   ├── ScheduleDeclaredError
+│   ├── BackfillOpenError
 │   └── UnusableDefinitionError
 ├── InvalidError              what was given cannot be used as it is
 │   ├── InvalidInputError
 │   ├── InvalidDefinitionError
-│   └── InvalidQueueLimitsError
+│   ├── InvalidQueueLimitsError
+│   └── InvalidScheduleError
 ├── UnavailableError          the same call may succeed later
 │   ├── StoreUnavailableError
 │   ├── EngineStoppingError
@@ -103,6 +108,16 @@ class QueueNotFoundError(NotFoundError):
         self.queue = queue
 
 
+class ScheduleNotFoundError(NotFoundError):
+    """There is no schedule of this name."""
+
+    code = "schedule-not-found"
+
+    def __init__(self, *, schedule: str, did_you_mean: str | None = None) -> None:
+        super().__init__(f'there is no schedule "{schedule}"', hint=_meant(did_you_mean, "hopline schedules list"))
+        self.schedule = schedule
+
+
 class WorkerNotFoundError(NotFoundError):
     """The engine does not know this worker, or has forgotten it."""
 
@@ -128,6 +143,44 @@ class AmbiguousRunError(ConflictError):
         super().__init__(f'several runs begin with "{ref}": {", ".join(candidates)}', hint="give one more character")
         self.ref = ref
         self.candidates = tuple(candidates)
+
+
+class ScheduleExistsError(ConflictError):
+    """There is a schedule of this name already."""
+
+    code = "schedule-exists"
+
+    def __init__(self, *, schedule: str) -> None:
+        super().__init__(
+            f'there is a schedule "{schedule}" already', hint=f"change it: hopline schedules update {schedule}"
+        )
+        self.schedule = schedule
+
+
+class ScheduleDeclaredError(ConflictError):
+    """The file of the workflow declares the schedule, and would bring it back."""
+
+    code = "schedule-declared"
+
+    def __init__(self, *, schedule: str) -> None:
+        super().__init__(
+            f'the schedule "{schedule}" stands in the file of its workflow, which would bring it back',
+            hint=f"remove it there, or pause it: hopline schedules pause {schedule}",
+        )
+        self.schedule = schedule
+
+
+class BackfillOpenError(ConflictError):
+    """A schedule has one back-fill at a time."""
+
+    code = "backfill-open"
+
+    def __init__(self, *, schedule: str, waiting: int) -> None:
+        super().__init__(
+            f'the schedule "{schedule}" has a back-fill with {waiting} ticks left to start',
+            hint=f"wait for it, or give it up: hopline schedules backfill {schedule} --cancel",
+        )
+        self.schedule = schedule
 
 
 class RunEndedError(ConflictError):
@@ -230,6 +283,17 @@ class InvalidQueueLimitsError(InvalidError):
     def __init__(self, *, queue: str, problem: str) -> None:
         super().__init__(f"limits of queue {queue}: {problem}")
         self.queue = queue
+
+
+class InvalidScheduleError(InvalidError):
+    """A schedule cannot be used as it was given."""
+
+    code = "invalid-schedule"
+
+    def __init__(self, *, schedule: str, problem: str, hint: str | None = None) -> None:
+        super().__init__(f"schedule {schedule}: {problem}", hint=hint)
+        self.schedule = schedule
+        self.problem = problem
 
 
 class UnavailableError(HoplineError):

@@ -60,6 +60,8 @@ class Settings(BaseModel):
     """A node that was silent for so long is taken for dead by the others, and its runs are taken over."""
     node_url: str | None = None
     """Base URL under which other nodes and workers reach this one; without it, the address it listens on."""
+    schedule_period_seconds: float = Field(default=10.0, ge=1)
+    """The shortest time between two ticks that a schedule may have."""
     drain_seconds: float = Field(default=5.0, ge=0)
     """How long a stopping server waits for answers; what comes later is called again by the next one."""
     egress: Literal["open", "public"] = "open"

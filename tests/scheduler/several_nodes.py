@@ -97,17 +97,27 @@ class Calling:
         return await self._targets.answer(self._node, task)
 
 
+class _Skewed(SystemClock):
+    """The clock of a machine that is wrong by some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def now(self) -> float:
+        return super().now() + self._seconds
+
+
 class Node:
     """One engine."""
 
-    def __init__(self, store: Store, targets: Targets, settings: Settings) -> None:
+    def __init__(self, store: Store, targets: Targets, settings: Settings, skew: float) -> None:
         self.store = store
         self.id = store.owner.node
         self.engine = Engine(
             store=store,
             dispatcher=cast("Dispatcher", Calling(self.id, targets)),
             signer=Signer(b"key"),
-            clock=DatabaseClock(SystemClock()),
+            clock=DatabaseClock(_Skewed(skew)),
             settings=settings,
         )
 
@@ -159,11 +169,11 @@ class Nodes:
         self._stack = stack
         self._count = 0
 
-    async def join(self, **settings: Any) -> Node:
-        """Add an engine; it holds no shard before it beats."""
+    async def join(self, skew: float = 0.0, **settings: Any) -> Node:
+        """Add an engine on a machine whose clock is wrong by *skew*; it holds no shard before it beats."""
         self._count += 1
         node = await self._opened(f"n_{self._count}")
-        opened = Node(node, self.targets, Settings(node_silence_seconds=LONG, drain_seconds=5.0, **settings))
+        opened = Node(node, self.targets, Settings(node_silence_seconds=LONG, drain_seconds=5.0, **settings), skew)
         self._stack.push_async_callback(node.close)
         self._stack.push_async_callback(opened.engine.close)
         await opened.engine.open()

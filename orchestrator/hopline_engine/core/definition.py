@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hopline_engine.core.schedules import ScheduleSpec
+
 Kind = Literal["python", "http", "workflow", "branch", "recover", "first"]
 """The last three are decided by the engine itself and have no task."""
 Jitter = Literal["none", "full", "equal"]
@@ -125,3 +127,4 @@ class DefinitionSpec(msgspec.Struct, frozen=True):
     nodes: list[NodeSpec]
     result: Any
     queues: list[QueueSpec]
+    schedule: ScheduleSpec | None = None

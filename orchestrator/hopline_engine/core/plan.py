@@ -28,6 +28,7 @@ from hopline_engine.core.definition import ArmSpec, DefinitionSpec, FormatSpec, 
 from hopline_engine.core.model import Digest
 from hopline_engine.core.regions import Place, Regions
 from hopline_engine.core.retry import NamedFailures, RetryPolicy
+from hopline_engine.core.schedules import ScheduleSpec
 
 FORMAT: Final = 1
 DEFAULT_QUEUE: Final = "default"
@@ -120,6 +121,8 @@ class Plan:
     parameters: Mapping[str, Any]
     """JSON schema of the input."""
     queues: tuple[QueueSpec, ...]
+    schedule: ScheduleSpec | None
+    """When it runs by itself, as its file says."""
     routes: frozenset[Route]
     """What workers must serve so that every step can run, those of sub-workflows included."""
 
@@ -168,6 +171,7 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         result=result,
         parameters=spec.parameters,
         queues=tuple(spec.queues),
+        schedule=spec.schedule,
         routes=frozenset(_routes(nodes)),
     )
 

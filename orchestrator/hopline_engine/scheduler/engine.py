@@ -48,6 +48,8 @@ from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
+from hopline_engine.scheduler.schedule_book import ScheduleBook
+from hopline_engine.scheduler.scheduling import Scheduling
 from hopline_engine.scheduler.shares import Shares
 from hopline_engine.scheduler.watchers import Watchers
 from hopline_engine.settings import Settings
@@ -106,6 +108,8 @@ class Engine:
         self._membership: Membership | None = None
         self._shares: Shares | None = None
         self._reconciler: Reconciler | None = None
+        self._scheduling: Scheduling | None = None
+        self._schedules: ScheduleBook | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -154,6 +158,20 @@ class Engine:
             held=lambda: membership.held,
             seconds=self.settings.audit_seconds,
         )
+        self._scheduling = Scheduling(
+            store=self.store,
+            catalogue=self.catalogue,
+            clock=self._clock,
+            starter=self,
+            held=lambda: membership.held,
+        )
+        self._schedules = ScheduleBook(
+            store=self.store,
+            catalogue=self.catalogue,
+            starter=self,
+            shortest=self.settings.schedule_period_seconds,
+            changed=self._scheduling.wake,
+        )
         await self._controls.load()
         if not self.store.owner.alone:
             self._shares = Shares(
@@ -165,13 +183,15 @@ class Engine:
         watches = (self._keep_watch(), self._reconciler.run())
         self._watches = [asyncio.create_task(watch) for watch in watches]
 
-    def dispatch(self, url: str | None = None) -> None:
+    def dispatch(self, url: str | None = None, *, schedules: bool = False) -> None:
         """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now.
 
-        Other nodes reach this one at *url*.
+        Other nodes reach this one at *url*. With *schedules*, these fire.
         """
         self.coordinator.is_dispatching = True
         self.membership.take_part(url)
+        if schedules:
+            self._watches.append(asyncio.create_task(self.scheduling.run()))
         self.coordinator.look_again()
 
     async def close(self) -> None:
@@ -246,6 +266,28 @@ class Engine:
             raise EngineStoppingError
         return self._reconciler
 
+    @property
+    def scheduling(self) -> Scheduling:
+        """What fires the schedules of an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._scheduling is None:
+            raise EngineStoppingError
+        return self._scheduling
+
+    @property
+    def schedules(self) -> ScheduleBook:
+        """The schedules of an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._schedules is None:
+            raise EngineStoppingError
+        return self._schedules
+
     def url_of(self, run: RunId) -> str | None:
         """Return where the node that works on a run is reached; ``None`` if it is this one.
 
@@ -293,8 +335,16 @@ class Engine:
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
-    async def start_run(self, workflow: str, given: Mapping[str, Any], idempotency_key: str | None) -> Started:
+    async def start_tick(self, workflow: str, given: Mapping[str, Any], key: str, shard: int | None) -> RunRecord:
+        """Start the one run of a tick, in a shard of this node; see ``start_run``."""
+        return (await self.start_run(workflow, given, key, shard)).run
+
+    async def start_run(
+        self, workflow: str, given: Mapping[str, Any], idempotency_key: str | None, shard: int | None = None
+    ) -> Started:
         """Start a run, durably; or return the one that the idempotency key already has.
+
+        It is in *shard*, which this node holds, or else in any of this node's.
 
         Raises:
             WorkflowNotFoundError
@@ -312,7 +362,7 @@ class Engine:
             by_key = partial(runs.by_idempotency_key, key=idempotency_key)
             stored = await self.store.read(by_key)
             try:
-                run = stored or await self._start(plan, run_input, idempotency_key)
+                run = stored or await self._start(plan, run_input, idempotency_key, shard=shard)
             except ChangesRefusedError:
                 stored = await self.store.read(by_key)  # another node was first
                 if stored is None:
@@ -334,9 +384,11 @@ class Engine:
         idempotency_key: str | None,
         retry_of: RunRecord | None = None,
         kept: Iterable[StepEnded] = (),
+        shard: int | None = None,
     ) -> RunRecord:
         coordinator = self.coordinator
-        run = LiveRun.fresh(coordinator.ids.next_run(), plan, run_input, self._clock.now(), None)
+        number = coordinator.ids.next_run(None if shard is None else RunId(shard))
+        run = LiveRun.fresh(number, plan, run_input, self._clock.now(), None)
         record = RunRecord(
             id=run.id,
             public_id=run.public_id,

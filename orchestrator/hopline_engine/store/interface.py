@@ -14,6 +14,9 @@ from hopline_engine.core.changes import Changes
 
 _T = TypeVar("_T")
 
+Transaction = Connection
+"""What functions are given that ``execute`` and ``read`` run, by its name outside the store."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:

@@ -31,6 +31,7 @@ from sqlmodel import Field, SQLModel
 from hopline_engine.core.cloud.model import Stage
 from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
 from hopline_engine.core.states import FINAL_STEP_STATES
+from hopline_engine.core.ticks import TickState
 
 _NAMES: Final = {
     "pk": "pk_%(table_name)s",
@@ -269,6 +270,61 @@ class QueueShareRow(Row, table=True):
     """How many it has in flight or due."""
 
 
+class ScheduleRow(Row, table=True):
+    """When a workflow runs by itself."""
+
+    __tablename__ = "schedule"
+    __table_args__ = (_partial("schedule_due", "due_at", where="due_at IS NOT NULL"),)
+
+    name: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    shard: int
+    workflow: str = _text()
+    is_edited: bool
+    is_paused: bool
+    revision: int
+    created_at: float = _time()
+    anchor_at: float = _time()
+    next_tick: float | None = _time()
+    due_at: float | None = _time()
+    """When the engine is to look at it next; null when it is paused, or has no further tick."""
+    spec: bytes
+    """JSON of what is in force; see ``core.schedules``."""
+    declared: bytes | None
+    """The same of what the workflow's file says."""
+    input: bytes
+    backfill: bytes | None
+    """JSON of how fast the ticks of a back-fill are started, while there are any."""
+
+
+class ScheduleVersionRow(Row, table=True):
+    """What was in force from a time on; never changed."""
+
+    __tablename__ = "schedule_version"
+
+    schedule: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    since: float = Field(sa_type=Double, primary_key=True)
+    spec: bytes
+
+
+class TickRow(Row, table=True):
+    """A tick of a schedule, and what became of it. Its key is what makes it happen once."""
+
+    __tablename__ = "tick"
+    __table_args__ = (
+        CheckConstraint(f"state BETWEEN {min(TickState):d} AND {max(TickState):d}", name="state"),
+        _partial("tick_open", "state", "schedule", "at", where="state < 4"),
+    )
+
+    schedule: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    at: float = Field(sa_type=Double, primary_key=True)
+    state: int
+    kind: str = _text()
+    decided_at: float = _time()
+    started_at: float | None = _time()
+    run_id: int | None = _big()
+    reason: str | None = _text()
+
+
 class CloudQueueRow(Row, table=True):
     """A queue that was made through the queue service; its limits, state and tokens are in the row of ``queue``."""
 
@@ -402,6 +458,9 @@ queue: Final = METADATA.tables["queue"]
 node: Final = METADATA.tables["node"]
 shard: Final = METADATA.tables["shard"]
 queue_share: Final = METADATA.tables["queue_share"]
+schedule: Final = METADATA.tables["schedule"]
+schedule_version: Final = METADATA.tables["schedule_version"]
+tick: Final = METADATA.tables["tick"]
 meta: Final = METADATA.tables["meta"]
 cloud_queue: Final = METADATA.tables["cloud_queue"]
 cloud_task: Final = METADATA.tables["cloud_task"]

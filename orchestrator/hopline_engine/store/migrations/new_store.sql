@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0003');
+INSERT INTO "alembic_version" VALUES('0004');
 CREATE TABLE attempt (
 	run_id INTEGER NOT NULL, 
 	node INTEGER NOT NULL, 
@@ -149,6 +149,29 @@ CREATE TABLE run (
 	CONSTRAINT uq_run_public_id UNIQUE (public_id), 
 	CONSTRAINT fk_run_digest FOREIGN KEY(digest) REFERENCES definition (digest)
 );
+CREATE TABLE schedule (
+	name TEXT NOT NULL, 
+	shard INTEGER NOT NULL, 
+	workflow TEXT NOT NULL, 
+	is_edited BOOLEAN NOT NULL, 
+	is_paused BOOLEAN NOT NULL, 
+	revision INTEGER NOT NULL, 
+	created_at DOUBLE NOT NULL, 
+	anchor_at DOUBLE NOT NULL, 
+	next_tick DOUBLE, 
+	due_at DOUBLE, 
+	spec BLOB NOT NULL, 
+	declared BLOB, 
+	input BLOB NOT NULL, 
+	backfill BLOB, 
+	CONSTRAINT pk_schedule PRIMARY KEY (name)
+);
+CREATE TABLE schedule_version (
+	schedule TEXT NOT NULL, 
+	since DOUBLE NOT NULL, 
+	spec BLOB NOT NULL, 
+	CONSTRAINT pk_schedule_version PRIMARY KEY (schedule, since)
+);
 CREATE TABLE shard (
 	id INTEGER NOT NULL, 
 	node TEXT, 
@@ -249,6 +272,18 @@ CREATE TABLE task (
 	CONSTRAINT pk_task PRIMARY KEY (id), 
 	CONSTRAINT ck_task_state CHECK (state BETWEEN 0 AND 2)
 );
+CREATE TABLE tick (
+	schedule TEXT NOT NULL, 
+	at DOUBLE NOT NULL, 
+	state INTEGER NOT NULL, 
+	kind TEXT NOT NULL, 
+	decided_at DOUBLE NOT NULL, 
+	started_at DOUBLE, 
+	run_id INTEGER, 
+	reason TEXT, 
+	CONSTRAINT pk_tick PRIMARY KEY (schedule, at), 
+	CONSTRAINT ck_tick_state CHECK (state BETWEEN 0 AND 7)
+);
 CREATE TABLE workflow (
 	name TEXT NOT NULL, 
 	digest TEXT NOT NULL, 
@@ -277,3 +312,5 @@ CREATE INDEX cloud_attempt_listed ON cloud_attempt (queue, name, dispatch_time);
 CREATE INDEX cloud_attempt_ended ON cloud_attempt (end_time);
 CREATE INDEX cloud_tombstone_until ON cloud_tombstone (until);
 CREATE INDEX cloud_operation_made ON cloud_operation (create_time);
+CREATE INDEX schedule_due ON schedule (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX tick_open ON tick (state, schedule, at) WHERE state < 4;

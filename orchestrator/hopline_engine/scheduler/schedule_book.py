@@ -1,0 +1,436 @@
+"""The schedules, as people and workflow files make, change and remove them; ``scheduling`` fires them.
+
+A schedule that stands in a workflow's file has the name of the workflow. What is changed by hand stays in force when
+the file is registered again; what the file says is kept beside it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from hopline.timing import ScheduleError, check, timing_of
+from hopline_engine.core.backfills import MOST_TICKS, Pace, Planned, planned
+from hopline_engine.core.plan import Plan
+from hopline_engine.core.schedules import complete, shard_of_schedule, tick_key, values_of
+from hopline_engine.core.ticks import DecidedTick, TickState, first_tick
+from hopline_engine.errors import (
+    BackfillOpenError,
+    InvalidScheduleError,
+    ScheduleDeclaredError,
+    ScheduleExistsError,
+    ScheduleNotFoundError,
+    StoreUnavailableError,
+    closest,
+)
+from hopline_engine.scheduler.definitions import Catalogue
+from hopline_engine.scheduler.inputs import complete_input
+from hopline_engine.scheduler.scheduling import Starter
+from hopline_engine.store import schedules
+from hopline_engine.store.interface import Store, Transaction
+from hopline_engine.store.runs import RunRecord
+from hopline_engine.store.schedules import StoredSchedule, StoredTick
+
+_TRIES: Final = 5
+"""How often a change is tried when something else changes the same schedule at the same time."""
+_LAST_TICKS: Final = 10
+
+
+class Shown(NamedTuple):
+    """A schedule with what became of its last ticks."""
+
+    schedule: StoredSchedule
+    ticks: list[StoredTick]
+    """Newest first."""
+    backfilled: Mapping[TickState, int]
+    """How many ticks of its back-fills are in each state."""
+
+
+class ScheduleBook:
+    """Keeps the schedules of a store."""
+
+    def __init__(
+        self, *, store: Store, catalogue: Catalogue, starter: Starter, shortest: float, changed: Callable[[], None]
+    ) -> None:
+        """Make the book.
+
+        Args:
+            store: where schedules are.
+            catalogue: knows the workflows.
+            starter: starts the runs of ticks that somebody triggers.
+            shortest: seconds; ticks closer together are refused.
+            changed: called after each change.
+        """
+        self._store = store
+        self._catalogue = catalogue
+        self._starter = starter
+        self._shortest = shortest
+        self._changed = changed
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def page(self, limit: int, after: str) -> list[StoredSchedule]:
+        """Return up to *limit* schedules by name, from the one after *after*."""
+        return await self._store.read(partial(schedules.page, limit=limit, after=after))
+
+    async def get(self, name: str) -> StoredSchedule:
+        """Return a schedule.
+
+        Raises:
+            ScheduleNotFoundError
+        """
+        found = await self._store.read(partial(schedules.get, name=name))
+        if found is None:
+            names = await self._store.read(schedules.names)
+            raise ScheduleNotFoundError(schedule=name, did_you_mean=closest(name, names))
+        return found
+
+    async def show(self, name: str) -> Shown:
+        """Return a schedule with its last ticks.
+
+        Raises:
+            ScheduleNotFoundError
+        """
+        found = await self.get(name)
+        ticks = await self._store.read(partial(schedules.last_ticks, name=name, limit=_LAST_TICKS))
+        return Shown(found, ticks, await self._store.read(partial(schedules.counts, name=name)))
+
+    # --- what files say ---------------------------------------------------------------------------------------------
+
+    def check_declared(self, definitions: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Check the schedules that definitions declare.
+
+        Raises:
+            InvalidScheduleError: one cannot be used.
+        """
+        for definition in definitions:
+            given = definition.get("schedule")
+            if given is not None:
+                self._checked(str(definition.get("name")), given, now, may_be_over=True)
+
+    async def declare(self, plans: Iterable[Plan]) -> list[str]:
+        """Put in force what the files of workflows say of when they run; return what is worth telling, in sentences."""
+        said = {
+            plan.name: None if plan.schedule is None else _json(complete(msgspec.to_builtins(plan.schedule)))
+            for plan in plans
+        }
+        notes = await self._store.execute(partial(_declare, said=said)) if said else []
+        self._changed()
+        return notes
+
+    # --- what people say --------------------------------------------------------------------------------------------
+
+    async def create(
+        self, name: str, workflow: str, given: Mapping[str, Any], run_input: Mapping[str, Any]
+    ) -> StoredSchedule:
+        """Add a schedule.
+
+        Raises:
+            ScheduleExistsError
+            WorkflowNotFoundError
+            InvalidScheduleError
+            InvalidInputError: its runs could not be started with this input.
+        """
+        plan = self._catalogue.current(workflow)
+
+        def add(connection: Transaction) -> StoredSchedule:
+            if schedules.get(connection, name) is not None:
+                raise ScheduleExistsError(schedule=name)
+            moment = schedules.moment(connection)
+            spec = self._checked(name, given, moment)
+            self._check_input(plan, run_input, spec, moment)
+            added = _fresh(name, workflow, spec, moment, declared=None, run_input=_json(run_input))
+            schedules.add(connection, added)
+            return added
+
+        added = await self._store.execute(add)
+        self._changed()
+        return added
+
+    async def update(
+        self, name: str, given: Mapping[str, Any] | None, run_input: Mapping[str, Any] | None
+    ) -> StoredSchedule:
+        """Change what is in force, or the input of its runs; what is ``None`` stays.
+
+        Raises:
+            ScheduleNotFoundError
+            InvalidScheduleError
+            InvalidInputError
+        """
+
+        def values(known: StoredSchedule, moment: float) -> dict[str, Any]:
+            spec = known.schedule if given is None else self._checked(name, given, moment)
+            plan = self._catalogue.current(known.workflow)
+            chosen = msgspec.json.decode(known.input) if run_input is None else run_input
+            self._check_input(plan, chosen, spec, moment)
+            return {**_in_force(known, spec, moment), "input": _json(chosen)}
+
+        return await self._edit(name, values)
+
+    async def reset(self, name: str) -> StoredSchedule:
+        """Put in force again what the workflow's file says.
+
+        Raises:
+            ScheduleNotFoundError
+            InvalidScheduleError: it says nothing.
+        """
+
+        def values(known: StoredSchedule, moment: float) -> dict[str, Any]:
+            if known.declared is None:
+                raise InvalidScheduleError(schedule=name, problem=f"the file of {known.workflow} says nothing of it")
+            return _in_force(known, msgspec.json.decode(known.declared), moment)
+
+        return await self._edit(name, values)
+
+    async def pause(self, name: str) -> StoredSchedule:
+        """Let a schedule fire no more until it is resumed; ticks of that time are not made up for.
+
+        Raises:
+            ScheduleNotFoundError
+        """
+        return await self._edit(name, lambda *_: {"is_paused": True, "due_at": None})
+
+    async def resume(self, name: str) -> StoredSchedule:
+        """Let a schedule fire again, from now on.
+
+        Raises:
+            ScheduleNotFoundError
+        """
+
+        def values(known: StoredSchedule, moment: float) -> dict[str, Any]:
+            if not known.is_paused:
+                return {}
+            return {"is_paused": False, **_next(known.name, known.schedule, known.anchor_at, moment)}
+
+        return await self._edit(name, values)
+
+    async def delete(self, name: str) -> None:
+        """Remove a schedule; its runs stay.
+
+        Raises:
+            ScheduleNotFoundError
+            ScheduleDeclaredError
+        """
+        found = await self.get(name)
+        if found.declared is not None:
+            raise ScheduleDeclaredError(schedule=name)
+        await self._store.execute(partial(schedules.remove, name=name))
+        self._changed()
+
+    async def trigger(self, name: str) -> RunRecord:
+        """Start a run of a schedule now, beside its ticks and whatever else is going on.
+
+        Raises:
+            ScheduleNotFoundError
+            InvalidInputError
+        """
+        found = await self.get(name)
+
+        def add(connection: Transaction) -> float:
+            at = round(schedules.moment(connection), 3)
+            schedules.add_ticks(connection, name, [DecidedTick(at, TickState.DUE, "started by hand")], "trigger")
+            return at
+
+        at = await self._store.execute(add)
+        plan = self._catalogue.current(found.workflow)
+        values = values_of(plan.parameters, at, timing_of(found.schedule, found.anchor_at).zone)
+        given = {**values, **msgspec.json.decode(found.input, type=dict[str, Any])}
+        run = await self._starter.start_tick(found.workflow, given, tick_key(name, at), None)
+        outcome = {"state": int(TickState.STARTED), "run_id": run.id, "started_at": run.created_at}
+        settled = [{"schedule": name, "at": at, **outcome}]
+        await self._store.execute(partial(schedules.settle, outcomes=settled))
+        return run
+
+    # --- back-fills -------------------------------------------------------------------------------------------------
+
+    async def plan_backfill(self, name: str, first: float, last: float) -> list[Planned]:
+        """Return the ticks between two times, and what became of each.
+
+        Raises:
+            ScheduleNotFoundError
+            InvalidScheduleError: there are too many.
+        """
+        await self.get(name)
+        ticks = await self._store.read(partial(_planned, name=name, first=first, last=last))
+        if len(ticks) > MOST_TICKS:
+            raise InvalidScheduleError(
+                schedule=name, problem=f"it has over {MOST_TICKS} ticks in this time", hint="take a shorter time"
+            )
+        return ticks
+
+    async def backfill(self, name: str, first: float, last: float, pace: Pace) -> list[Planned]:
+        """Make up for the ticks between two times that have no run; return all of that time as they were.
+
+        Raises:
+            ScheduleNotFoundError
+            InvalidScheduleError: there are too many.
+            BackfillOpenError
+        """
+        ticks = await self.plan_backfill(name, first, last)
+        wanted = [tick.at for tick in ticks if tick.is_wanted]
+
+        def values(known: StoredSchedule, connection: Transaction) -> dict[str, Any]:
+            waiting = schedules.counts(connection, name).get(TickState.WAITING, 0)
+            if waiting:
+                raise BackfillOpenError(schedule=known.name, waiting=waiting)
+            schedules.fill(connection, name, wanted)
+            return {"backfill": pace.to_json()}
+
+        await self._edit_within(name, values)
+        return ticks
+
+    async def pause_backfill(self, name: str, *, paused: bool) -> StoredSchedule:
+        """Let a back-fill start nothing more for now, or go on.
+
+        Raises:
+            ScheduleNotFoundError
+            InvalidScheduleError: there is none.
+        """
+
+        def values(known: StoredSchedule, _: float) -> dict[str, Any]:
+            if known.backfill is None:
+                raise InvalidScheduleError(schedule=name, problem="it has no back-fill")
+            pace = msgspec.json.decode(known.backfill, type=Pace)
+            return {"backfill": msgspec.structs.replace(pace, is_paused=paused).to_json()}
+
+        return await self._edit(name, values)
+
+    async def cancel_backfill(self, name: str) -> int:
+        """Give up the ticks of a back-fill that have no run yet; return how many there were.
+
+        Raises:
+            ScheduleNotFoundError
+        """
+        await self.get(name)
+        reason = "the back-fill was given up"
+        drop = partial(schedules.drop_open, name=name, states=[TickState.WAITING], reason=reason)
+        return await self._store.execute(drop)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _checked(self, name: str, given: Mapping[str, Any], now: float, *, may_be_over: bool = False) -> dict[str, Any]:
+        try:
+            spec = complete(given)
+            if not (may_be_over and spec["kind"] == "at"):
+                check(spec, now, self._shortest)
+        except (ScheduleError, ValueError) as error:
+            hint = error.hint if isinstance(error, ScheduleError) else None
+            raise InvalidScheduleError(schedule=name, problem=str(error), hint=hint) from None
+        return spec
+
+    @staticmethod
+    def _check_input(plan: Plan, run_input: Mapping[str, Any], spec: Mapping[str, Any], now: float) -> None:
+        """Check that a run could be started: all parameters have a value."""
+        values = values_of(plan.parameters, now, timing_of(spec, now).zone)
+        complete_input(plan, {**values, **run_input})
+
+    async def _edit(self, name: str, values: Callable[[StoredSchedule, float], dict[str, Any]]) -> StoredSchedule:
+        return await self._edit_within(name, lambda known, connection: values(known, schedules.moment(connection)))
+
+    async def _edit_within(
+        self, name: str, values: Callable[[StoredSchedule, Transaction], dict[str, Any]]
+    ) -> StoredSchedule:
+        """Change a schedule by what *values* returns, or not at all if that is nothing."""
+
+        def edit(connection: Transaction) -> bool:
+            known = schedules.get(connection, name)
+            if known is None:
+                return True
+            changed = values(known, connection)
+            return not changed or schedules.change(connection, known, **changed)
+
+        for _ in range(_TRIES):
+            if await self._store.execute(edit):
+                self._changed()
+                return await self.get(name)
+        raise StoreUnavailableError(reason=f"schedule {name} is being changed by others")
+
+
+def _declare(connection: Transaction, said: Mapping[str, bytes | None]) -> list[str]:
+    notes = []
+    moment = schedules.moment(connection)
+    for name in sorted(said):
+        note = _declare_one(connection, name, said[name], moment)
+        notes += [note] if note is not None else []
+    return notes
+
+
+def _declare_one(connection: Transaction, name: str, said: bytes | None, moment: float) -> str | None:
+    known = schedules.get(connection, name)
+    if known is None:
+        if said is not None:
+            spec = msgspec.json.decode(said, type=dict[str, Any])
+            schedules.add(connection, _fresh(name, name, spec, moment, declared=said, run_input=b"{}"))
+        return None
+    if known.is_edited or (known.declared is None and said is not None):
+        if known.declared != said:
+            schedules.change(connection, known, declared=said, is_edited=True)
+        return (
+            f"schedule {name}: what was set by hand stays in force; to go by the file: hopline schedules reset {name}"
+        )
+    if said is None:
+        if known.declared is not None:
+            schedules.remove(connection, name)
+        return None
+    if said != known.declared:
+        spec = msgspec.json.decode(said, type=dict[str, Any])
+        schedules.change(connection, known, **{**_in_force(known, spec, moment), "declared": said, "is_edited": False})
+    return None
+
+
+def _fresh(
+    name: str, workflow: str, spec: Mapping[str, Any], moment: float, *, declared: bytes | None, run_input: bytes
+) -> StoredSchedule:
+    added = StoredSchedule(
+        name=name,
+        shard=shard_of_schedule(name),
+        workflow=workflow,
+        input=run_input,
+        spec=_json(spec),
+        declared=declared,
+        is_edited=False,
+        is_paused=False,
+        revision=1,
+        created_at=moment,
+        anchor_at=moment,
+        next_tick=None,
+        due_at=None,
+        backfill=None,
+    )
+    return replace(added, **_next(name, spec, moment, moment))
+
+
+def _in_force(known: StoredSchedule, spec: Mapping[str, Any], moment: float) -> dict[str, Any]:
+    """Return what changes when another schedule is in force: it counts from the first tick not yet decided on."""
+    body = _json(spec)
+    edited = {"spec": body, "is_edited": known.declared is not None and body != known.declared}
+    if _times(spec) == _times(known.schedule):
+        begin, anchor = known.next_tick, known.anchor_at
+    else:
+        is_due = known.due_at is not None and known.due_at <= moment
+        begin, anchor = known.next_tick if is_due else moment, moment
+    following = _next(known.name, spec, anchor, moment if begin is None else begin - 0.001)
+    if known.is_paused:
+        following["due_at"] = None
+    return {**edited, "anchor_at": anchor, **following}
+
+
+def _times(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a schedule says of when its ticks are, without its policies."""
+    return {name: value for name, value in spec.items() if name not in {"overlap", "catchup", "jitter"}}
+
+
+def _next(name: str, spec: Mapping[str, Any], anchor: float, after: float) -> dict[str, Any]:
+    tick, due_at = first_tick(name, spec, timing_of(spec, anchor), after)
+    return {"next_tick": tick, "due_at": due_at}
+
+
+def _planned(connection: Transaction, name: str, first: float, last: float) -> list[Planned]:
+    known = schedules.ticks_between(connection, name, first, last)
+    return planned(schedules.versions(connection, name), first, last, known)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(value)

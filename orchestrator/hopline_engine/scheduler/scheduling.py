@@ -1,0 +1,249 @@
+"""Fires schedules: decides on the ticks that are due, and starts the runs of those that were decided on.
+
+All that is known is in the store. What is due is read in small parts, so that a hundred thousand schedules cost no more
+than a look at an index; each tick becomes a row in the transaction that moves its schedule on, and a run afterwards, of
+which the tick's key lets there be one only. A node that dies in between leaves a row, which the next one takes up.
+Each schedule belongs to a shard, as runs do, so nodes share the work and do not race for it; if they do, all the same
+one wins. When something is due is judged by the clock of the database.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from itertools import groupby
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from hopline.timing import timing_of
+from hopline_engine.clock import Clock
+from hopline_engine.core.backfills import Pace, startable
+from hopline_engine.core.model import RunId, RunState
+from hopline_engine.core.schedules import tick_key, values_of
+from hopline_engine.core.ticks import GRACE_SECONDS, Standing, TickState, decide
+from hopline_engine.errors import InvalidInputError, UnavailableError, UnusableDefinitionError, WorkflowNotFoundError
+from hopline_engine.scheduler.definitions import Catalogue
+from hopline_engine.store import schedules
+from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
+from hopline_engine.store.interface import Store
+from hopline_engine.store.runs import RunRecord
+from hopline_engine.store.schedules import Advanced, Looked, Promoted, Ready, StoredTick
+
+log = logging.getLogger(__name__)
+
+LONGEST_REST_SECONDS: Final = 5.0
+"""How often it is looked for what other nodes have changed."""
+SHORTEST_REST_SECONDS: Final = 0.05
+"""How long what becomes due is gathered."""
+QUEUE_SECONDS: Final = 1.0
+"""How often it is looked whether the runs have ended that ticks wait for."""
+SCHEDULES_AT_A_TIME: Final = 50
+"""How many are decided on in one transaction: other commits wait for it."""
+STARTS_AT_A_TIME: Final = 500
+
+
+class Starter(Protocol):
+    """Starts and ends runs; see ``Engine``."""
+
+    async def start_tick(self, workflow: str, given: Mapping[str, Any], key: str, shard: int | None) -> RunRecord:
+        """Start the one run that has a key, or return it."""
+        ...
+
+    async def cancel_run(self, run: RunId) -> bool:
+        """End a run now."""
+        ...
+
+
+class Scheduling:
+    """Fires the schedules of the shards that this node holds."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalogue: Catalogue,
+        clock: Clock,
+        starter: Starter,
+        held: Callable[[], Collection[int]],
+    ) -> None:
+        """Make what fires schedules; nothing happens before ``run``.
+
+        Args:
+            store: where they are.
+            catalogue: knows what parameters workflows have.
+            clock: only says how long to rest.
+            starter: starts the runs.
+            held: returns the shards whose schedules are this node's.
+        """
+        self._store = store
+        self._catalogue = catalogue
+        self._clock = clock
+        self._starter = starter
+        self._held = held
+        self._wake = asyncio.Event()
+        self._looked_to = ""
+        """Up to which name it was looked, last time, whose turn has come."""
+
+    def wake(self) -> None:
+        """Look now: a schedule has changed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Fire schedules until cancelled, or until the store takes nothing of this node any more."""
+        while True:
+            self._wake.clear()
+            try:
+                rest = await self.look()
+            except (OwnershipLostError, StoreClosedError):
+                return
+            except Exception:
+                log.exception("schedules could not be looked at; it is tried again")
+                rest = LONGEST_REST_SECONDS
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(SHORTEST_REST_SECONDS, rest))
+
+    async def look(self) -> float:
+        """Do all that is due now, and return for how many seconds nothing is."""
+        held = self._held()
+        if not held:
+            return QUEUE_SECONDS
+        while await self._decide(held):
+            await self._start(held)
+        waiting = await self._promote(held)
+        is_left = await self._start(held)
+        next_due = await self._store.read(partial(schedules.next_due, shards=held))
+        rest = min(LONGEST_REST_SECONDS, LONGEST_REST_SECONDS if next_due is None else max(0.0, next_due))
+        return min(rest, QUEUE_SECONDS) if waiting or is_left else rest
+
+    # --- deciding ---------------------------------------------------------------------------------------------------
+
+    async def _decide(self, held: Collection[int]) -> bool:
+        """Decide on schedules that are due; return whether there may be more."""
+        found = await self._store.read(partial(schedules.due, shards=held, limit=SCHEDULES_AT_A_TIME))
+        decided = [self._advanced(looked) for looked in found]
+        if decided:
+            await self._store.execute(partial(schedules.advance, decided=decided))
+        return len(found) == SCHEDULES_AT_A_TIME
+
+    @staticmethod
+    def _advanced(looked: Looked) -> Advanced:
+        known = looked.schedule
+        assert known.next_tick is not None
+        own = [tick for tick in looked.ticks if tick.kind != "backfill"]
+        standing = Standing(
+            name=known.name,
+            schedule=known.schedule,
+            timing=timing_of(known.schedule, known.anchor_at),
+            next_tick=known.next_tick,
+            now=looked.now,
+            running=sum(tick.is_running for tick in own),
+            queued=sum(tick.state is TickState.QUEUED for tick in own),
+        )
+        return Advanced(known, decide(standing), _over(looked.ticks))
+
+    async def _promote(self, held: Collection[int]) -> bool:
+        """Let ticks go whose turn has come; return whether others wait."""
+        found = await self._store.read(
+            partial(schedules.with_waiting, shards=held, limit=SCHEDULES_AT_A_TIME, after=self._looked_to)
+        )
+        promoted = [each for each in map(_promoted, found) if each is not None]
+        if promoted:
+            await self._store.execute(partial(schedules.promote, promoted=promoted))
+        is_last_part = len(found) < SCHEDULES_AT_A_TIME
+        is_waiting = bool(found or self._looked_to)
+        self._looked_to = "" if is_last_part else found[-1].schedule.name
+        return is_waiting
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    async def _start(self, held: Collection[int]) -> bool:
+        """Start runs for the ticks that were decided on; return whether some are left."""
+        while True:
+            found = await self._store.read(partial(schedules.ready, shards=held, limit=STARTS_AT_A_TIME))
+            if not found:
+                return False
+            by_schedule = [list(group) for _, group in groupby(found, lambda each: each.schedule.name)]
+            outcomes = [one for each in await asyncio.gather(*map(self._start_each, by_schedule)) for one in each]
+            if outcomes:
+                await self._store.execute(partial(schedules.settle, outcomes=outcomes))
+            if len(outcomes) < len(found):
+                return True
+            if len(found) < STARTS_AT_A_TIME:
+                return False
+
+    async def _start_each(self, found: Iterable[Ready]) -> list[dict[str, Any]]:
+        """Start runs for ticks of one schedule in their order; return what became of them, as far as it is known."""
+        outcomes = []
+        for each in found:
+            outcome = await self._outcome(each)
+            if outcome is None:
+                break
+            outcomes.append({"schedule": each.schedule.name, "at": each.tick.at, **outcome})
+        return outcomes
+
+    async def _outcome(self, ready: Ready) -> dict[str, Any] | None:
+        """Start the run of a tick; return ``None`` if that has to be tried again."""
+        known, tick = ready
+        schedule = known.schedule
+        try:
+            if schedule["overlap"] == "cancel_running" and tick.kind == "tick":
+                await self._cancel_before(known.name)
+            plan = self._catalogue.current(known.workflow)
+            values = values_of(plan.parameters, tick.at, timing_of(schedule, known.anchor_at).zone)
+            given = {**values, **msgspec.json.decode(known.input, type=dict[str, Any])}
+            # Those of a back-fill are many: they go to all shards of this node.
+            shard = None if tick.kind == "backfill" else known.shard
+            run = await self._starter.start_tick(known.workflow, given, tick_key(known.name, tick.at), shard)
+        except (UnavailableError, WorkflowNotFoundError, UnusableDefinitionError, InvalidInputError) as error:
+            # Another node may have registered the workflow just now.
+            is_final = not isinstance(error, UnavailableError) and self._clock.now() - tick.decided_at > GRACE_SECONDS
+            if not (is_final or isinstance(error, InvalidInputError)):
+                log.info("schedule %s has to wait: %s", known.name, error)
+                return None
+            log.warning("schedule %s cannot start %s: %s", known.name, known.workflow, error)
+            return {"state": int(TickState.FAILED), "reason": str(error)}
+        return {"state": int(TickState.STARTED), "run_id": run.id, "started_at": run.created_at}
+
+    async def _cancel_before(self, name: str) -> None:
+        for tick in await self._store.read(partial(schedules.open_ticks, name=name)):
+            if tick.state is TickState.STARTED and tick.run_state is RunState.RUNNING and tick.run_id is not None:
+                await self._starter.cancel_run(tick.run_id)
+
+
+def _over(ticks: Iterable[StoredTick]) -> list[float]:
+    """Return the ticks whose runs have ended."""
+    return [tick.at for tick in ticks if tick.state is TickState.STARTED and not tick.is_running]
+
+
+def _promoted(looked: Looked) -> Promoted | None:
+    """Return the ticks of a schedule whose turn it is, if anything changes."""
+    queued, over = _next_queued(looked), _over(looked.ticks)
+    filled, pace = _next_of_backfill(looked)
+    if not (queued or filled or over) and pace == looked.schedule.backfill:
+        return None
+    return Promoted(looked.schedule, [*queued, *filled], over, pace)
+
+
+def _next_of_backfill(looked: Looked) -> tuple[list[float], bytes | None]:
+    """Return the ticks of a back-fill that are to be started, and its pace then."""
+    known = looked.schedule
+    own = [tick for tick in looked.ticks if tick.kind == "backfill"]
+    running, waiting = (
+        sum(tick.is_running for tick in own),
+        [tick.at for tick in own if tick.state is TickState.WAITING],
+    )
+    if known.backfill is None or not waiting:
+        return [], known.backfill
+    pace = msgspec.json.decode(known.backfill, type=Pace)
+    count, after = startable(pace, running=running, waiting=len(waiting), now=looked.now)
+    return waiting[:count], after.to_json()
+
+
+def _next_queued(looked: Looked) -> list[float]:
+    """Return the tick whose turn it is now that no run of the schedule is going on."""
+    own = [tick for tick in looked.ticks if tick.kind != "backfill"]
+    if any(tick.is_running for tick in own):
+        return []
+    return [tick.at for tick in own if tick.state is TickState.QUEUED][:1]

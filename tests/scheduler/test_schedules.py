@@ -1,0 +1,427 @@
+"""Schedules on both stores: ticks that fire once, policies, edits, back-fills, nodes that die or have wrong clocks."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hopline_engine import clock
+from hopline_engine.core.backfills import Pace
+from hopline_engine.core.model import RunState
+from hopline_engine.core.shards import SHARDS
+from hopline_engine.core.ticks import TickState
+from hopline_engine.errors import (
+    BackfillOpenError,
+    InvalidInputError,
+    InvalidScheduleError,
+    ScheduleDeclaredError,
+    ScheduleExistsError,
+    ScheduleNotFoundError,
+    WorkflowNotFoundError,
+)
+from hopline_engine.scheduler.schedule_book import ScheduleBook
+from hopline_engine.store import schedules
+from hopline_engine.store.schedules import StoredTick
+from tests.core.worlds import definition, http_step
+from tests.scheduler.several_nodes import Node, Nodes, several_nodes
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600
+DUE, QUEUED, STARTED, DONE = TickState.DUE, TickState.QUEUED, TickState.STARTED, TickState.DONE
+SKIPPED, MISSED, FAILED, WAITING = TickState.SKIPPED, TickState.MISSED, TickState.FAILED, TickState.WAITING
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
+    """Return a store without nodes."""
+    async with several_nodes(request.param, tmp_path) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def node(nodes: Nodes) -> Node:
+    """Return the only node, which knows the workflows ``call`` and ``held``."""
+    node = await nodes.join()
+    await node.beat()
+    await node.define("call", "held")
+    return node
+
+
+def book(node: Node) -> ScheduleBook:
+    return node.engine.schedules
+
+
+def hourly(**others: Any) -> dict[str, Any]:
+    """Return an hourly schedule that counts from its making: whatever the time is, no tick comes during the test."""
+    return {"kind": "every", "seconds": HOUR, "aligned": False, **others}
+
+
+async def look(node: Node) -> None:
+    await node.engine.scheduling.look()
+
+
+async def ticks(node: Node, name: str) -> list[StoredTick]:
+    """Return the ticks of a schedule, oldest first."""
+    return (await node.store.read(partial(schedules.last_ticks, name=name, limit=1000)))[::-1]
+
+
+async def states(node: Node, name: str = "s") -> list[TickState]:
+    return [tick.state for tick in await ticks(node, name)]
+
+
+async def make_due(nodes: Nodes, periods: float = 1) -> None:
+    """Let so many ticks of the hourly schedules be due, the last of them just now."""
+    columns = ("anchor_at", "next_tick", "due_at")
+    await nodes.write(f"UPDATE schedule SET {', '.join(f'{each} = {each} - {periods * HOUR}' for each in columns)}")
+
+
+async def with_hourly(nodes: Nodes, node: Node, workflow: str = "call", missed: float = 1, **policies: Any) -> None:
+    await book(node).create("s", workflow, hourly(**policies), {})
+    await make_due(nodes, missed)
+
+
+# --- firing -----------------------------------------------------------------------------------------------------------
+
+
+async def test_tick_starts_one_run_that_says_which_tick_it_belongs_to(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node)
+    before = await book(node).get("s")
+    await look(node)
+    await look(node)
+    (tick,) = await ticks(node, "s")
+    assert (tick.at, tick.state) == (before.next_tick, STARTED)
+    after = await book(node).get("s")
+    assert after.next_tick == after.due_at == tick.at + HOUR
+    (run,) = await runs_of(node)
+    assert run["id"] == tick.run_id
+    assert run["idempotency_key"].startswith("@schedule/s/")
+
+
+async def runs_of(node: Node) -> list[dict[str, Any]]:
+    from sqlalchemy import select
+
+    from hopline_engine.store.tables import run
+
+    query = select(run.c.id, run.c.idempotency_key, run.c.state, run.c.input, run.c.created_at)
+    return await node.store.read(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
+
+
+async def test_schedule_that_is_not_due_does_nothing(nodes: Nodes, node: Node) -> None:
+    await book(node).create("s", "call", hourly(), {})
+    await look(node)
+    assert await ticks(node, "s") == []
+    assert 0 < await node.engine.scheduling.look() <= 5
+
+
+async def test_run_gets_the_input_of_the_schedule_and_the_time_of_the_tick(nodes: Nodes, node: Node) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {
+            "at": {"type": "string", "format": "date-time", "x-hopline-scheduled": "time"},
+            "shop": {"type": "string"},
+        },
+        "required": ["at", "shop"],
+        "$defs": {},
+    }
+    given = {**definition("report", [http_step("report", "http://x")]), "parameters": parameters}
+    await node.engine.controls.register([given], ["report"])
+    with pytest.raises(InvalidInputError, match="shop"):
+        await book(node).create("s", "report", hourly(), {})
+    await book(node).create("s", "report", hourly(), {"shop": "Kiel"})
+    await make_due(nodes)
+    await look(node)
+    (tick,) = await ticks(node, "s")
+    (run,) = await runs_of(node)
+    assert b'"shop":"Kiel"' in run["input"]
+    assert f"{tick.at:.0f}" == f"{_time_in(run['input']):.0f}"
+
+
+def _time_in(run_input: bytes) -> float:
+    import json
+    from datetime import datetime
+
+    return datetime.fromisoformat(json.loads(run_input)["at"]).timestamp()
+
+
+async def test_node_that_died_after_it_decided_leaves_a_tick_that_is_started_once(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node)
+    held = node.held
+    await node.engine.scheduling._decide(held)
+    assert await states(node) == [DUE]
+    # Killed between the start of the run and the note that it was started:
+    settle = node.store.execute
+    node.store.execute = _broken  # type: ignore[assignment, method-assign]
+    with pytest.raises(RuntimeError):
+        await node.engine.scheduling._start(held)
+    node.store.execute = settle  # type: ignore[method-assign]
+    assert await states(node) == [DUE]
+    await look(node)
+    assert await states(node) == [STARTED]
+    assert len(await runs_of(node)) == 1
+
+
+async def _broken(_: object) -> None:
+    raise RuntimeError("killed")
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overlap, expected", [("skip", SKIPPED), ("queue_one", QUEUED), ("queue_all", QUEUED), ("allow", STARTED)]
+)
+async def test_tick_while_a_run_goes_on(nodes: Nodes, node: Node, overlap: str, expected: TickState) -> None:
+    await book(node).create("s", "held", hourly(overlap=overlap), {})
+    await book(node).trigger("s")
+    await make_due(nodes)
+    await look(node)
+    assert [tick.state for tick in await ticks(node, "s") if tick.kind == "tick"] == [expected]
+
+
+async def test_queued_tick_starts_when_the_run_before_it_has_ended(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node, "held", missed=3, catchup="all")
+    await look(node)
+    assert await states(node) == [STARTED, QUEUED, QUEUED]
+    nodes.targets.open.set()
+    for finished in range(1, 4):
+        started = [tick for tick in await ticks(node, "s") if tick.run_id is not None]
+        assert len(started) == finished
+        await _ended(node, started[-1])
+        await look(node)
+    assert await states(node) == [DONE, DONE, STARTED]
+
+
+async def _ended(node: Node, tick: StoredTick) -> None:
+    from hopline_engine.store import runs
+    from tests.support.waiting import until_seen
+
+    async def has_ended() -> bool:
+        assert tick.run_id is not None
+        return await node.store.read(partial(runs.state, run_id=tick.run_id)) is not RunState.RUNNING
+
+    await until_seen(has_ended, "the run ends")
+
+
+async def test_run_that_goes_on_is_cancelled_for_the_next_tick_when_that_is_said(nodes: Nodes, node: Node) -> None:
+    await book(node).create("s", "held", hourly(overlap="cancel_running"), {})
+    await book(node).trigger("s")
+    await make_due(nodes)
+    await look(node)
+    tick, trigger = await ticks(node, "s")
+    assert trigger.run_state is RunState.CANCELLED
+    assert tick.run_state is RunState.RUNNING
+
+
+@pytest.mark.parametrize(
+    "policies, expected",
+    [
+        ({"catchup": "none"}, {MISSED: 3}),
+        ({"catchup": "latest"}, {MISSED: 2, STARTED: 1}),
+        ({"catchup": "all", "overlap": "allow"}, {STARTED: 3}),
+    ],
+)
+async def test_outage_of_three_hours_gives_what_the_policy_promises(
+    nodes: Nodes, node: Node, policies: dict[str, str], expected: dict[TickState, int]
+) -> None:
+    await with_hourly(nodes, node, missed=3.5, **policies)
+    await look(node)
+    assert Counter(await states(node)) == expected
+    assert len(await runs_of(node)) == expected.get(STARTED, 0)
+
+
+async def test_tick_for_which_no_run_can_be_started_says_why(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node)
+    required = {"type": "object", "properties": {"shop": {"type": "string"}}, "required": ["shop"], "$defs": {}}
+    given = {**definition("call", [http_step("call", "http://x")]), "parameters": required}
+    await node.engine.controls.register([given], ["call"])
+    await look(node)
+    (tick,) = await ticks(node, "s")
+    assert tick.state is FAILED
+    assert 'parameter "shop" is missing' in (tick.reason or "")
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+async def test_paused_schedule_does_not_fire_and_goes_on_from_now(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node)
+    assert (await book(node).pause("s")).due_at is None
+    await look(node)
+    assert await ticks(node, "s") == []
+    resumed = await book(node).resume("s")
+    assert resumed.next_tick is not None
+    assert resumed.next_tick > clock.now() - 1
+    await look(node)
+    assert await ticks(node, "s") == []
+
+
+async def test_triggered_run_comes_beside_the_ticks(nodes: Nodes, node: Node) -> None:
+    await book(node).create("s", "held", hourly(), {})
+    runs = [await book(node).trigger("s") for _ in range(2)]
+    assert len({run.id for run in runs}) == 2
+    found = await ticks(node, "s")
+    assert [(tick.kind, tick.state, tick.reason) for tick in found] == [("trigger", STARTED, "started by hand")] * 2
+    assert [tick.run_id for tick in found] == [run.id for run in runs]
+
+
+async def test_changed_schedule_counts_from_now_on(nodes: Nodes, node: Node) -> None:
+    await book(node).create("s", "call", hourly(), {})
+    changed = await book(node).update("s", {"kind": "every", "seconds": 600}, None)
+    assert changed.next_tick is not None
+    assert changed.next_tick - clock.now() < 601
+    assert changed.schedule["seconds"] == 600
+    with pytest.raises(InvalidScheduleError, match="10 s is the shortest"):
+        await book(node).update("s", {"kind": "every", "seconds": 5}, None)
+
+
+async def test_change_loses_no_tick_that_was_due(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node, aligned=True)
+    due = (await book(node).get("s")).next_tick
+    await book(node).update("s", {"kind": "cron", "expression": "0 * * * *"}, None)
+    await look(node)
+    assert [tick.at for tick in await ticks(node, "s")] == [due]
+
+
+async def test_change_of_policies_alone_moves_no_tick(nodes: Nodes, node: Node) -> None:
+    before = await book(node).create("s", "call", hourly(), {})
+    after = await book(node).update("s", hourly(overlap="allow"), None)
+    assert (after.next_tick, after.anchor_at) == (before.next_tick, before.anchor_at)
+    assert after.schedule["overlap"] == "allow"
+
+
+async def test_names_are_unique_and_must_exist(nodes: Nodes, node: Node) -> None:
+    await book(node).create("s", "call", hourly(), {})
+    with pytest.raises(ScheduleExistsError):
+        await book(node).create("s", "call", hourly(), {})
+    with pytest.raises(WorkflowNotFoundError):
+        await book(node).create("other", "nothing", hourly(), {})
+    with pytest.raises(InvalidScheduleError, match="no time zone"):
+        await book(node).create("other", "call", {"kind": "cron", "expression": "0 6 * * *", "tz": "Mars"}, {})
+    await book(node).delete("s")
+    with pytest.raises(ScheduleNotFoundError):
+        await book(node).get("s")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+async def declare(node: Node, schedule: dict[str, Any] | None) -> list[str]:
+    given = definition("daily", [http_step("daily", "http://x")])
+    if schedule is not None:
+        given["schedule"] = schedule
+    await node.engine.controls.register([given], ["daily"])
+    return await book(node).declare([node.engine.catalogue.current("daily")])
+
+
+async def test_schedule_of_a_file_comes_changes_and_goes_with_it(nodes: Nodes, node: Node) -> None:
+    assert await declare(node, hourly()) == []
+    made = await book(node).get("daily")
+    assert (made.workflow, made.is_edited) == ("daily", False)
+    assert await declare(node, hourly()) == []
+    assert (await book(node).get("daily")).revision == made.revision, "nothing has changed"
+    await declare(node, hourly(overlap="allow"))
+    assert (await book(node).get("daily")).schedule["overlap"] == "allow"
+    with pytest.raises(ScheduleDeclaredError):
+        await book(node).delete("daily")
+    await declare(node, None)
+    with pytest.raises(ScheduleNotFoundError):
+        await book(node).get("daily")
+
+
+async def test_edit_by_hand_survives_a_new_registration_and_says_so(nodes: Nodes, node: Node) -> None:
+    await declare(node, hourly())
+    await book(node).update("daily", {"kind": "every", "seconds": 600}, None)
+    (note,) = await declare(node, hourly(overlap="allow"))
+    assert "what was set by hand stays in force" in note
+    kept = await book(node).get("daily")
+    assert (kept.schedule["seconds"], kept.is_edited) == (600, True)
+    reset = await book(node).reset("daily")
+    assert (reset.schedule["seconds"], reset.schedule["overlap"], reset.is_edited) == (HOUR, "allow", False)
+    assert await declare(node, hourly(overlap="allow")) == []
+
+
+async def test_paused_schedule_of_a_file_stays_paused(nodes: Nodes, node: Node) -> None:
+    await declare(node, hourly())
+    await book(node).pause("daily")
+    await declare(node, {"kind": "every", "seconds": 600})
+    found = await book(node).get("daily")
+    assert (found.is_paused, found.due_at, found.schedule["seconds"]) == (True, None, 600)
+
+
+# --- back-fills -------------------------------------------------------------------------------------------------------
+
+
+async def test_backfill_starts_what_has_no_run_and_keeps_to_its_width(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node, "held", aligned=True, overlap="allow")
+    await look(node)
+    (done,) = await ticks(node, "s")
+    first, last = done.at - 3 * HOUR, done.at
+    shown = await book(node).plan_backfill("s", first, last)
+    assert [tick.is_wanted for tick in shown] == [True, True, True, False]
+    assert await states(node) == [STARTED], "looking changes nothing"
+    await book(node).backfill("s", first, last, Pace(max_parallel=2))
+    await look(node)
+    assert await states(node) == [STARTED, STARTED, WAITING, STARTED]
+    with pytest.raises(BackfillOpenError):
+        await book(node).backfill("s", first, last, Pace(max_parallel=2))
+    await book(node).pause_backfill("s", paused=True)
+    nodes.targets.open.set()
+    for tick in (await ticks(node, "s"))[:2]:
+        await _ended(node, tick)
+    await look(node)
+    assert (await states(node))[2] is WAITING
+    await book(node).pause_backfill("s", paused=False)
+    await look(node)
+    await look(node)
+    assert (await states(node))[2] is STARTED
+    assert [tick.reason for tick in await ticks(node, "s")][:3] == ["back-fill"] * 3
+
+
+async def test_backfill_can_be_given_up(nodes: Nodes, node: Node) -> None:
+    await book(node).create("s", "held", hourly(aligned=True), {})
+    last = clock.now()
+    await book(node).backfill("s", last - 10 * HOUR, last, Pace(max_parallel=1))
+    await look(node)
+    assert await book(node).cancel_backfill("s") == 9
+    assert Counter(await states(node)) == {STARTED: 1, SKIPPED: 9}
+
+
+# --- several nodes ----------------------------------------------------------------------------------------------------
+
+
+async def test_nodes_share_schedules_and_each_tick_has_one_run(nodes: Nodes) -> None:
+    made = [await nodes.join(skew) for skew in (0.0, 20.0, -20.0)]
+    for _ in range(3):
+        for node in made:
+            await node.beat()
+    await made[0].define("call")
+    for node in made:
+        await node.beat()
+    names = [f"s{number}" for number in range(30)]
+    for name in names:
+        await book(made[0]).create(name, "call", hourly(overlap="allow", catchup="all"), {})
+    await make_due(nodes, 4)
+    await asyncio.gather(*map(look, made))
+    for name in names:
+        assert await states(made[0], name) == [STARTED] * 4, name
+    assert len(await runs_of(made[0])) == 120
+    assert {sent.node for sent in nodes.targets.sent} <= {node.id for node in made}
+
+
+async def test_nodes_that_look_at_the_same_schedule_at_once_decide_once(nodes: Nodes) -> None:
+    first, second = [await nodes.join() for _ in range(2)]
+    for node in (first, second):
+        await node.beat()
+    await first.define("call")
+    await second.beat()
+    await with_hourly(nodes, first, missed=3, catchup="all", overlap="allow")
+    everything = range(SHARDS)
+    await asyncio.gather(*(node.engine.scheduling._decide(everything) for node in (first, second) for _ in range(3)))
+    await first.engine.scheduling._start(everything)
+    assert await states(first) == [STARTED] * 3
+    assert len(await runs_of(first)) == 3
