@@ -95,6 +95,8 @@ def test_settings_of_a_new_queue_are_kept(client: Client, queue_name: str) -> No
 def test_a_queue_cannot_have_impossible_settings(
     client: Client, queue_name: str, fields: dict[str, Any], message: str
 ) -> None:
+    if "http_target" in fields and client.is_dated:
+        pytest.skip("this client knows no targets of queues")
     assert refusal(client.create_queue, parent=PARENT, queue={"name": queue_name, **fields}) == (
         "INVALID_ARGUMENT",
         message,

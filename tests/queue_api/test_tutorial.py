@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 
 from hopline.testing import CloudTasks, cloud_tasks
 from tests.queue_api.conftest import PushTarget
+from tests.support import node
 
 Eventually = Callable[[Callable[[], Any], str], Any]
 
@@ -91,6 +92,25 @@ def test_a_task_is_created_handled_retried_on_failure_and_gone_after_success(
         return False
 
     eventually(is_gone, "it is gone after success")
+
+
+def test_the_same_in_node(
+    client: tasks_v2.CloudTasksClient, emulator: CloudTasks, url: str, handled: list[str], eventually: Eventually
+) -> None:
+    done = subprocess.run(
+        node.command("tutorial.js"),
+        env=node.environment(CLOUD_TASKS_GRPC=emulator.grpc, HANDLER_URL=url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    queue = "projects/my-project-id/locations/us-central1/queues/in-node"
+    assert done.stdout.startswith(f"Created task {queue}/tasks/")
+    eventually(lambda: len(handled) == 2, "it is handled, and tried again after the failure")
+    assert handled == ["Hello, World!"] * 2
+    eventually(lambda: not list(client.list_tasks(parent=queue)), "it is gone after success")
 
 
 def start(folder: Path) -> tuple["subprocess.Popen[str]", dict[str, str]]:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,16 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.auth.credentials import AnonymousCredentials
 
 from hopline_engine.bootstrap import Installation, open_engine
+from hopline_engine.core.cloud.errors import Code
 from hopline_engine.settings import Settings
+from tests.support.node_client import NodeMessages, NodeRefusalError
 
 _T = TypeVar("_T")
 
 START_SECONDS: Final = 60.0
-TRANSPORTS: Final = ("rest", "grpc", "grpc_asyncio")
+PYTHON: Final = ("rest", "grpc", "grpc_asyncio")
+NODE: Final = ("node_rest", "node_grpc")
+TRANSPORTS: Final = (*PYTHON, *NODE)
 
 
 class LoopThread:
@@ -53,7 +58,9 @@ class RunningService:
 
     def client(self, transport: str, version: str = "v2", url: str | None = None) -> "Client":
         """Return a client of Google's, over REST also for another service at *url*."""
-        return Client(self, transport, version, url)
+        if transport in NODE:
+            return NodeClient(self, transport, version)
+        return PythonClient(self, transport, version, url or self.url)
 
 
 @contextmanager
@@ -78,13 +85,54 @@ def running_service(folder: Path, *, dispatch: bool = True, **settings: Any) -> 
         thread.close()
 
 
-class Client:
-    """One of Google's clients; every method takes and returns the same whatever it talks over."""
+class Client(ABC):
+    """One of Google's clients; every method takes and returns the same whatever it is written in and talks over."""
 
-    def __init__(self, service: RunningService, transport: str, version: str, url: str | None) -> None:
+    def __init__(self, version: str) -> None:
         self.version = version
-        self._url = url or service.url
         self.types: Any = importlib.import_module(f"google.cloud.tasks_{version}")
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether its messages lack what came to Cloud Tasks last: batches, retrying of tasks, targets of queues."""
+        return False
+
+    @abstractmethod
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        """Return a method that takes the fields of its request."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close its connections."""
+
+
+class NodeClient(Client):
+    """The client for Node; batch calls answer with operations."""
+
+    def __init__(self, service: RunningService, transport: str, version: str) -> None:
+        super().__init__(version)
+        address = service.grpc_address if transport == "node_grpc" else service.url.removeprefix("http://")
+        self._messages = NodeMessages(version, transport.removeprefix("node_"), address)
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether its messages lack what came to Cloud Tasks last: in the package for Node, those of v2 do."""
+        return self.version == "v2"
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        """Return a method that takes the fields of its request."""
+        return lambda **request: self._messages.call(method, request)
+
+    def close(self) -> None:
+        """Leave its connections to the process, which others share."""
+
+
+class PythonClient(Client):
+    """The client for Python."""
+
+    def __init__(self, service: RunningService, transport: str, version: str, url: str) -> None:
+        super().__init__(version)
+        self._url = url
         self._thread = service.thread
         self._is_async = transport == "grpc_asyncio"
         self._client, self._close = self._make(service, transport)
@@ -135,6 +183,10 @@ def refusal(call: Callable[..., Any], **request: Any) -> tuple[str, str]:
     """Return the canonical code and the message with which a call is refused."""
     try:
         answer = call(**request)
+    except NodeRefusalError as error:
+        if error.code is None:  # the client itself is at fault
+            raise
+        return Code(error.code).name, error.message
     except GoogleAPICallError as error:
         if error.grpc_status_code is not None and error.response is None:
             return error.grpc_status_code.name, error.message

@@ -162,6 +162,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
         value = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise invalid("Invalid JSON payload received. The body is not JSON.") from None
+    if value == "":  # what the client for Node sends of a message without fields
+        return {}
     if not isinstance(value, dict):
         raise invalid("Invalid JSON payload received. The body is not a JSON object.")
     return value
