@@ -34,6 +34,7 @@ NOUNS = {
     "queues": Entry(
         module="hopline_cli.commands.queues", help="List, show, create, change and pause queues.", aliases=("queue",)
     ),
+    "events": Entry(module="hopline_cli.commands.events", help="Emit and list events.", aliases=("event",)),
     "nodes": Entry(
         module="hopline_cli.commands.nodes", help="List the servers that share the work.", aliases=("node",)
     ),

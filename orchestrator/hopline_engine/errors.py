@@ -7,6 +7,7 @@ HoplineError                  hopline.errors
 │   ├── WorkflowNotFoundError
 │   ├── QueueNotFoundError
 │   ├── ScheduleNotFoundError
+│   ├── EventNotFoundError
 │   └── WorkerNotFoundError
 ├── ConflictError             it exists, but not in a state that allows this
 │   ├── AmbiguousRunError
@@ -21,6 +22,7 @@ HoplineError                  hopline.errors
 ├── InvalidError              what was given cannot be used as it is
 │   ├── InvalidInputError
 │   ├── InvalidDefinitionError
+│   ├── InvalidEventError
 │   ├── InvalidQueueLimitsError
 │   └── InvalidScheduleError
 ├── UnavailableError          the same call may succeed later
@@ -116,6 +118,19 @@ class ScheduleNotFoundError(NotFoundError):
     def __init__(self, *, schedule: str, did_you_mean: str | None = None) -> None:
         super().__init__(f'there is no schedule "{schedule}"', hint=_meant(did_you_mean, "hopline schedules list"))
         self.schedule = schedule
+
+
+class EventNotFoundError(NotFoundError):
+    """No workflow waits for an event of this name, and none is started by one."""
+
+    code = "event-not-found"
+
+    def __init__(self, *, event: str, did_you_mean: str | None = None) -> None:
+        super().__init__(
+            f'no workflow waits for an event "{event}" or is started by one',
+            hint=_meant(did_you_mean, "register the workflow first: hopline worker FILE"),
+        )
+        self.event = event
 
 
 class WorkerNotFoundError(NotFoundError):
@@ -272,6 +287,17 @@ class InvalidDefinitionError(InvalidError):
     def __init__(self, *, workflow: str | None, problems: Sequence[str]) -> None:
         super().__init__(f"definition of {workflow or 'a workflow without a name'}: {'; '.join(problems)}")
         self.workflow = workflow
+        self.problems = tuple(problems)
+
+
+class InvalidEventError(InvalidError):
+    """What an event says is not what workflows declare."""
+
+    code = "invalid-event"
+
+    def __init__(self, *, event: str, problems: Sequence[str]) -> None:
+        super().__init__(f'what the event "{event}" says does not fit: {"; ".join(problems)}')
+        self.event = event
         self.problems = tuple(problems)
 
 

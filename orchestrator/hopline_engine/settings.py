@@ -43,6 +43,9 @@ class Settings(BaseModel):
     """For steps without ``timeout=``."""
     accepted_timeout_seconds: float = Field(default=86_400.0, gt=0)
     """How long a step without ``deadline=`` waits for its callback after a 202."""
+    event_retention_seconds: float = Field(default=2_592_000.0, gt=0)
+    """How long events are kept: for so long, one is found by those who wait for it later, and a second one of the same
+    key changes nothing."""
     retry_after_cap_seconds: float = Field(default=3600.0, gt=0)
     """The longest ``Retry-After`` of a target that is believed."""
     result_max_bytes: int = Field(default=1_048_576, gt=0)

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from hopline_engine.api.asked import QueueLimits, RunQuery, WorkerRegistration
+from hopline_engine.api.asked import EventQuery, QueueLimits, RunQuery, WorkerRegistration
 from hopline_engine.api.interface import (
     CallbackAnswer,
     CallbackOutcome,
@@ -13,11 +13,14 @@ from hopline_engine.api.interface import (
     RunChange,
     Started,
     StepFailure,
+    StepHeartbeat,
     StepResult,
 )
 from hopline_engine.api.models import (
     Attempt,
     Bar,
+    Emitted,
+    Event,
     Failure,
     Node,
     NodeAddress,
@@ -83,7 +86,8 @@ class SmallEngine:
         self._workers: dict[str, Worker] = {}
         self._runs: dict[str, RunDetail] = {}
         self._keys: dict[str, str] = {}
-        self._reports: dict[tuple[str, str], StepResult | StepFailure] = {}
+        self._reports: dict[tuple[str, str], StepResult | StepFailure | StepHeartbeat] = {}
+        self._events: list[Event] = []
         self._queues = {"default": queue("default"), "mail": queue("mail")}
         self._changed = asyncio.Condition()
         self._version: dict[str, int] = {}
@@ -293,7 +297,7 @@ class SmallEngine:
         return plain(self._runs[started.run.id])
 
     async def callback(
-        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure
+        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure | StepHeartbeat
     ) -> CallbackAnswer:
         if token != TOKEN:
             return CallbackAnswer(CallbackOutcome.FORGED)
@@ -310,9 +314,19 @@ class SmallEngine:
         self._reports[run, step] = report
         return CallbackAnswer(CallbackOutcome.APPLIED)
 
-    def report_of(self, run: str, step: str) -> StepResult | StepFailure:
+    def report_of(self, run: str, step: str) -> StepResult | StepFailure | StepHeartbeat:
         """Return what a callback reported."""
         return self._reports[run, step]
+
+    async def emit_event(self, name: str, key: str, payload: bytes) -> Emitted:
+        kept = next((event for event in self._events if (event.name, event.key) == (name, key)), None)
+        if kept is not None:
+            return Emitted(**dict(kept), created=False, runs=[])
+        self._events.insert(0, Event(name=name, key=key, payload=json.loads(payload), emitted_at=NOW))
+        return Emitted(**dict(self._events[0]), created=True, runs=["r_begun"])
+
+    async def events(self, query: EventQuery) -> list[Event]:
+        return [event for event in self._events if query.name in {None, event.name}][: query.limit]
 
     async def queues(self) -> list[Queue]:
         return list(self._queues.values())

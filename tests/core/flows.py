@@ -18,7 +18,7 @@ from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import Digest, TaskState
 from hopline_engine.core.plan import Plan, build_plan
 from hopline_engine.core.retry import Failure
-from tests.core.worlds import ACCEPT, Outcome, definition, ref, step
+from tests.core.worlds import ACCEPT, Outcome, definition, event_step, ref, sleep_step, step
 
 ALWAYS = 1000
 MAIN = "main"
@@ -111,6 +111,8 @@ def _call(flow: Flow, workflow: str, node: dict[str, Any], values: dict[str, Any
 
 
 def _call_once(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[str, Any], item: int | None) -> Any:
+    if node["kind"] in {"sleep", "event"}:
+        return None
     if node["workflow"] is not None:
         called = node["workflow"]["name"]
         succeeded, result = evaluate(flow, called, arguments)
@@ -161,8 +163,14 @@ def _nodes(draw: st.DrawFn, called: str | None, *, has_input: bool, deadlines: b
     nodes: list[dict[str, Any]] = []
     for name in "abcdef"[: draw(st.integers(1, 6))]:
         before = [node["id"] for node in nodes]
+        if draw(st.integers(0, 7)) == 0:
+            waits = draw(
+                st.sampled_from([sleep_step(name, 0.0, after=before[-1:]), event_step(name, "k", after=before[-1:])])
+            )
+            nodes.append(waits)
+            continue
         maps = [node["id"] for node in nodes if node["over"] is not None]
-        plain = [node["id"] for node in nodes if node["over"] is None and node["workflow"] is None]
+        plain = [node["id"] for node in nodes if node["over"] is None and node["kind"] == "python"]
         calls = called is not None and draw(st.integers(0, 3)) == 0
         inputs: dict[str, Any] = {}
         for source in draw(st.sets(st.sampled_from(before), max_size=2)) if before else ():
@@ -215,6 +223,6 @@ def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False) ->
         result = {"all": [ref(node["id"]) for node in nodes]}
         definitions[name] = definition(name, nodes, result)
         for node in nodes:
-            if node["workflow"] is None:
+            if node["kind"] == "python":
                 conducts[name, node["id"]] = draw(_conducts(failures))
     return Flow(definitions, conducts)

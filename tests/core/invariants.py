@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from hopline_engine.core.live import LiveMap, LiveRun, LiveTask, StoredTask
 from hopline_engine.core.model import (
+    UNDER_WAY,
     WHOLE,
     RunId,
     RunState,
@@ -107,6 +108,8 @@ def _check_tasks(rows: Rows, live: Mapping[RunId, LiveRun]) -> None:
         assert rows.tasks[task_id] == as_stored(task)
         assert (task.node.index, task.item) not in rows.steps[task.run.id], f"{task.name} has ended, but has a task"
         assert task.state is not TaskState.ACCEPTED or task.deadline_time is not None, "an endless wait"
+    events = {task.id for task in tasks.values() if task.node.kind == "event"}
+    assert events == rows.waits.keys(), "what waits for an event cannot be found by it, or the other way round"
     for run in (unit for unit in units if isinstance(unit, LiveRun)):
         assert live[run.id] is run, "a step waits for a run that has ended"
 
@@ -121,10 +124,10 @@ def _check_attempts(rows: Rows) -> None:
         if task is None:
             assert rows.steps[run][node, item].attempts == len(ended)
     for place, task in open_attempts.items():
-        under_way = task.state != TaskState.SCHEDULED
+        under_way = task.state in UNDER_WAY
         assert task.attempt == len(rows.attempts.get(place, ())) + under_way
         assert (task.leased_at is not None) == under_way
-        assert (task.first_attempt_at is not None) == (task.attempt > 0)
+        assert (task.first_attempt_at is not None) == (task.attempt > 0 or task.state == TaskState.PARKED)
         lost = sum(row.state == "lost" for row in rows.attempts.get(place, ()))
         assert task.lost == lost >= task.blamed
 

@@ -14,6 +14,7 @@ from hopline_engine.core.model import (
     StepState,
     TaskId,
     TaskState,
+    WaitAdded,
 )
 from hopline_engine.core.plan import Node
 from hopline_engine.core.states import FINAL_STEP_STATES
@@ -46,6 +47,7 @@ class Rows:
     steps: dict[RunId, dict[tuple[int, int], StepEnded]] = field(default_factory=dict)
     attempts: dict[Place, list[AttemptEnded]] = field(default_factory=dict)
     tasks: dict[TaskId, StoredTask] = field(default_factory=dict)
+    waits: dict[TaskId, WaitAdded] = field(default_factory=dict)
 
     def apply(self, changes: Changes) -> None:
         for run in changes.runs_added:
@@ -67,6 +69,10 @@ class Rows:
             self.tasks[moved.id] = self.tasks[moved.id]._replace(**moved._asdict())
         for removed in changes.tasks_removed:
             del self.tasks[removed.id]
+        for wait in changes.waits_added:
+            self.waits[wait.task_id] = wait
+        for over in changes.waits_removed:
+            del self.waits[over.task_id]
         for end in changes.runs_ended:
             self._open(end.id)
             self.ended[end.id] = end
@@ -97,7 +103,7 @@ def shown_state(run: LiveRun, node: Node, item: int, rows: Rows, now: float) -> 
                 return StepState.QUEUED if unit.schedule_time <= now else StepState.SCHEDULED
             case TaskState.LEASED:
                 return StepState.RUNNING
-            case TaskState.ACCEPTED:
+            case TaskState.ACCEPTED | TaskState.PARKED:
                 return StepState.WAITING
     is_map = item == WHOLE and live.map is not None
     return StepState.RUNNING if unit is not None or is_map else StepState.PENDING

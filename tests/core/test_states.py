@@ -11,7 +11,7 @@ from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState, StepState, TaskState
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.states import FINAL_RUN_STATES, FINAL_STEP_STATES, RUN, STEP, TASK
-from tests.core.worlds import ACCEPT, Outcome, World, plan, ref, step
+from tests.core.worlds import ACCEPT, Outcome, World, plan, ref, sleep_step, step
 
 S = TypeVar("S", bound=Enum)
 FAILURE = Failure("ValueError", "no", ("ValueError",))
@@ -35,7 +35,7 @@ def test_every_state_has_a_row() -> None:
 def test_every_state_can_be_reached() -> None:
     assert reachable(RUN, RunState.RUNNING) == set(RunState)
     assert reachable(STEP, StepState.PENDING) == set(StepState)
-    assert reachable(TASK, TaskState.SCHEDULED) == set(TaskState)
+    assert reachable(TASK, TaskState.SCHEDULED) | reachable(TASK, TaskState.PARKED) == set(TaskState)
 
 
 def test_every_step_and_run_can_come_to_an_end() -> None:
@@ -78,6 +78,7 @@ def busy_world() -> World:
     empty = plan([], name="empty")
     nodes = [
         step("works"),
+        sleep_step("sleeps", 5.0),
         step("fails"),
         step("fails_twice", attempts=2),
         step("fails_at_once", attempts=2, first=0.0),

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from hopline_engine.core import advance, records
+from hopline_engine.core import advance, records, waiting
 from hopline_engine.core.binding import BindingError
 from hopline_engine.core.decision import Decision, Limits
 from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, RunScope, item_of
@@ -103,6 +103,17 @@ def branch(name: str, *arms: tuple[list[dict[str, Any]], Any], **more: Any) -> d
 def guarded(node: dict[str, Any], *guards: dict[str, Any]) -> dict[str, Any]:
     """Return a step that runs only where all guards pass."""
     return node | {"guards": list(guards)}
+
+
+def sleep_step(name: str, seconds: float, **options: Any) -> dict[str, Any]:
+    """Return the node of a sleep."""
+    return step(name, {"seconds": seconds}, **options) | {"kind": "sleep", "step": "sleep", "signature": ""}
+
+
+def event_step(name: str, key: Any, *, deadline: float | None = None, **options: Any) -> dict[str, Any]:
+    """Return the node of a wait for the event ``happened``."""
+    node = step(name, {"key": key}, deadline=deadline, **options)
+    return node | {"kind": "event", "step": "happened", "signature": ""}
 
 
 def http_step(name: str, url: Any, **request: Any) -> dict[str, Any]:
@@ -278,6 +289,17 @@ class World:
         with self.event() as decision:
             advance.expire(task, decision)
 
+    def wake(self, task: LiveTask) -> None:
+        """Let the time come at which a wait is over by itself."""
+        self.sleep_until(task.schedule_time)
+        with self.event() as decision:
+            waiting.fire(task, decision)
+
+    def happen(self, task: LiveTask, says: bytes = b"null") -> None:
+        """Let what a parked task waits for happen."""
+        with self.event() as decision:
+            waiting.fulfil(task, says, decision)
+
     def reject(self, task: LiveTask, failure: Failure) -> None:
         with self.event() as decision:
             advance.reject(task, failure, decision)
@@ -338,6 +360,10 @@ class World:
             self.expire(task)
         elif task.state is TaskState.SCHEDULED:
             self.lease(task)
+        elif task.state is TaskState.PARKED and task.node.kind == "event":
+            self.happen(task)
+        elif task.state is TaskState.PARKED:
+            self.wake(task)
         else:
             self.answer(task)
 
@@ -406,7 +432,8 @@ class World:
 
     def _lease_at_once(self, decision: Decision) -> None:
         for task in (*decision.opened, *decision.rescheduled):
-            is_due = task.schedule_time <= self.now and task.id not in decision.closed
+            can_be_sent = task.state is TaskState.SCHEDULED and task.id not in decision.closed
+            is_due = can_be_sent and task.schedule_time <= self.now
             if is_due and self.random.random() < self.haste:
                 advance.lease(task, decision, self.epoch)
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from tests.core.flows import ALWAYS, Conduct, Flow
-from tests.core.worlds import definition, ref, retry, step
+from tests.core.worlds import definition, ref, retry, sleep_step, step
 
 TARGET = "http://target.test/steps"
 STEPS = "abcde"
@@ -50,7 +50,7 @@ def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], *, is_cal
         body["queues"] = queues
         definitions[each] = body
         for node in nodes:
-            if node["workflow"] is None:
+            if node["kind"] in {"python", "http"}:
                 conducts[each, node["id"]] = _draw_conduct(random, node)
     return Flow(definitions, conducts)
 
@@ -97,6 +97,8 @@ def _draw_node(
     is_calm: bool,
 ) -> dict[str, Any]:
     name, needed = shape
+    if random.random() < 0.08:
+        return sleep_step(name, random.choice((0.0, 0.5, 20.0)), after=needed)
     inputs: dict[str, Any] = {f"from_{source}": ref(source) for source in needed}
     if has_input and random.random() < 0.5:
         inputs["given"] = ref("$input", "x")
@@ -126,9 +128,9 @@ def _draw_node(
 
 def _draw_items(random: Random, needed: list[dict[str, Any]]) -> Any:
     """Return what a step maps over: a list that stands there, or one in the result of a step."""
-    if not needed or random.random() < 0.3:
+    source = needed[0] if needed else None
+    if source is None or source["kind"] == "sleep" or random.random() < 0.3:
         return random.choice(([1, 2, 3], [7], [], list(range(8))))
-    source = needed[0]
     if source["over"] is not None:
         return ref(source["id"])
     return ref(source["id"], "list" if source["workflow"] is None else "all")

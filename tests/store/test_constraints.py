@@ -58,7 +58,7 @@ BROKEN: dict[str, UpdateBase] = {
     "two attempts have one number": insert(attempt).values(row(attempt_ended(2))),
     "an attempt comes before the first": insert(attempt).values(row(attempt_ended(1, attempt=0))),
     "an open step has two tasks": insert(task).values(row(task_added(1, id=TaskId(9)))),
-    "a task is in a state that there is not": update(task).where(task.c.run_id == 1).values(state=3),
+    "a task is in a state that there is not": update(task).where(task.c.run_id == 1).values(state=4),
     "a shard is held by a node that there is not": update(shard).where(shard.c.id == 0).values(node="n_none"),
     "a node that there is not has a share": insert(queue_share).values(
         queue="default", node="n_none", slots=1, wanted=1

@@ -25,6 +25,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     "tasks_added": model.TaskAdded._fields,
     "tasks_moved": model.TaskMoved._fields,
     "tasks_removed": model.TaskRemoved._fields,
+    "waits_added": model.WaitAdded._fields,
+    "waits_removed": model.WaitRemoved._fields,
+    "events_added": model.EventAdded._fields,
     "queues_moved": QueueMoved._fields,
     "runs_ended": model.RunEnded._fields,
 }

@@ -5,10 +5,13 @@ from hopline.control import all_of, any_of, branch, not_, switch
 from hopline.decorators import Step, Workflow, http, step, workflow
 from hopline.definition import Definition
 from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAfter
+from hopline.events import Event
 from hopline.markers import secret
+from hopline.pending import Pending, defer
 from hopline.policy import Queue, Retry
 from hopline.request import Request
 from hopline.schedules import At, Cron, Every, scheduled
+from hopline.waiting import sleep
 
 __all__ = [
     "At",
@@ -16,10 +19,12 @@ __all__ = [
     "Cron",
     "Definition",
     "DefinitionError",
+    "Event",
     "Every",
     "Fail",
     "Failure",
     "HoplineError",
+    "Pending",
     "Queue",
     "Request",
     "Retry",
@@ -30,10 +35,12 @@ __all__ = [
     "any_of",
     "branch",
     "context",
+    "defer",
     "http",
     "not_",
     "scheduled",
     "secret",
+    "sleep",
     "step",
     "switch",
     "workflow",

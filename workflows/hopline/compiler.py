@@ -7,7 +7,7 @@ from hopline import source
 from hopline.decorators import Step, Workflow
 from hopline.definition import Definition, Expr, Json
 from hopline.errors import definition_error
-from hopline.graph import cycle_in, unused_in
+from hopline.graph import cycle_in, idle_in, unused_in
 from hopline.policy import Queue
 from hopline.schedules import SCHEDULED
 from hopline.schema import codec
@@ -75,6 +75,12 @@ def _check_graph(trace: BodyTrace, result: Expr) -> None:
         raise definition_error(
             f"the steps {' -> '.join(ring)} wait for each other", "remove one of these orders", trace.places[ring[0]]
         )
+    for node in idle_in(trace.nodes, result):
+        raise definition_error(
+            f"nothing waits for {node.id} in {trace.workflow.name}",
+            "a workflow body only wires; let the steps that are to come later wait for it: step.after(sleep(...))(...)",
+            trace.places[node.id],
+        )
     for node in unused_in(trace.nodes, result):
         raise definition_error(
             f"nothing uses the result of {node.id} in {trace.workflow.name}",
@@ -94,6 +100,7 @@ def _assembled(trace: BodyTrace, result: Expr) -> Definition:
         nodes=trace.nodes,
         result=result,
         result_schema=own.passed_result_schema,
+        on=trace.on(),
         queues=tuple(trace.queues[name].to_json() for name in sorted(trace.queues)),
         schedule=_schedule(trace.workflow, own.parameters_schema),
         children=children,

@@ -12,6 +12,8 @@ from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 from hopline import plain, source, trace
 from hopline.definition import Definition, Kind, canonical
 from hopline.errors import definition_error
+from hopline.events import Event
+from hopline.pending import Pending
 from hopline.policy import Policy, Queue, Retry
 from hopline.request import Request, Verbs
 from hopline.schedules import Schedule, ScheduledValue
@@ -138,6 +140,15 @@ class Workflow(Step[P, R]):
 
     schedule: Schedule | None = None
     """When it runs by itself."""
+    on: Event[Any] | None = None
+    """The event that starts runs of it."""
+    key: str | None = None
+    """The template of the key of which an event starts one run."""
+
+    def _copied(self, policy: Policy) -> Self:
+        copy = super()._copied(policy)
+        copy.schedule, copy.on, copy.key = self.schedule, self.on, self.key
+        return copy
 
     def compile(self) -> Definition:
         """Trace the body once and return the definition. Raises DefinitionError for whatever is wrong in it."""
@@ -156,6 +167,10 @@ class StepDecorator:
         self._policy = policy
 
     @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, Pending[R]]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Pending[R]], /) -> Step[P, R]: ...
+    @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Step[P, R]: ...
@@ -164,6 +179,10 @@ class StepDecorator:
         return Step(fn, "python", self._policy)
 
 
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, Pending[R]]], /) -> Step[P, R]: ...
+@overload
+def step(fn: Callable[P, Pending[R]], /) -> Step[P, R]: ...
 @overload
 def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
 @overload
@@ -223,6 +242,7 @@ class Http(Verbs):
         deadline: str | None = None,
         queue: Queue | str | None = None,
         max_parallel: int | None = None,
+        callback: bool | None = None,
     ) -> HttpDecorator: ...
     def __call__(
         self,
@@ -234,13 +254,23 @@ class Http(Verbs):
         deadline: str | None = None,
         queue: Queue | str | None = None,
         max_parallel: int | None = None,
+        callback: bool | None = None,
     ) -> Step[..., Any] | HttpDecorator:
         """Make a function that returns a request a step that sends it. The engine sends it; no worker is needed.
 
         The function runs when the workflow is compiled, on symbols: it puts its arguments in texts, dicts and lists.
+        With ``callback=True`` the answer, of any status 2xx, is not the result: the target reports it later to the URL
+        in the header ``Hopline-Callback-Url``. An answer of 202 means that without it too.
         """
         decorator = HttpDecorator(
-            Policy(retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel)
+            Policy(
+                retry=retry,
+                timeout=timeout,
+                deadline=deadline,
+                queue=queue,
+                max_parallel=max_parallel,
+                callback=callback,
+            )
         )
         return decorator if fn is None else decorator(fn)
 
@@ -251,31 +281,47 @@ http = Http()
 class WorkflowDecorator:
     """``@workflow(...)`` with what it says of the workflow as a whole, waiting for the function."""
 
-    def __init__(self, schedule: Schedule | None) -> None:
+    def __init__(self, schedule: Schedule | None, on: Event[Any] | None, key: str | None) -> None:
         if schedule is not None and not isinstance(schedule, Schedule):
             raise definition_error(f"schedule is {schedule!r}", 'give schedule=Cron("0 6 * * *", tz="Europe/Berlin")')
         self._schedule = schedule
+        if key is not None and on is None:
+            hint = "the key is for runs that an event starts: on=Event(...)"
+            raise definition_error("workflow(key=) without on=", hint)
+        self._on = on
+        self._key = key
 
     def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]:
         """Return the workflow that *fn* becomes."""
         made: Workflow[P, R] = Workflow(fn, "workflow", Policy())
         made.schedule = self._schedule
+        made.on, made.key = self._on, self._key
         return made
 
 
 @overload
 def workflow(fn: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(*, schedule: Schedule | None = None) -> WorkflowDecorator: ...
 def workflow(
-    fn: Callable[..., Any] | None = None, /, *, schedule: Schedule | None = None
+    *, schedule: Schedule | None = None, on: Event[Any] | None = None, key: str | None = None
+) -> WorkflowDecorator: ...
+def workflow(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    schedule: Schedule | None = None,
+    on: Event[Any] | None = None,
+    key: str | None = None,
 ) -> Workflow[..., Any] | WorkflowDecorator:
     """Make a function that wires steps a workflow. Its body runs once for each compilation, never in a run.
 
     Parameters and return type are annotated; parameters may have defaults. With a ``schedule`` it runs by itself, once
     a server knows it: ``@workflow(schedule=Cron("0 6 * * *", tz="Europe/Berlin"))``.
+
+    With ``on=event``, each event starts a run, of which what the event says is the first argument. Of each key there is
+    one run: ``key="order-{order.id}"`` is made from the parameters; without it, the key of the event is taken.
     """
-    decorator = WorkflowDecorator(schedule)
+    decorator = WorkflowDecorator(schedule, on, key)
     return decorator if fn is None else decorator(fn)
 
 

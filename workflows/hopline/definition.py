@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-Kind = Literal["python", "http", "workflow", "branch", "recover", "first"]
-"""The last three are no steps of the user's: the engine decides them itself."""
+Kind = Literal["python", "http", "workflow", "branch", "recover", "first", "sleep", "event"]
+"""Those after the first three are no steps of the user's: the engine decides them, or waits, itself."""
 Json = Any
 Expr = Any
 """JSON, with objects of one ``$`` key where values of the run go; see ``expressions``."""
@@ -138,6 +138,8 @@ class Definition:
     queues: tuple[Mapping[str, Any], ...] = ()
     schedule: Mapping[str, Any] | None = None
     """When it runs by itself; see ``schedules``."""
+    on: Mapping[str, Any] | None = None
+    """The event that starts runs of it, the parameter that takes what it says, and the expression of the key."""
     children: "Mapping[str, Definition]" = field(default_factory=dict, compare=False, repr=False)
     """The definitions of all workflows that this one starts, and that those start, by digest."""
 
@@ -152,6 +154,7 @@ class Definition:
             "result_schema": self.result_schema,
             "queues": [dict(queue) for queue in self.queues],
             **({} if self.schedule is None else {"schedule": dict(self.schedule)}),
+            **({} if self.on is None else {"on": dict(self.on)}),
         }
 
     def canonical(self) -> bytes:

@@ -36,3 +36,9 @@ def unused_in(nodes: Mapping[str, Node], result: Expr) -> Iterable[Node]:
     """Return the nodes whose results go nowhere although there are results to use."""
     used = {name for node in nodes.values() for name in node.uses()} | set(references(result))
     return [node for node in nodes.values() if node.id not in used and node.result.get("type") != "null"]
+
+
+def idle_in(nodes: Mapping[str, Node], result: Expr) -> Iterable[Node]:
+    """Return the sleeps for which nothing waits."""
+    awaited = {name for node in nodes.values() for name in node.upstream()} | set(references(result))
+    return [node for node in nodes.values() if node.kind == "sleep" and node.id not in awaited]

@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hopline.errors import NotScheduledError, NotStubbedError, RunningLoopError
+from hopline.pending import Pending
 from hopline.schedules import ScheduledValue
 
 if TYPE_CHECKING:
@@ -22,6 +23,21 @@ substitutes: ContextVar[dict[Callable[..., Any], Substitute]] = ContextVar("hopl
 """What stands in for which function, in this thread or task."""
 
 
+deliveries: ContextVar[tuple[tuple[str, str | None, Any], ...]] = ContextVar("hopline_deliveries", default=())
+"""Events that have happened for waits in this thread or task: name, key (None for any), and what they say."""
+
+
+def delivered(name: str, key: str) -> Any:
+    """Return what an event says that ``testing.deliver`` gave."""
+    for of, its_key, value in reversed(deliveries.get()):
+        if of == name and its_key in {None, key}:
+            return value
+    raise NotStubbedError(
+        f'nothing emits "{name}" with the key "{key}" here, and a plain call does not wait; '
+        "in a test say what happens: `with hopline.testing.deliver(event, value): ...`"
+    )
+
+
 def run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run *step* here and now. Its policies do not apply: an exception comes back as it is."""
     substitute = substitutes.get().get(step.fn)
@@ -34,7 +50,13 @@ def run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -
         )
     if step.kind == "workflow":
         _need_values(step, step.bind(args, kwargs))
-    return _awaited(step, step.fn(*args, **kwargs))
+    value = _awaited(step, step.fn(*args, **kwargs))
+    if isinstance(value, Pending):
+        raise NotStubbedError(
+            f"{step.name}() returned defer(): its result comes by callback, and nobody calls back here; in a test say "
+            f"what it is: `with hopline.testing.stub({step.name}, result): ...`"
+        )
+    return value
 
 
 def _need_values(step: "Step[..., Any]", arguments: dict[str, Any]) -> None:

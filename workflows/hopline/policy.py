@@ -112,6 +112,8 @@ class Policy:
     deadline: str | None = None
     queue: Queue | str | None = None
     max_parallel: int | None = None
+    callback: bool | None = None
+    """Whether the answer of an HTTP step is not its result, which is reported later."""
 
     def __post_init__(self) -> None:
         if self.retry is not None and not isinstance(self.retry, Retry):
@@ -131,7 +133,8 @@ class Policy:
 
     def to_json(self) -> dict[str, Any]:
         """Return the policy as it stands in a definition; durations are seconds."""
-        return {
+        own = {"callback": True} if self.callback else {}
+        return own | {
             "retry": None if self.retry is None else self.retry.to_json(),
             "timeout": None if self.timeout is None else durations.parse(self.timeout),
             "deadline": None if self.deadline is None else durations.parse(self.deadline),

@@ -22,6 +22,7 @@ from hopline.canonical_schema import note_names, tidied
 from hopline.definition import Json, canonical, holds_nul
 from hopline.errors import ArgumentError, ResultError, definition_error
 from hopline.markers import Secret
+from hopline.pending import Pending
 from hopline.request import Request
 from hopline.schedules import SCHEDULED, ScheduledValue
 from hopline.trace import is_symbol
@@ -113,7 +114,7 @@ class Codec:
     @cached_property
     def result_shape(self) -> Json:
         """The same, with the Python names of fields that have aliases."""
-        return self._result_shape("validation" if self.is_http else "serialization")
+        return self._result_shape("validation" if self.is_http or self.is_deferred else "serialization")
 
     @cached_property
     def passed_result_schema(self) -> Json:
@@ -130,6 +131,11 @@ class Codec:
         """Whether the function returns a request; its result is then the answer, as the other side wrote it."""
         kind = self._return_hint
         return kind is Request or get_origin(kind) is Request
+
+    @cached_property
+    def is_deferred(self) -> bool:
+        """Whether the function may end before there is a result; that is then what its callback reports."""
+        return get_origin(self._return_hint) is Pending
 
     def arguments(self, body: bytes) -> dict[str, Any]:
         """See ``arguments``."""
@@ -184,7 +190,9 @@ class Codec:
         kind = self._return_hint
         if kind is Request:
             self._refuse("Request does not say what the answer is", "write Request[Answer], or Request[None]")
-        if get_origin(kind) is Request:
+        if kind is Pending:
+            self._refuse("Pending does not say what the result will be", "write Pending[Result], or Pending[None]")
+        if get_origin(kind) in (Request, Pending):
             (kind,) = get_args(kind)
         try:
             return TypeAdapter(kind)

@@ -14,11 +14,13 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from hopline import plain
 from hopline.decorators import Step
 from hopline.emulator import CloudTasks, cloud_tasks
+from hopline.events import Event
 
-__all__ = ["CloudTasks", "Stub", "cloud_tasks", "stub"]
+__all__ = ["CloudTasks", "Stub", "cloud_tasks", "deliver", "stub"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Stub(Generic[R]):
@@ -46,6 +48,19 @@ def stub(step: Any, value: Any = None, *, calls: Callable[..., Any] | None = Non
     before an outer one. To let a step fail, raise in *calls*.
     """
     return _standing_in(step, Stub(calls if calls is not None else lambda **_: value))
+
+
+@contextmanager
+def deliver(event: Event[T], value: T, *, key: str | None = None) -> Iterator[None]:
+    """Let waits for *event* be over with *value*: those with this key, or with any key.
+
+    Holds while the block runs; an inner one goes before an outer one.
+    """
+    token = plain.deliveries.set((*plain.deliveries.get(), (event.name, key, value)))
+    try:
+        yield
+    finally:
+        plain.deliveries.reset(token)
 
 
 @contextmanager

@@ -54,6 +54,10 @@ class Wiring(Protocol):
         """Add a node that calls *step* for each of *items* and return the symbol of the list of results."""
         ...
 
+    def wait(self, wait: Any) -> Any:
+        """Add a node that waits, a ``waiting.Wait``, and return the symbol of what it waits for."""
+        ...
+
     def refuse(self, message: str, hint: str) -> NoReturn:
         """Raise the DefinitionError for the user's line that is being executed."""
         ...

@@ -13,7 +13,7 @@ from hopline.decorators import Step, Workflow
 from hopline.definition import Definition, Expr, Node, references, request_expressions
 from hopline.errors import DefinitionError, definition_error
 from hopline.expressions import Encoder, is_literal, literal_value
-from hopline.fit import misfit
+from hopline.fit import disagreement, misfit
 from hopline.hints import misuse_hint
 from hopline.identity import identity_test
 from hopline.markers import ResultMark, may_hold_marks, readable
@@ -24,6 +24,7 @@ from hopline.schedules import ScheduledValue
 from hopline.schema import Codec, codec
 from hopline.shape import Shape
 from hopline.trace import INPUT, ITEM, Reference, Symbol, current, is_symbol, reference_of
+from hopline.waiting import Wait
 
 _numbers = itertools.count(1)
 Admit = Callable[["BodyTrace", Step[..., Any]], Definition | None]
@@ -55,14 +56,54 @@ class BodyTrace:
     def run(self) -> Expr:
         """Trace the body and return the expression of its result."""
         own = codec(self.workflow.fn)
-        declared, shapes = Shape.of(own.passed_result_shape), Shape.of(own.parameters_shape)
-        symbols: dict[str, Any] = {}
-        for name in self.workflow.parameters:
-            place = shapes.at(name)
-            symbols[name] = Symbol(Reference(self, INPUT, (name,), place[1] if place else Shape(True)))
+        declared = Shape.of(own.passed_result_shape)
         with self._entered():
-            value = self._called(self.workflow, symbols)
+            value = self._called(self.workflow, self._symbols())
         return self._result(value, own, declared)
+
+    def on(self) -> dict[str, Any] | None:
+        """Return what starts runs of the workflow besides people and programs, as it stands in the definition."""
+        event, template = self.workflow.on, self.workflow.key
+        if event is None:
+            return None
+        parameter = next(iter(self.workflow.parameters), None)
+        if parameter is None:
+            self.refuse(
+                f"{self.workflow.name} is started by {event.name} and has no parameter",
+                "give it one for what the event says",
+            )
+        _, shape = event.schemas()
+        own = codec(self.workflow.fn)
+        problem = disagreement(Shape.of(shape), reference_of(self._symbols()[parameter]).shape)
+        others = [name for name in own.parameters_schema["required"] if name != parameter]
+        if problem or others:
+            self.refuse(
+                f"{self.workflow.name} cannot be started by {event.name}: "
+                + (f"{parameter!r} does not fit: {problem}" if problem else f"nothing gives {others[0]!r}"),
+                "what the event says goes to the first parameter; give the others defaults",
+            )
+        on = {"event": event.name, "parameter": parameter}
+        return on if template is None else {**on, "key": self._key(template)}
+
+    def _symbols(self) -> dict[str, Any]:
+        """Return what stands for the parameters."""
+        shapes = Shape.of(codec(self.workflow.fn).parameters_shape)
+        places = {name: shapes.at(name) for name in self.workflow.parameters}
+        return {
+            name: Symbol(Reference(self, INPUT, (name,), place[1] if place else Shape(True)))
+            for name, place in places.items()
+        }
+
+    def _key(self, template: str) -> Expr:
+        """Return the expression of a text such as ``"order-{order.id}"``, which names parameters."""
+        try:
+            text = template.format(**self._symbols())
+        except (KeyError, IndexError, ValueError) as error:
+            self.refuse(
+                f"the key {template!r} of {self.workflow.name} cannot be made: {error}",
+                f'name its parameters in it, as in "order-{{order.id}}"; they are {self.workflow.parameter_list}',
+            )
+        return self.encoder(f"the key of {self.workflow.name}").encode(text)
 
     # ------------------------------------------------------------------ what the body may do
 
@@ -79,6 +120,25 @@ class BodyTrace:
                 self.refuse(f"{step.name}() has no parameter to map over", "give it one that takes an element")
             arguments = self._bound(step, (self._listed(step, items), *args), kwargs)
             return self._add(step, arguments, over)
+
+    def wait(self, wait: Wait) -> Symbol:
+        """See ``trace.Wiring``."""
+        with self.refusals_noted():
+            self._refuse_while_building(wait.name)
+            inputs = {name: self._input_of_wait(wait, name, value) for name, value in wait.inputs.items()}
+            node = Node(
+                id=self.new_id(wait.name),
+                kind=wait.kind,
+                step=wait.name,
+                signature="",
+                inputs=inputs,
+                after=tuple(sorted(self._after(wait.name, wait.upstream))),
+                result=wait.result,
+                policy=wait.policy.to_json(),
+                guards=self.control.guards(),
+            )
+            self.add_node(node)
+            return Symbol(Reference(self, node.id, (), Shape.of(wait.shape)))
 
     def refuse(self, message: str, hint: str) -> NoReturn:
         """See ``trace.Wiring``."""
@@ -100,21 +160,32 @@ class BodyTrace:
     # ------------------------------------------------------------------ one call
 
     def _bound(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        if self.building:
-            self.refuse(
-                f"{self.building.name}() calls {step.name}() while it builds a request",
-                "an @http function only describes its request; call steps in the workflow body and pass their results",
-            )
+        self._refuse_while_building(step.name)
         try:
             return step.bind(args, kwargs)
         except TypeError as error:
             self.refuse(f"{step.name}(): {error}", f"its parameters are {step.name}{step.parameter_list}")
 
+    def _refuse_while_building(self, name: str) -> None:
+        if self.building:
+            self.refuse(
+                f"{self.building.name}() calls {name}() while it builds a request",
+                "an @http function only describes its request; call steps in the workflow body and pass their results",
+            )
+
+    def _input_of_wait(self, wait: Wait, name: str, value: object) -> Expr:
+        what = f"{wait.name}(): {name}"
+        expr = self.encoder(what).encode(value)
+        problem = disagreement(reference_of(value).shape, Shape({"type": "string"})) if is_symbol(value) else None
+        if problem:
+            self.refuse(f"{what} does not fit: {problem}", "give a text, or a result that is one")
+        return expr
+
     def _add(self, step: Step[..., Any], arguments: dict[str, Any], over: str | None) -> Symbol:
         child = self._admitted(step)
         own = _codec_for(step)
         given = {name: self._argument(step, own, name, value, name == over) for name, value in arguments.items()}
-        inputs, request, after = given, None, self._after(step)
+        inputs, request, after = given, None, self._after(step.name, step.upstream)
         if step.kind == "http":
             request = self._request(step, arguments, over)
             inputs = {over: given[over]} if over else {}
@@ -201,13 +272,13 @@ class BodyTrace:
         except TypeError:
             self.refuse(f"{step.name}.map() goes over a {type(items).__name__}", "give a list, or a result that is one")
 
-    def _after(self, step: Step[..., Any]) -> set[str]:
+    def _after(self, name: str, results: tuple[object, ...]) -> set[str]:
         names: set[str] = set()
-        for dep in _flat(step.upstream):
-            reference = self.own(dep, f"{step.name}.after()") if is_symbol(dep) else None
+        for dep in _flat(results):
+            reference = self.own(dep, f"{name}.after()") if is_symbol(dep) else None
             if reference is None or reference.node in (INPUT, ITEM):
                 self.refuse(
-                    f"{step.name}.after() is given {dep!r}, not the result of a step",
+                    f"{name}.after() is given {dep!r}, not the result of a step",
                     "give what calls of steps returned",
                 )
             names.add(reference.node)

@@ -10,11 +10,12 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
-from hopline_engine.api import callbacks, doctor, health, nodes, queues, runs, workers, workflows
+from hopline_engine.api import callbacks, doctor, emitting, health, nodes, queues, runs, workers, workflows
 from hopline_engine.api.asked import (
     Asked,
     CallbackReport,
     DefinitionsRequest,
+    EventRequest,
     QueueLimits,
     RunRequest,
     WorkerRegistration,
@@ -28,12 +29,20 @@ from hopline_engine.api.shortcuts import Shortcut, Shortcuts
 from hopline_engine.settings import Settings
 
 PREFIX = "/api/v1"
-_BODIES: tuple[type[Asked], ...] = (RunRequest, DefinitionsRequest, WorkerRegistration, QueueLimits, CallbackReport)
+_BODIES: tuple[type[Asked], ...] = (
+    RunRequest,
+    DefinitionsRequest,
+    WorkerRegistration,
+    QueueLimits,
+    CallbackReport,
+    EventRequest,
+)
 
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, callbacks.router),
     (PREFIX, runs.router),
     (PREFIX, workers.router),
+    (PREFIX, emitting.router),
     (PREFIX, queues.router),
     (PREFIX, workflows.router),
     (PREFIX, nodes.router),

@@ -39,6 +39,24 @@ class RunQuery(Asked):
     """Only runs older than this one: ``next`` of the page before."""
 
 
+class EventRequest(Asked):
+    """Say that something happened."""
+
+    name: str = Field(min_length=1, max_length=200)
+    key: str = Field(min_length=1, max_length=500)
+    """Of each name and key the first event is kept."""
+    payload: Any = None
+
+
+class EventQuery(Asked):
+    """Which events to list."""
+
+    model_config = ConfigDict(strict=False)
+
+    name: str | None = None
+    limit: int = Field(default=50, ge=1, le=500)
+
+
 class DefinitionsRequest(Asked):
     """Store definitions."""
 
@@ -79,13 +97,16 @@ class ReportedFailure(Asked):
 
 
 class CallbackReport(Asked):
-    """The result of a step that answered 202, or its failure: exactly one of the two."""
+    """The result of a step that answered 202, or its failure, or that it takes longer: exactly one of them."""
 
     result: Any = None
     error: ReportedFailure | None = None
+    heartbeat: float | None = Field(default=None, gt=0, le=31_622_400)
+    """Seconds from now on for which the step is to be waited for at least."""
 
     @model_validator(mode="after")
-    def _is_one_of_the_two(self) -> Self:
-        if ("result" in self.model_fields_set) == (self.error is not None):
-            raise ValueError('give either "result" or "error"')
+    def _is_one_of_them(self) -> Self:
+        given = ("result" in self.model_fields_set, self.error is not None, self.heartbeat is not None)
+        if sum(given) != 1:
+            raise ValueError('give either "result" or "error", or "heartbeat"')
         return self

@@ -15,7 +15,7 @@ from hopline_engine.api.body import answer, read_body, read_model, takes
 from hopline_engine.api.errors import error_response
 from hopline_engine.api.forwarding import RunElsewhere
 from hopline_engine.api.given import Configured, Engine
-from hopline_engine.api.interface import CallbackAnswer, CallbackOutcome, StepFailure, StepResult
+from hopline_engine.api.interface import CallbackAnswer, CallbackOutcome, StepFailure, StepHeartbeat, StepResult
 from hopline_engine.api.models import CallbackDone
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
@@ -48,7 +48,7 @@ async def report(
     engine: Engine,
     settings: Configured,
 ) -> Response:
-    """Report the result or the failure of an attempt.
+    """Report the result or the failure of an attempt, or with a heartbeat that it takes longer.
 
     200 is final, also when it is repeated; so are 409 (a newer attempt counts) and 410 (the run has ended). After
     422 the step keeps waiting for a valid report. 503 means: try again.
@@ -71,8 +71,10 @@ def _token(request: Request) -> str:
     return given.strip() if scheme.lower() == "bearer" else ""
 
 
-def _outcome_of(body: bytes) -> StepResult | StepFailure:
+def _outcome_of(body: bytes) -> StepResult | StepFailure | StepHeartbeat:
     reported = read_model(body, CallbackReport)
+    if reported.heartbeat is not None:
+        return StepHeartbeat(seconds=reported.heartbeat)
     if reported.error is not None:
         return StepFailure(type=reported.error.type, message=reported.error.message)
     return StepResult(body=bytes(_decode_raw(body).result))

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from hopline_engine.api.asked import QueueLimits, RunQuery, WorkerRegistration
+from hopline_engine.api.asked import EventQuery, QueueLimits, RunQuery, WorkerRegistration
 from hopline_engine.api.models import (
     Attempt,
+    Emitted,
+    Event,
     Node,
     NodeAddress,
     Queue,
@@ -58,6 +60,14 @@ class StepFailure:
 
     type: str
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepHeartbeat:
+    """A callback says that the work goes on."""
+
+    seconds: float
+    """For how long the step is to be waited for from now on, at least."""
 
 
 class CallbackOutcome(StrEnum):
@@ -249,12 +259,25 @@ class EngineService(Protocol):
         ...
 
     async def callback(
-        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure
+        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure | StepHeartbeat
     ) -> CallbackAnswer:
         """Apply what a target reports about an attempt that it accepted; *step* may name an element, ``charge[3]``.
 
         The token is looked at first: whoever has none learns nothing else.
         """
+        ...
+
+    async def emit_event(self, name: str, key: str, payload: bytes) -> Emitted:
+        """Keep an event, unless there was one of this name and key; start the runs that it starts, end waits for it.
+
+        Raises:
+            EventNotFoundError: no workflow waits for such an event, or is started by one.
+            InvalidEventError: the payload is not what they declare.
+        """
+        ...
+
+    async def events(self, query: EventQuery) -> list[Event]:
+        """Return events, the newest first."""
         ...
 
     async def queues(self) -> list[Queue]:

@@ -185,11 +185,37 @@ class Reason(View):
         "no_worker",
         "worker_busy",
         "waiting_for_callback",
+        "sleeping",
+        "waiting_for_event",
         "running",
         "done",
     ]
     text: str
     """A sentence for people."""
+
+
+class Event(View):
+    """Something that happened."""
+
+    name: str
+    key: str
+    payload: Any
+    emitted_at: Time
+
+
+class Emitted(Event):
+    """An event that is kept, and what it did."""
+
+    created: bool
+    """False when there was one of this name and key before, which is the one that is kept."""
+    runs: list[str]
+    """Ids of the runs that it started."""
+
+
+class Events(View):
+    """Events, the newest first."""
+
+    events: list[Event]
 
 
 class Why(View):

@@ -10,6 +10,7 @@ from hopline_engine.core.model import WHOLE, StepEnded, StepState, TaskState
 from hopline_engine.core.names import step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
+from hopline_engine.core.waits import NEVER, key_of
 from hopline_engine.queue.admission import Admission, Hindrance
 
 Why = Literal[
@@ -21,10 +22,13 @@ Why = Literal[
     "no_worker",
     "worker_busy",
     "waiting_for_callback",
+    "sleeping",
+    "waiting_for_event",
     "running",
     "done",
 ]
 _MOST_ITEMS = 20
+_DAY = 86_400.0
 assert set(Hindrance) <= set(get_args(Why))
 
 
@@ -59,6 +63,8 @@ class Explainer:
                 at = f", until {self._at(until)}" if until is not None else ""
                 text = f"was accepted by its target and waits for the callback{at}"
                 return Standing(StepState.WAITING, "waiting_for_callback", text, until)
+            case TaskState.PARKED:
+                return self._parked(task)
             case TaskState.SCHEDULED if task.schedule_time > self._now:
                 after = f"; {_short(task.last_failure.message)}" if task.last_failure else ""
                 text = f"is retrying, attempt {_count(task, task.attempt + 1)} at {self._at(task.schedule_time)}{after}"
@@ -68,6 +74,14 @@ class Explainer:
                 if hindrance is None:
                     return Standing(StepState.QUEUED, "running", "is about to be sent")
                 return Standing(StepState.QUEUED, hindrance.value, self._hindered(task, hindrance))
+
+    def _parked(self, task: LiveTask) -> Standing:
+        until = task.schedule_time if task.schedule_time < NEVER else None
+        if task.node.kind == "sleep":
+            return Standing(StepState.WAITING, "sleeping", f"sleeps until {self._at(task.schedule_time)}", until)
+        at = f", until {self._at(until)}" if until is not None else ""
+        text = f'waits for the event "{task.node.step}" with the key "{key_of(task.run, task.node)}"{at}'
+        return Standing(StepState.WAITING, "waiting_for_event", text, until)
 
     def reasons(self, run: LiveRun, node: Node, ended: StepEnded | None = None) -> list[Reason]:
         """Return why a step of a live run is not done: one reason, or one for each open element of a map.
@@ -150,7 +164,8 @@ class Explainer:
         )
 
     def _at(self, time: float) -> str:
-        shown = datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S UTC")
+        form = "%H:%M:%S UTC" if time - self._now < _DAY else "%Y-%m-%d %H:%M UTC"
+        shown = datetime.fromtimestamp(time, UTC).strftime(form)
         return f"{shown} (in {_seconds(time - self._now)})"
 
 
@@ -172,7 +187,9 @@ def _seconds(seconds: float) -> str:
         return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+    if seconds < 2 * _DAY:
+        return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+    return f"{seconds / _DAY:,.0f} days"
 
 
 def _short(message: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from hopline_engine.api.asked import QueueLimits, RunQuery, WorkerRegistration
+from hopline_engine.api.asked import EventQuery, QueueLimits, RunQuery, WorkerRegistration
 from hopline_engine.api.interface import (
     CallbackAnswer,
     CallbackOutcome,
@@ -13,10 +13,13 @@ from hopline_engine.api.interface import (
     RunChange,
     Started,
     StepFailure,
+    StepHeartbeat,
     StepResult,
 )
 from hopline_engine.api.models import (
     Attempt,
+    Emitted,
+    Event,
     NodeAddress,
     Parent,
     Queue,
@@ -36,6 +39,7 @@ from hopline_engine.api.views import (
     MOST_SUB_RUNS,
     attempt_view,
     detail_view,
+    event_fields,
     run_view,
     step_views,
     summary_view,
@@ -261,9 +265,12 @@ class Service:
         return await self._run(await self._engine.retry_run(stored))
 
     async def callback(
-        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure
+        self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure | StepHeartbeat
     ) -> CallbackAnswer:
         """Apply what a target reports about an attempt that it accepted."""
+        if isinstance(report, StepHeartbeat):
+            extended = await self._engine.extend_wait(run, step, attempt, token, report.seconds)
+            return CallbackAnswer(CallbackOutcome(extended.value))
         result, failure = None, None
         if isinstance(report, StepResult):
             result = report.body
@@ -288,6 +295,18 @@ class Service:
                 view = await self._run(await self._stored(stored.id))
                 yield RunChange(steps=tuple(await self._steps(stored.id, plan, nodes)), run=view)
                 state = view.state
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    async def emit_event(self, name: str, key: str, payload: bytes) -> Emitted:
+        """Keep an event, and let happen what it is for."""
+        event, created, begun = await self._engine.events.emit(name, key, payload)
+        return Emitted(**event_fields(event), created=created, runs=begun)
+
+    async def events(self, query: EventQuery) -> list[Event]:
+        """Return events, the newest first."""
+        stored = await self._engine.events.newest(query.name, query.limit)
+        return [Event(**event_fields(event)) for event in stored]
 
     # --- queues -----------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,16 @@ from hopline_engine.api.models import (
 )
 from hopline_engine.api.reasons import Explainer
 from hopline_engine.core.live import LiveRun, LiveTask
-from hopline_engine.core.model import WHOLE, AttemptEnded, AttemptState, RunState, StepEnded, StepState, TaskState
+from hopline_engine.core.model import (
+    WHOLE,
+    AttemptEnded,
+    AttemptState,
+    EventAdded,
+    RunState,
+    StepEnded,
+    StepState,
+    TaskState,
+)
 from hopline_engine.core.names import public_id
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
@@ -71,6 +80,12 @@ def _summary_fields(
         "steps_done": done,
         "note": note,
     }
+
+
+def event_fields(event: EventAdded) -> dict[str, Any]:
+    """Return what is shown of an event."""
+    payload = msgspec.json.decode(event.payload)
+    return {"name": event.name, "key": event.key, "payload": payload, "emitted_at": event.emitted_at}
 
 
 def failure_view(error: bytes | None, step: str | None = None) -> Failure | None:

@@ -82,6 +82,18 @@ def accept(task: LiveTask, decision: Decision) -> None:
     decision.accepted.append(task)
 
 
+def extend(task: LiveTask, until: float, decision: Decision) -> None:
+    """Wait for the callback of an accepted task until a time, if that is later than it would be waited."""
+    assert task.state is TaskState.ACCEPTED
+    assert task.deadline_time is not None
+    if until > task.deadline_time:
+        task.deadline_time = until
+        task.has_alarm = False
+        decision.moved[task.id] = task
+        decision.accepted.append(task)
+        decision.touch(task.run, task.node)
+
+
 def fail(
     task: LiveTask,
     failure: Failure,

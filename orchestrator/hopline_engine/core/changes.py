@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 from hopline_engine.core.model import (
     AttemptEnded,
+    EventAdded,
     RunAdded,
     RunEnded,
     StepEnded,
     TaskAdded,
     TaskMoved,
     TaskRemoved,
+    WaitAdded,
+    WaitRemoved,
 )
 
 
@@ -38,5 +41,8 @@ class Changes:
     tasks_added: list[TaskAdded] = field(default_factory=list)
     tasks_moved: list[TaskMoved] = field(default_factory=list)
     tasks_removed: list[TaskRemoved] = field(default_factory=list)
+    waits_added: list[WaitAdded] = field(default_factory=list)
+    waits_removed: list[WaitRemoved] = field(default_factory=list)
+    events_added: list[EventAdded] = field(default_factory=list)
     queues_moved: list[QueueMoved] = field(default_factory=list)
     runs_ended: list[RunEnded] = field(default_factory=list)

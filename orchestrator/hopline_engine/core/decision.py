@@ -16,6 +16,7 @@ from hopline_engine.core.model import (
     TaskAdded,
     TaskId,
     TaskMoved,
+    WaitAdded,
 )
 from hopline_engine.core.plan import Node
 
@@ -65,6 +66,10 @@ class Decision:
     rescheduled: list[LiveTask] = field(default_factory=list)
     """Tasks that wait again: for their time, or for the queue."""
     accepted: list[LiveTask] = field(default_factory=list)
+    waits: list[WaitAdded] = field(default_factory=list)
+    """What new tasks wait for that are parked until an event."""
+    awaiting: list[TaskId] = field(default_factory=list)
+    """Tasks that are parked until an event, which may have happened."""
     closed: dict[TaskId, LiveTask] = field(default_factory=dict)
     """Tasks that are no more."""
     began: list[LiveRun] = field(default_factory=list)
@@ -89,6 +94,8 @@ class Decision:
             if task.id not in self.closed:
                 rows.tasks_added.append(_added(task))
                 task.stored = True
+        if self.waits:
+            rows.waits_added += [wait for wait in self.waits if wait.task_id not in self.closed]
         return rows
 
 

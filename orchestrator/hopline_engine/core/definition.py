@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from hopline_engine.core.schedules import ScheduleSpec
 
-Kind = Literal["python", "http", "workflow", "branch", "recover", "first"]
-"""The last three are decided by the engine itself and have no task."""
+Kind = Literal["python", "http", "workflow", "branch", "recover", "first", "sleep", "event"]
+"""Branch, recover and first are decided by the engine itself and have no task; sleep and event have one that waits."""
 Jitter = Literal["none", "full", "equal"]
 
 _CENTURY = 100 * 366 * 86_400
@@ -46,6 +46,8 @@ class PolicySpec(msgspec.Struct, frozen=True):
     deadline: _Duration | None
     queue: _Name
     max_parallel: _Count | None
+    callback: bool = False
+    """Whether the answer of an HTTP step is not its result, which is reported later."""
 
 
 class CallSpec(msgspec.Struct, frozen=True):
@@ -113,6 +115,16 @@ class QueueSpec(msgspec.Struct, frozen=True):
     max_concurrent_dispatches: _Count | None
 
 
+class OnSpec(msgspec.Struct, frozen=True):
+    """The event that starts runs of a workflow."""
+
+    event: _Name
+    parameter: str
+    """The one that takes what the event says."""
+    key: Any = None
+    """Expression of the key of which there is one run; without it, the key of the event is taken."""
+
+
 class FormatSpec(msgspec.Struct, frozen=True):
     """The one member that definitions of all formats have."""
 
@@ -128,3 +140,4 @@ class DefinitionSpec(msgspec.Struct, frozen=True):
     result: Any
     queues: list[QueueSpec]
     schedule: ScheduleSpec | None = None
+    on: OnSpec | None = None

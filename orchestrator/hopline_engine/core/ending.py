@@ -4,7 +4,16 @@ from collections.abc import Iterable
 
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import LiveNode, LiveRun, LiveTask, failure_json
-from hopline_engine.core.model import WHOLE, AttemptState, RunEnded, RunState, StepState, TaskRemoved, TaskState
+from hopline_engine.core.model import (
+    UNDER_WAY,
+    WHOLE,
+    AttemptState,
+    RunEnded,
+    RunState,
+    StepState,
+    TaskRemoved,
+    WaitRemoved,
+)
 from hopline_engine.core.plan import Node
 from hopline_engine.core.records import record_attempt, record_node, record_step, record_sub_step
 from hopline_engine.core.states import FINAL_STEP_STATES
@@ -49,13 +58,15 @@ def close_task(task: LiveTask, decision: Decision) -> None:
     decision.closed[task.id] = task
     if task.stored:
         decision.rows.tasks_removed.append(TaskRemoved(task.id))
+        if task.node.kind == "event":
+            decision.rows.waits_removed.append(WaitRemoved(task.id))
 
 
 def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
     units = {WHOLE: live.unit} if live.unit is not None else dict(live.map.units) if live.map else {}
     for item, unit in units.items():
         if isinstance(unit, LiveTask):
-            if unit.state is not TaskState.SCHEDULED:
+            if unit.state in UNDER_WAY:
                 record_attempt(unit, AttemptState.CANCELLED, decision)
             close_task(unit, decision)
             record_step(unit, StepState.CANCELLED, decision)

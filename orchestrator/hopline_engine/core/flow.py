@@ -21,11 +21,12 @@ from hopline_engine.core.live import (
     StoredTask,
     item_of,
 )
-from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState
-from hopline_engine.core.plan import Node
+from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState, WaitAdded
+from hopline_engine.core.plan import WAITS, Node
 from hopline_engine.core.records import record_node, record_run, record_sub_step
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.states import FINAL_STEP_STATES
+from hopline_engine.core.waits import key_of, waited_until
 
 
 def settle(decision: Decision) -> None:
@@ -179,11 +180,30 @@ def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
         _attach(run, node, item, sub_run)
     elif node.child is not None:
         _start_sub_run(run, node, item, decision)
+    elif node.kind in WAITS:
+        _park(run, node, item, decision)
     else:
         deadline = decision.now + node.deadline if node.deadline is not None else None
         task = LiveTask(decision.ids.next_task(run.id), run, node, item, deadline, schedule_time=decision.now)
         _attach(run, node, item, task)
         decision.opened.append(task)
+
+
+def _park(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
+    """Open a step that waits and is never sent."""
+    try:
+        until = waited_until(run, node, decision.now)
+        key = key_of(run, node) if node.kind == "event" else None
+    except BindingError as error:
+        _node_failed(run, node, _binding_failure(error), decision)
+        return
+    task = LiveTask(decision.ids.next_task(run.id), run, node, item, None, TaskState.PARKED, schedule_time=until)
+    task.first_attempt_at = decision.now
+    if key is not None:
+        decision.waits.append(WaitAdded(task.id, run.id, node.step, key))
+        decision.awaiting.append(task.id)
+    _attach(run, node, item, task)
+    decision.opened.append(task)
 
 
 def _attach(run: LiveRun, node: Node, item: int, unit: LiveTask | LiveRun) -> None:

@@ -6,7 +6,7 @@ values of users (inputs, results) are UTF-8 JSON bytes that were checked once at
 """
 
 from enum import IntEnum, StrEnum
-from typing import Literal, NamedTuple, NewType
+from typing import Final, Literal, NamedTuple, NewType
 
 RunId = NewType("RunId", int)
 TaskId = NewType("TaskId", int)
@@ -38,7 +38,7 @@ class StepState(StrEnum):
     RUNNING = "running"
     """An attempt was sent and is not answered."""
     WAITING = "waiting"
-    """The target answered 202 and will call back."""
+    """Nothing is done for it: it waits for a callback, a time, an event or a person."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -66,6 +66,12 @@ class TaskState(IntEnum):
     """May have been sent under ``attempt`` by the engine that holds ``epoch``."""
     ACCEPTED = 2
     """Answered 202; waits for its callback until ``deadline_time``."""
+    PARKED = 3
+    """Never sent: its step waits for something else than an answer, at the latest until ``schedule_time``."""
+
+
+UNDER_WAY: Final = frozenset({TaskState.LEASED, TaskState.ACCEPTED})
+"""States of a task whose last attempt is not over."""
 
 
 class RunAdded(NamedTuple):
@@ -149,6 +155,7 @@ class TaskAdded(NamedTuple):
     deadline_time: float | None
     """When the step fails whatever it is doing; ``None`` for never."""
     first_attempt_at: float | None
+    """Of a step that is never sent: since when it waits."""
     leased_at: float | None
     epoch: int
 
@@ -172,3 +179,27 @@ class TaskRemoved(NamedTuple):
     """The step of a task reached a final state."""
 
     id: TaskId
+
+
+class WaitAdded(NamedTuple):
+    """A parked task can be found by the event that it waits for."""
+
+    task_id: TaskId
+    run_id: RunId
+    name: str
+    key: str
+
+
+class WaitRemoved(NamedTuple):
+    """A parked task waits for its event no longer."""
+
+    task_id: TaskId
+
+
+class EventAdded(NamedTuple):
+    """Something happened. Of each name and key the first one is kept."""
+
+    name: str
+    key: str
+    emitted_at: float
+    payload: bytes

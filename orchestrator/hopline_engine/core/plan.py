@@ -32,6 +32,8 @@ from hopline_engine.core.schedules import ScheduleSpec
 
 FORMAT: Final = 1
 DEFAULT_QUEUE: Final = "default"
+WAITS: Final[Mapping[Kind, frozenset[str]]] = {"sleep": frozenset({"seconds", "until"}), "event": frozenset({"key"})}
+"""Kinds of steps that are never sent and wait, each with inputs of which it has one."""
 
 
 class PlanError(ValueError):
@@ -86,6 +88,8 @@ class Node:
     deadline: float | None
     queue: str
     max_parallel: int | None
+    callback: bool
+    """Whether every answer of success means that the result comes later."""
     result: Mapping[str, Any]
     """JSON schema of one result."""
     upstream: tuple[int, ...]
@@ -109,6 +113,14 @@ class Node:
     """The ``recover`` or ``first`` that this step is inside of: the innermost. It decides what a failure means."""
 
 
+class On(NamedTuple):
+    """The event that starts runs of a workflow."""
+
+    event: str
+    parameter: str
+    key: Expression | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
     """A workflow that can be run."""
@@ -125,6 +137,7 @@ class Plan:
     """When it runs by itself, as its file says."""
     routes: frozenset[Route]
     """What workers must serve so that every step can run, those of sub-workflows included."""
+    on: On | None = None
 
 
 def build_plan(definition: Mapping[str, Any], digest: Digest, children: Mapping[str, "Plan"]) -> Plan:
@@ -173,7 +186,19 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         queues=tuple(spec.queues),
         schedule=spec.schedule,
         routes=frozenset(_routes(nodes)),
+        on=_on(spec),
     )
+
+
+def _on(spec: DefinitionSpec) -> On | None:
+    if spec.on is None:
+        return None
+    key = compile_expression(spec.on.key) if spec.on.key is not None else None
+    if set(key.sources() if key is not None else ()) - {INPUT}:
+        raise PlanError("the key of runs that an event starts refers to more than the parameters")
+    if spec.on.parameter not in spec.parameters.get("properties", {}):
+        raise PlanError(f"what an event says is to go to the parameter {spec.on.parameter!r}, which does not exist")
+    return On(spec.on.event, spec.on.parameter, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +276,9 @@ def _check_parts(spec: NodeSpec) -> None:
         raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly HTTP steps have a request")
     if (spec.workflow is not None) != (spec.kind == "workflow"):
         raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly steps of kind 'workflow' call one")
+    if spec.kind in WAITS and (spec.over is not None or not WAITS[spec.kind] & spec.inputs.keys()):
+        inputs = " or ".join(sorted(WAITS[spec.kind]))
+        raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: it is not mapped, and has the input {inputs}")
     if spec.over is not None and spec.over not in spec.inputs:
         raise PlanError(f"step {spec.id!r} is mapped over {spec.over!r}, which is not among its inputs")
 
@@ -375,6 +403,7 @@ def _node(
         deadline=policy.deadline,
         queue=policy.queue,
         max_parallel=policy.max_parallel,
+        callback=policy.callback,
         result=spec.result,
         upstream=upstream,
         downstream=downstream,

@@ -19,6 +19,7 @@ STEP: Final[Mapping[StepState, frozenset[StepState]]] = {
         {
             StepState.QUEUED,
             StepState.RUNNING,
+            StepState.WAITING,  # for a time, an event or a person
             StepState.SUCCEEDED,  # a map over nothing
             StepState.FAILED,  # its inputs cannot be bound
             StepState.SKIPPED,
@@ -50,6 +51,7 @@ TASK: Final[Mapping[TaskState, frozenset[TaskState]]] = {
     TaskState.SCHEDULED: frozenset({TaskState.LEASED}),
     TaskState.LEASED: frozenset({TaskState.SCHEDULED, TaskState.ACCEPTED}),
     TaskState.ACCEPTED: frozenset({TaskState.SCHEDULED}),
+    TaskState.PARKED: frozenset(),
 }
 """A task is removed from any of its states when its step ends."""
 

@@ -234,9 +234,9 @@ class Dispatcher:
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             message = f"the request cannot be made: {error}"
             return Unsendable(Failure("InvalidRequest", message, ("InvalidRequest",), final=True))
-        if answer.status == HTTPStatus.ACCEPTED:
-            return Accepted()
         if 200 <= answer.status < 300:
+            if answer.status == HTTPStatus.ACCEPTED or task.node.callback:
+                return Accepted()
             return self._read_result(answer, task)
         return Failed(_status_failure(answer, self._clock.now()))
 

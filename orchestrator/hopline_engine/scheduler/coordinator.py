@@ -15,12 +15,14 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, assert_never
 
 from hopline_engine.clock import Clock
-from hopline_engine.core import advance, records
+from hopline_engine.core import advance, records, waiting
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Decision, Ids, Limits
 from hopline_engine.core.live import LiveRun, LiveTask, Past, families
-from hopline_engine.core.model import AttemptState, RunId, RunState, TaskId, TaskState
+from hopline_engine.core.model import AttemptState, EventAdded, RunId, RunState, TaskId, TaskState
+from hopline_engine.core.retry import Failure
 from hopline_engine.core.shards import shard_of
+from hopline_engine.core.waits import NEVER
 from hopline_engine.queue.admission import Admission, Queued
 from hopline_engine.queue.dispatcher import (
     Accepted,
@@ -84,6 +86,8 @@ class Coordinator:
         """Called after each look at what may be sent, where limits of queues are shared with other nodes."""
         self.on_others_admitted: Callable[[list[Queued]], None] = _expect_none
         """Told of the admitted tasks that are not of steps."""
+        self.on_awaiting: Callable[[list[TaskId]], None] = _leave_to_whoever_asks
+        """Told of parked tasks that wait for an event, once that is durable."""
         self._commits = commits
         self._dispatcher = dispatcher
         self._clock = clock
@@ -135,6 +139,8 @@ class Coordinator:
                 decision.accepted.append(task)
             else:
                 decision.rescheduled.append(task)
+                if task.node.kind == "event":
+                    decision.awaiting.append(task.id)
         return self._durably(decision)
 
     def cancel(self, run: LiveRun) -> "asyncio.Future[None]":
@@ -147,6 +153,33 @@ class Coordinator:
         """Apply the callback of a step that answered 202."""
         decision = self._decision()
         self._decide(task, outcome, decision)
+        return self._durably(decision)
+
+    def emit(self, event: EventAdded, begun: Iterable[tuple[LiveRun, str]]) -> "asyncio.Future[None]":
+        """Keep an event and begin the runs that it starts, each with its idempotency key: all of that, or nothing."""
+        decision = self._decision()
+        decision.rows.events_added.append(event)
+        for run, key in begun:
+            records.record_run(run, decision, idempotency_key=key)
+            advance.begin(run, decision)
+        return self._durably(decision)
+
+    def fulfil(self, task: LiveTask, result: bytes) -> "asyncio.Future[None]":
+        """End a parked task with what it waited for."""
+        decision = self._decision()
+        waiting.fulfil(task, result, decision)
+        return self._durably(decision)
+
+    def give_up(self, task: LiveTask, failure: Failure) -> "asyncio.Future[None]":
+        """End a parked task without what it waited for."""
+        decision = self._decision()
+        waiting.give_up(task, failure, decision)
+        return self._durably(decision)
+
+    def extend(self, task: LiveTask, seconds: float) -> "asyncio.Future[None]":
+        """Wait so much longer for a callback, from now."""
+        decision = self._decision()
+        advance.extend(task, decision.now + seconds, decision)
         return self._durably(decision)
 
     def look_again(self) -> None:
@@ -206,6 +239,8 @@ class Coordinator:
                 return self.is_dispatching and task.id not in self._sending and (task.leased_at or 0.0) <= before
             case TaskState.ACCEPTED:
                 return task.deadline_time is not None and task.deadline_time <= before
+            case TaskState.PARKED:
+                return task.schedule_time <= before
 
     def unsent(self) -> set[TaskId]:
         """Return the tasks that have a place and no request: those whose leases are not durable yet, and no others."""
@@ -294,6 +329,9 @@ class Coordinator:
         for task in due:
             if not task.is_open or task.id in decision.closed:
                 continue
+            if task.state is TaskState.PARKED:
+                waiting.fire(task, decision)
+                continue
             expired = task.deadline_time is not None and task.deadline_time <= decision.now
             if expired and task.state is not TaskState.LEASED:
                 advance.expire(task, decision)
@@ -327,7 +365,7 @@ class Coordinator:
         if len(admitted) > len(leased):
             self.on_others_admitted([task for task in admitted if not isinstance(task, LiveTask)])
         changes = decision.seal()
-        if decision.touched or leased or changes.queues_moved:
+        if decision.touched or leased or changes.queues_moved or changes.events_added:
             self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))
         elif durable is not None:
             durable.set_result(None)
@@ -340,8 +378,9 @@ class Coordinator:
         for task in (*decision.opened, *decision.rescheduled):
             if task.id in decision.closed:
                 continue
-            if task.schedule_time > decision.now:
-                self._timers.add(task.schedule_time, task)
+            if task.schedule_time > decision.now or task.state is TaskState.PARKED:
+                if task.schedule_time < NEVER:
+                    self._timers.add(task.schedule_time, task)
             elif not self._held_back or shard_of(task.run.id) not in self._held_back:
                 self.admission.offer(task)
         for task in decision.accepted:
@@ -389,6 +428,8 @@ class Coordinator:
             self._cut_off(task)
         for run, nodes in decision.touched.items():
             self._on_change(run, nodes)
+        if decision.awaiting:
+            self.on_awaiting(decision.awaiting)
 
     def _give_up(self, decision: Decision, leased: list[LiveTask], error: BaseException) -> None:
         """Forget the runs of a decision that the store refused: memory is ahead of it, and the rows are right."""
@@ -462,6 +503,10 @@ def _leave_as_it_is(_: OwnershipLostError) -> None:
 
 def _leave_to_next_engine(_: RunId) -> None:
     """Do nothing: who opens the store next reads all runs."""
+
+
+def _leave_to_whoever_asks(_: list[TaskId]) -> None:
+    """Do nothing: without events nobody can be waited for."""
 
 
 def _expect_none(tasks: list[Queued]) -> None:

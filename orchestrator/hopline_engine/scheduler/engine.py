@@ -43,6 +43,7 @@ from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.controls import Controls
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
+from hopline_engine.scheduler.events import Events
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
@@ -110,6 +111,7 @@ class Engine:
         self._reconciler: Reconciler | None = None
         self._scheduling: Scheduling | None = None
         self._schedules: ScheduleBook | None = None
+        self._events: Events | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -172,6 +174,16 @@ class Engine:
             shortest=self.settings.schedule_period_seconds,
             changed=self._scheduling.wake,
         )
+        self._events = Events(
+            store=self.store,
+            coordinator=coordinator,
+            catalogue=self.catalogue,
+            clock=self._clock,
+            held=lambda: membership.held,
+            result_max_bytes=self.settings.result_max_bytes,
+            retention_seconds=self.settings.event_retention_seconds,
+        )
+        membership.on_taken = self._events.take_up
         await self._controls.load()
         if not self.store.owner.alone:
             self._shares = Shares(
@@ -180,7 +192,7 @@ class Engine:
             coordinator.on_admitted = self._shares.look
             self._shares.open()
         await membership.open()
-        watches = (self._keep_watch(), self._reconciler.run())
+        watches = (self._keep_watch(), self._reconciler.run(), self._events.run())
         self._watches = [asyncio.create_task(watch) for watch in watches]
 
     def dispatch(self, url: str | None = None, *, schedules: bool = False) -> None:
@@ -243,6 +255,17 @@ class Engine:
         if self._controls is None:
             raise EngineStoppingError
         return self._controls
+
+    @property
+    def events(self) -> Events:
+        """The events of an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._events is None:
+            raise EngineStoppingError
+        return self._events
 
     @property
     def membership(self) -> Membership:
@@ -457,8 +480,28 @@ class Engine:
         await self.coordinator.call_back(task, Succeeded(read, 200))
         return CallbackOutcome.APPLIED, None
 
+    async def extend_wait(self, public: str, step: str, attempt: int, token: str, seconds: float) -> CallbackOutcome:
+        """Wait longer for the callback of an attempt: whoever works on it says that it is alive."""
+        if not self._signer.is_signed(token, public, step, attempt):
+            return CallbackOutcome.FORGED
+        run = run_id(public)
+        node, item = parse_step_name(step)
+        task = self.coordinator.find(run, node, item) if run is not None else None
+        if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:
+            return await self._late_callback(run, node, item, attempt, task, None)
+        if task.state is not TaskState.ACCEPTED:
+            return CallbackOutcome.UNKNOWN
+        await self.coordinator.extend(task, seconds)
+        return CallbackOutcome.APPLIED
+
     async def _late_callback(
-        self, run: RunId | None, node: str, item: int, attempt: int, task: LiveTask | None, report: bytes | Failure
+        self,
+        run: RunId | None,
+        node: str,
+        item: int,
+        attempt: int,
+        task: LiveTask | None,
+        report: bytes | Failure | None,
     ) -> CallbackOutcome:
         """Say what a well-signed callback of an attempt that is not open comes too late, or too early, for."""
         stored = await self.store.read(lambda connection: runs.get(connection, run)) if run is not None else None
@@ -472,7 +515,11 @@ class Engine:
         over = await self.store.read(
             partial(steps.attempts, run_id=stored.id, node=place.index, item=item, number=attempt, limit=1)
         )
-        if over and _is_repeated(report, over[0], row, self._dispatcher.result_type(plan, place)):
+        if (
+            over
+            and report is not None
+            and _is_repeated(report, over[0], row, self._dispatcher.result_type(plan, place))
+        ):
             return CallbackOutcome.ALREADY
         if stored.state != RunState.RUNNING:
             return CallbackOutcome.ENDED

@@ -79,6 +79,8 @@ class Membership:
         """Where other nodes reach this one."""
         self.takes_shards = False
         """Whether this node wants to work on runs."""
+        self.on_taken: Callable[[Collection[int]], None] = _leave_as_they_are
+        """Called with shards whose runs this node works on from now on."""
         self.lost: asyncio.Future[OwnershipLostError] = asyncio.get_running_loop().create_future()
         """Done when the others took this node for dead; then it is of no more use."""
         self._store = store
@@ -235,6 +237,7 @@ class Membership:
         self._ids.take(taken, last_run=last.run, last_task=last.task)
         self._coming -= taken
         self._held |= taken
+        self.on_taken(taken)
 
     async def _give_up(self, surplus: int) -> None:
         """Give up so many shards: those in which nothing is in flight first, then those that soon have nothing."""
@@ -293,6 +296,10 @@ class Membership:
         self._coordinator.drop(range(SHARDS))
         self._on_moved(range(SHARDS))
         self._wake.set()
+
+
+def _leave_as_they_are(_: Collection[int]) -> None:
+    """Do nothing: the runs go on by themselves."""
 
 
 def _forget_error(leaving: "asyncio.Future[None]") -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, literal, or_, select, true
 
-from hopline_engine.core.model import WHOLE, Digest, RunId, RunState, StepState, TaskId, TaskState
+from hopline_engine.core.model import UNDER_WAY, WHOLE, Digest, RunId, RunState, StepState, TaskId, TaskState
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.store.dialect import now
 from hopline_engine.store.tables import attempt, node, queue, queue_share, run, shard, step_run, task
@@ -130,6 +130,7 @@ QUEUE_OVER_LIMIT: Final = Audit(
     hint="places come back as tasks end; if it stays: hopline queues show NAME",
 )
 
+_UNDER_WAY: Final = sorted(state.value for state in UNDER_WAY)
 _IS_LIVE: Final = run.c.state == literal(RunState.RUNNING.value, literal_execute=True)
 """Written into the statement: SQLite takes a partial index only if it sees the value."""
 
@@ -252,7 +253,7 @@ def _tasks_with_gaps() -> _Query:
     recorded = over.where(
         attempt.c.run_id == task.c.run_id, attempt.c.node == task.c.node, attempt.c.item == task.c.item
     ).scalar_subquery()
-    expected = task.c.attempt - case((task.c.state == TaskState.SCHEDULED.value, 0), else_=1)
+    expected = task.c.attempt - case((task.c.state.in_(_UNDER_WAY), 1), else_=0)
     return select(*_PLACE, recorded.label("recorded")).where(recorded != expected)
 
 

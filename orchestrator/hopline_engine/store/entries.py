@@ -89,6 +89,8 @@ def size_of(changes: Changes) -> int:
             size += len(attempt.logs)
     for added in changes.runs_added:
         size += len(added.input)
+    for event in changes.events_added:
+        size += ROW_BYTES + len(event.payload)
     for ended in changes.runs_ended:
         if ended.result is not None:
             size += len(ended.result)

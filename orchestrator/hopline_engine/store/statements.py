@@ -16,12 +16,15 @@ from sqlalchemy.sql.selectable import TableClause
 from hopline_engine.core.changes import Changes, QueueMoved
 from hopline_engine.core.model import (
     AttemptEnded,
+    EventAdded,
     RunAdded,
     RunEnded,
     StepEnded,
     TaskAdded,
     TaskMoved,
     TaskRemoved,
+    WaitAdded,
+    WaitRemoved,
 )
 from hopline_engine.store import tables
 
@@ -89,6 +92,9 @@ ROW_TYPES: Final = (
     RowType("tasks_added", TaskAdded._fields, tables.task, _insert, counted=False),
     RowType("tasks_moved", TaskMoved._fields, tables.task, _update, counted=True),
     RowType("tasks_removed", TaskRemoved._fields, tables.task, _delete, counted=True),
+    RowType("waits_added", WaitAdded._fields, tables.wait, _insert, counted=False),
+    RowType("waits_removed", WaitRemoved._fields, tables.wait, _delete, counted=True),
+    RowType("events_added", EventAdded._fields, tables.event, _insert, counted=False),
     RowType("queues_moved", QueueMoved._fields, tables.queue, _update, counted=True),
     RowType("runs_ended", RunEnded._fields, tables.run, _end_run, counted=True),
 )

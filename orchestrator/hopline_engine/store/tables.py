@@ -212,6 +212,30 @@ class TaskRow(Row, table=True):
     blamed: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
+class WaitRow(Row, table=True):
+    """What a parked task waits for, so that it is found by that; gone with the task."""
+
+    __tablename__ = "wait"
+    __table_args__ = (Index("wait_for", "name", "key"),)
+
+    task_id: int = _big_key()
+    run_id: int = _big()
+    name: str = _text()
+    key: str = _text()
+
+
+class EventRow(Row, table=True):
+    """Something that happened; the first of its name and key, kept for a while. Never changed."""
+
+    __tablename__ = "event"
+    __table_args__ = (Index("event_emitted", "emitted_at"),)
+
+    name: str = _text(primary_key=True)
+    key: str = _text(primary_key=True)
+    emitted_at: float = _time()
+    payload: bytes
+
+
 class QueueRow(Row, table=True):
     """A queue: its limits, named as in Cloud Tasks, and its token bucket. A limit of null is no limit."""
 
@@ -454,6 +478,8 @@ run: Final = METADATA.tables["run"]
 step_run: Final = METADATA.tables["step_run"]
 attempt: Final = METADATA.tables["attempt"]
 task: Final = METADATA.tables["task"]
+wait: Final = METADATA.tables["wait"]
+event: Final = METADATA.tables["event"]
 queue: Final = METADATA.tables["queue"]
 node: Final = METADATA.tables["node"]
 shard: Final = METADATA.tables["shard"]

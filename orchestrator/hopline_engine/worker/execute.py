@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hopline import Context, Step, schema
+from hopline import Context, Pending, Step, schema
 from hopline.context import entered
 from hopline.errors import ResultError
 from hopline_engine import clock
@@ -50,6 +50,8 @@ class Served:
     signature: bytes
     fn: Callable[..., Any]
     is_async: bool
+    is_deferred: bool
+    """Whether it may end before there is a result."""
     arguments: Callable[[bytes], dict[str, Any]]
     dump_result: Callable[[Any], bytes]
 
@@ -62,6 +64,7 @@ class Served:
             signature=step.signature.encode(),
             fn=step.fn,
             is_async=inspect.iscoroutinefunction(step.fn),
+            is_deferred=codec.is_deferred,
             arguments=codec.arguments,
             dump_result=codec.dump_result,
         )
@@ -174,6 +177,8 @@ class Attempt:
         return self.deadline <= clock.now()
 
     def _succeeded(self, value: Any) -> Answer:
+        if isinstance(value, Pending) and self._step.is_deferred:
+            return Answer(HTTPStatus.ACCEPTED, b"{}")
         result = self._step.dump_result(value)
         limit = self._runtime.result_max_bytes
         if len(result) > limit:

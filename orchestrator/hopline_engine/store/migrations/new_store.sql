@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0004');
+INSERT INTO "alembic_version" VALUES('0006');
 CREATE TABLE attempt (
 	run_id INTEGER NOT NULL, 
 	node INTEGER NOT NULL, 
@@ -89,6 +89,13 @@ CREATE TABLE definition (
 	created_at DOUBLE NOT NULL, 
 	body BLOB NOT NULL, 
 	CONSTRAINT pk_definition PRIMARY KEY (digest)
+);
+CREATE TABLE event (
+	name TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	emitted_at DOUBLE NOT NULL, 
+	payload BLOB NOT NULL, 
+	CONSTRAINT pk_event PRIMARY KEY (name, "key")
 );
 CREATE TABLE meta (
 	"key" TEXT NOT NULL, 
@@ -255,7 +262,7 @@ CREATE TABLE step_run (
 	CONSTRAINT pk_step_run PRIMARY KEY (run_id, node, item), 
 	CONSTRAINT ck_step_run_state CHECK (state = 'succeeded' OR state = 'failed' OR state = 'skipped' OR state = 'upstream_failed' OR state = 'cancelled')
 );
-CREATE TABLE task (
+CREATE TABLE "task" (
 	id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
 	node INTEGER NOT NULL, 
@@ -268,9 +275,10 @@ CREATE TABLE task (
 	deadline_time DOUBLE, 
 	first_attempt_at DOUBLE, 
 	leased_at DOUBLE, 
-	epoch INTEGER NOT NULL, blamed INTEGER DEFAULT 0 NOT NULL, 
+	epoch INTEGER NOT NULL, 
+	blamed INTEGER DEFAULT 0 NOT NULL, 
 	CONSTRAINT pk_task PRIMARY KEY (id), 
-	CONSTRAINT ck_task_state CHECK (state BETWEEN 0 AND 2)
+	CONSTRAINT ck_task_state CHECK (state BETWEEN 0 AND 3)
 );
 CREATE TABLE tick (
 	schedule TEXT NOT NULL, 
@@ -283,6 +291,13 @@ CREATE TABLE tick (
 	reason TEXT, 
 	CONSTRAINT pk_tick PRIMARY KEY (schedule, at), 
 	CONSTRAINT ck_tick_state CHECK (state BETWEEN 0 AND 7)
+);
+CREATE TABLE wait (
+	task_id INTEGER NOT NULL, 
+	run_id INTEGER NOT NULL, 
+	name TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	CONSTRAINT pk_wait PRIMARY KEY (task_id)
 );
 CREATE TABLE workflow (
 	name TEXT NOT NULL, 
@@ -297,8 +312,6 @@ CREATE INDEX run_live ON run (id) WHERE state = 'running';
 CREATE INDEX run_listed ON run (created_at, id) WHERE parent_id IS NULL;
 CREATE INDEX run_listed_by_workflow ON run (workflow, created_at, id) WHERE parent_id IS NULL;
 CREATE INDEX run_failed ON run (created_at, id) WHERE parent_id IS NULL AND state = 'failed';
-CREATE UNIQUE INDEX task_step ON task (run_id, node, item);
-CREATE INDEX task_due ON task (queue, schedule_time) WHERE state = 0;
 CREATE TRIGGER run_is_final BEFORE UPDATE ON run WHEN OLD.state <> 'running' BEGIN SELECT RAISE(ABORT, 'the run has ended'); END;
 CREATE TRIGGER step_run_is_final BEFORE UPDATE ON step_run BEGIN SELECT RAISE(ABORT, 'the step has ended'); END;
 CREATE TRIGGER attempt_is_final BEFORE UPDATE ON attempt BEGIN SELECT RAISE(ABORT, 'the attempt has ended'); END;
@@ -314,3 +327,7 @@ CREATE INDEX cloud_tombstone_until ON cloud_tombstone (until);
 CREATE INDEX cloud_operation_made ON cloud_operation (create_time);
 CREATE INDEX schedule_due ON schedule (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX tick_open ON tick (state, schedule, at) WHERE state < 4;
+CREATE UNIQUE INDEX task_step ON task (run_id, node, item);
+CREATE INDEX task_due ON task (queue, schedule_time) WHERE state = 0;
+CREATE INDEX wait_for ON wait (name, "key");
+CREATE INDEX event_emitted ON event (emitted_at);

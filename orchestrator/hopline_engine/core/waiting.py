@@ -1,0 +1,42 @@
+"""What ends the wait of a step that is never sent: its time, or that for which it waited."""
+
+from hopline_engine.core.decision import Decision
+from hopline_engine.core.ending import close_task
+from hopline_engine.core.flow import settle, unit_failed, unit_succeeded
+from hopline_engine.core.live import LiveTask
+from hopline_engine.core.model import StepState
+from hopline_engine.core.records import record_step
+from hopline_engine.core.retry import Failure
+from hopline_engine.core.waits import key_of
+
+
+def fire(task: LiveTask, decision: Decision) -> None:
+    """End a wait whose time has come: a sleep has its result then, the others have failed. Too early, it goes on."""
+    if task.schedule_time > decision.now:
+        return
+    if task.node.kind == "sleep":
+        fulfil(task, b"null", decision)
+    else:
+        give_up(task, Failure("TimeoutError", _not_come(task), ("TimeoutError",), final=True), decision)
+
+
+def fulfil(task: LiveTask, result: bytes, decision: Decision) -> None:
+    """End a wait with what it was for, and open what follows."""
+    close_task(task, decision)
+    record_step(task, StepState.SUCCEEDED, decision, result=result)
+    unit_succeeded(task.run, task.node, task.item, result, decision)
+    settle(decision)
+
+
+def give_up(task: LiveTask, failure: Failure, decision: Decision) -> None:
+    """End a wait without that for which it was."""
+    close_task(task, decision)
+    record_step(task, StepState.FAILED, decision, failure=failure)
+    unit_failed(task.run, task.node, task.item, failure, decision)
+    settle(decision)
+
+
+def _not_come(task: LiveTask) -> str:
+    return (
+        f'no event "{task.node.step}" with the key "{key_of(task.run, task.node)}" came within {task.node.deadline:g} s'
+    )
