@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hopline import DefinitionError, Pending, Request, defer, http, sleep, step, workflow
+from hopline import DefinitionError, Pending, Request, defer, http, sensor, sleep, step, workflow
 from hopline.errors import NotStubbedError
 from hopline.testing import stub
 
@@ -174,3 +174,43 @@ def test_callback_is_in_the_definition_only_where_it_is_asked_for() -> None:
     nodes = one.compile().nodes
     assert nodes["pay"].policy["callback"] is True
     assert "callback" not in nodes["tell"].policy
+
+
+@sensor(every="30s", timeout="6h")
+def upload_finished(album: str) -> list[str] | None:
+    return None if album == "open" else [album]
+
+
+@workflow
+def album_job(album: str) -> list[str]:
+    return note.map(upload_finished(album))
+
+
+def test_sensor_is_a_step_that_gives_what_it_finds() -> None:
+    node = album_job.compile().nodes["upload_finished"]
+    assert node.result == {"type": "array", "items": {"type": "string"}}
+    assert (node.kind, node.policy["every"], node.policy["deadline"]) == ("python", 30.0, 21_600.0)
+    assert album_job("a") == ["a"]
+    with stub(upload_finished, ["b.jpg"]):
+        assert album_job("open") == ["b.jpg"]
+
+
+def test_sensor_that_finds_nothing_in_a_plain_call_says_so() -> None:
+    with pytest.raises(NotStubbedError, match="found nothing yet"):
+        album_job("open")
+
+
+@pytest.mark.parametrize("kind", [str, None])
+def test_sensor_that_cannot_say_not_yet_is_refused(kind: Any) -> None:
+    def always() -> Any:
+        return "x"
+
+    always.__annotations__["return"] = kind
+    looking: Any = sensor(every="1s")(always)
+
+    @workflow
+    def one() -> Any:
+        return looking()
+
+    with pytest.raises(DefinitionError, match="cannot say that there is nothing yet"):
+        one.compile()

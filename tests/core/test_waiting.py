@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from hopline_engine.core import waiting
+from hopline_engine.core import advance, waiting
+from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import RunState, StepState, TaskState
 from hopline_engine.core.plan import PlanError
+from hopline_engine.core.retry import Failure
 from hopline_engine.core.waits import NEVER
 from tests.core.worlds import World, event_step, plan, ref, sleep_step, step
 
@@ -132,3 +134,47 @@ def test_cancel_ends_the_wait_for_an_event() -> None:
     world.cancel(run)
     assert world.step_state(run, "e") is StepState.CANCELLED
     assert world.rows.waits == {}
+
+
+def sensor(every: float, deadline: float | None = None) -> dict[str, Any]:
+    node = step("s", attempts=2, deadline=deadline)
+    node["policy"]["every"] = every
+    return node
+
+
+def look(world: World, run: LiveRun) -> None:
+    world.lease(world.task("s"))
+    with world.event() as decision:
+        advance.look_again(world.task("s"), decision)
+
+
+def test_sensor_looks_again_after_a_rest_and_that_is_no_attempt() -> None:
+    world = World({"w": plan([sensor(30.0)], ref("s"))}, lambda *_: b'"found"')
+    run = world.start()
+    for looks in range(1, 4):
+        look(world, run)
+        assert (world.task("s").attempt, world.task("s").schedule_time) == (0, 1000.0 + 30 * looks)
+        world.crash()
+    world.run_step("s")
+    assert (world.result(run), world.attempts(run, "s")) == ("found", ["succeeded"])
+
+
+def test_looks_do_not_use_up_the_attempts_of_a_sensor() -> None:
+    world = World({"w": plan([sensor(30.0)])})
+    run = world.start()
+    look(world, run)
+    failure = Failure("OSError", "away", ("OSError",))
+    world.lease(world.task("s"))
+    world.fail(world.task("s"), failure)
+    look(world, run)
+    world.lease(world.task("s"))
+    world.fail(world.task("s"), failure)
+    assert (world.state(run), world.attempts(run, "s")) == (RunState.FAILED, ["failed", "failed"])
+
+
+def test_sensor_that_finds_nothing_in_time_says_so() -> None:
+    world = World({"w": plan([sensor(30.0, deadline=50.0)])})
+    run = world.start()
+    look(world, run)
+    world.expire(world.task("s"))
+    assert (world.error(run)["type"], world.error(run)["message"]) == ("TimeoutError", "it found nothing within 50 s")

@@ -113,3 +113,47 @@ async def test_python_step_that_defers_has_its_result_by_callback(tmp_path: Path
         assert wrong.status_code == 422, "it is checked against the declared type"
         assert (await engine.client.http.post(url, json={"result": 24}, headers=headers)).status_code == 200
         assert (await engine.client.ended(run))["result"] == "24 frames"
+
+
+WATCHED = """
+from pathlib import Path
+
+from hopline import sensor, workflow
+
+
+@sensor(every="200ms", timeout="1m")
+def arrived(path: str) -> str | None:
+    Path(path + ".looks").open("a").write("x")
+    return Path(path).read_text() if Path(path).exists() else None
+
+
+@sensor(every="100ms", timeout="300ms")
+def arrived_soon(path: str) -> str | None:
+    return None
+
+
+@workflow
+def watch(path: str) -> str:
+    return arrived(path)
+
+
+@workflow
+def watch_briefly(path: str) -> str:
+    return arrived_soon(path)
+"""
+
+
+async def test_sensor_looks_until_it_finds(tmp_path: Path) -> None:
+    (file := tmp_path / "watched.py").write_text(WATCHED)
+    parcel, looks = tmp_path / "parcel", tmp_path / "parcel.looks"
+    async with running_engine(tmp_path, file) as engine:
+        run = await engine.client.start("watch", {"path": str(parcel)})
+        await until(lambda: looks.exists() and len(looks.read_text()) >= 3, "it looks again and again")
+        await engine.client.step_in(run, "arrived", "scheduled")
+        (reason,) = (await engine.client.ask("GET", f"/runs/{run}/why"))["reasons"]
+        assert reason["reason"] in {"polling", "running"}
+        parcel.write_text("lamp")
+        ended = await engine.client.ended(run)
+        assert (ended["result"], ended["steps"][0]["attempts"]) == ("lamp", 1)
+        briefly = await engine.client.ended(await engine.client.start("watch_briefly", {"path": str(parcel)}))
+        assert briefly["error"]["message"] == "it found nothing within 0.3 s"

@@ -2,7 +2,7 @@
 
 from hopline.context import Context, context
 from hopline.control import all_of, any_of, branch, not_, switch
-from hopline.decorators import Step, Workflow, http, step, workflow
+from hopline.decorators import Step, Workflow, http, sensor, step, workflow
 from hopline.definition import Definition
 from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAfter
 from hopline.events import Event
@@ -40,6 +40,7 @@ __all__ = [
     "not_",
     "scheduled",
     "secret",
+    "sensor",
     "sleep",
     "step",
     "switch",

@@ -216,6 +216,38 @@ def step(
     return decorator if fn is None else decorator(fn)
 
 
+class SensorDecorator:
+    """``@sensor(...)`` with its policy, waiting for the function."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R | None]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R | None], /) -> Step[P, R]: ...
+    def __call__(self, fn: Callable[..., Any], /) -> Step[..., Any]:
+        """Return the step that *fn* becomes."""
+        return Step(fn, "python", self._policy)
+
+
+def sensor(
+    *,
+    every: str,
+    timeout: str | None = None,
+    retry: Retry | None = None,
+    queue: Queue | str | None = None,
+    max_parallel: int | None = None,
+) -> SensorDecorator:
+    """Make a function that looks for something a step that waits until it is there: ``@sensor(every="30s")``.
+
+    The function returns what it found, or None for "not yet"; then it is called again after *every*, and nothing is
+    held meanwhile. Its callers see what it found. Such a look is no failure, and ``retry`` is for those that raise. The
+    step fails with ``TimeoutError`` when there is nothing within *timeout*.
+    """
+    return SensorDecorator(Policy(every=every, deadline=timeout, retry=retry, queue=queue, max_parallel=max_parallel))
+
+
 class HttpDecorator:
     """``@http(...)`` with its policy, waiting for the function."""
 

@@ -56,6 +56,11 @@ def run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -
             f"{step.name}() returned defer(): its result comes by callback, and nobody calls back here; in a test say "
             f"what it is: `with hopline.testing.stub({step.name}, result): ...`"
         )
+    if value is None and step.policy.every is not None:
+        raise NotStubbedError(
+            f"{step.name}() found nothing yet, and a plain call does not look again; in a test say what it finds: "
+            f"`with hopline.testing.stub({step.name}, found): ...`"
+        )
     return value
 
 

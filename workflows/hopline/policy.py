@@ -114,11 +114,13 @@ class Policy:
     max_parallel: int | None = None
     callback: bool | None = None
     """Whether the answer of an HTTP step is not its result, which is reported later."""
+    every: str | None = None
+    """How long a sensor rests before it looks again."""
 
     def __post_init__(self) -> None:
         if self.retry is not None and not isinstance(self.retry, Retry):
             raise definition_error(f"retry is {self.retry!r}", "give retry=Retry(3)")
-        for name in ("timeout", "deadline"):
+        for name in ("timeout", "deadline", "every"):
             if getattr(self, name) is not None and _seconds(name, getattr(self, name)) == 0:
                 raise definition_error(f"{name} is zero", f"give a duration such as {durations.EXAMPLES}")
         if self.queue is not None and not isinstance(self.queue, Queue):
@@ -133,7 +135,9 @@ class Policy:
 
     def to_json(self) -> dict[str, Any]:
         """Return the policy as it stands in a definition; durations are seconds."""
-        own = {"callback": True} if self.callback else {}
+        own: dict[str, Any] = {"callback": True} if self.callback else {}
+        if self.every is not None:
+            own["every"] = durations.parse(self.every)
         return own | {
             "retry": None if self.retry is None else self.retry.to_json(),
             "timeout": None if self.timeout is None else durations.parse(self.timeout),

@@ -201,12 +201,12 @@ class BodyTrace:
             workflow=None if child is None else {"name": child.name, "digest": child.digest},
             over=over,
             after=tuple(sorted(after)),
-            result=own.passed_result_schema if child else own.result_schema,
+            result=own.passed_result_schema if child else _found(step, own.result_schema),
             policy=step.policy.to_json(),
             guards=self.control.guards(),
         )
         self.add_node(node)
-        shape = Shape.of(own.passed_result_shape if child else own.result_shape)
+        shape = Shape.of(own.passed_result_shape if child else _found(step, own.result_shape))
         return Symbol(Reference(self, node.id, (), shape.listed() if over else shape))
 
     def add_node(self, node: Node) -> None:
@@ -435,3 +435,19 @@ def _flat(values: tuple[object, ...]) -> Iterator[object]:
             yield from _flat(tuple(value))
         else:
             yield value
+
+
+def _found(step: Step[..., Any], schema: Any) -> Any:
+    """Return the schema of what a step gives to its callers: of a sensor, without the None for "not yet"."""
+    if step.policy.every is None:
+        return schema
+    options = schema.get("anyOf", [])
+    found = [option for option in options if option != {"type": "null"}]
+    if not found or len(found) == len(options):
+        raise definition_error(
+            f"{step.name}() is a sensor and cannot say that there is nothing yet",
+            "annotate what it returns with -> Found | None; None means that it is to look again",
+            source.of_function(step.fn),
+        )
+    others = {keyword: value for keyword, value in schema.items() if keyword != "anyOf"}
+    return {**others, **(found[0] if len(found) == 1 else {"anyOf": found})}

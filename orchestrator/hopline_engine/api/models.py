@@ -186,6 +186,7 @@ class Reason(View):
         "worker_busy",
         "waiting_for_callback",
         "sleeping",
+        "polling",
         "waiting_for_event",
         "running",
         "done",

@@ -23,6 +23,7 @@ Why = Literal[
     "worker_busy",
     "waiting_for_callback",
     "sleeping",
+    "polling",
     "waiting_for_event",
     "running",
     "done",
@@ -65,6 +66,11 @@ class Explainer:
                 return Standing(StepState.WAITING, "waiting_for_callback", text, until)
             case TaskState.PARKED:
                 return self._parked(task)
+            case TaskState.SCHEDULED if task.schedule_time > self._now and _is_looking(task):
+                text = f"has found nothing yet and looks again at {self._at(task.schedule_time)}"
+                if task.deadline_time is not None:
+                    text += f", until {self._at(task.deadline_time)}"
+                return Standing(StepState.SCHEDULED, "polling", text, task.schedule_time)
             case TaskState.SCHEDULED if task.schedule_time > self._now:
                 after = f"; {_short(task.last_failure.message)}" if task.last_failure else ""
                 text = f"is retrying, attempt {_count(task, task.attempt + 1)} at {self._at(task.schedule_time)}{after}"
@@ -167,6 +173,11 @@ class Explainer:
         form = "%H:%M:%S UTC" if time - self._now < _DAY else "%Y-%m-%d %H:%M UTC"
         shown = datetime.fromtimestamp(time, UTC).strftime(form)
         return f"{shown} (in {_seconds(time - self._now)})"
+
+
+def _is_looking(task: LiveTask) -> bool:
+    """Return whether a task rests because it found nothing, and not because it failed."""
+    return task.node.every is not None and task.attempt == 0
 
 
 def _count(task: LiveTask, attempt: int) -> str:

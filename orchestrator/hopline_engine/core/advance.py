@@ -74,6 +74,17 @@ def succeed(
     settle(decision)
 
 
+def look_again(task: LiveTask, decision: Decision) -> None:
+    """Note that a step found nothing yet: it looks again after a rest.
+
+    Such a look is no attempt that counts, and leaves no record: a sensor may look for weeks.
+    """
+    assert task.node.every is not None
+    unlease(task, decision)
+    task.schedule_time = decision.now + task.node.every
+    task.last_failure = None
+
+
 def accept(task: LiveTask, decision: Decision) -> None:
     """Wait for the callback that a 202 promised; the wait always has an end."""
     _move(task, TaskState.ACCEPTED, decision)
@@ -203,6 +214,9 @@ def _fail_task(task: LiveTask, failure: Failure, decision: Decision) -> None:
 
 
 def _deadline_failure(task: LiveTask) -> Failure:
+    if task.node.every is not None and task.last_failure is None:
+        message = f"it found nothing within {task.node.deadline:g} s"
+        return Failure("TimeoutError", message, ("TimeoutError", "DeadlineExceeded"), final=True)
     attempts = "1 attempt" if task.attempt == 1 else f"{task.attempt} attempts"
     after = f" after {attempts}" if task.attempt else " before its first attempt"
     last = (

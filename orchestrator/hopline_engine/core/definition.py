@@ -48,6 +48,8 @@ class PolicySpec(msgspec.Struct, frozen=True):
     max_parallel: _Count | None
     callback: bool = False
     """Whether the answer of an HTTP step is not its result, which is reported later."""
+    every: _Duration | None = None
+    """Seconds after which a step whose result is null is called again; its own results are never null."""
 
 
 class CallSpec(msgspec.Struct, frozen=True):

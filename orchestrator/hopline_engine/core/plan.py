@@ -90,6 +90,8 @@ class Node:
     max_parallel: int | None
     callback: bool
     """Whether every answer of success means that the result comes later."""
+    every: float | None
+    """Seconds after which a step that found nothing, and answered with null, looks again."""
     result: Mapping[str, Any]
     """JSON schema of one result."""
     upstream: tuple[int, ...]
@@ -404,6 +406,7 @@ def _node(
         queue=policy.queue,
         max_parallel=policy.max_parallel,
         callback=policy.callback,
+        every=policy.every,
         result=spec.result,
         upstream=upstream,
         downstream=downstream,

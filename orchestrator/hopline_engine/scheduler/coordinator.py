@@ -285,6 +285,8 @@ class Coordinator:
     @staticmethod
     def _apply(task: LiveTask, outcome: Outcome, decision: Decision) -> None:
         match outcome:
+            case Succeeded(result=b"null") if task.node.every is not None:
+                advance.look_again(task, decision)
             case Succeeded(result=result, status=status, logs=logs):
                 advance.succeed(task, result, decision, status, logs)
             case Accepted():
