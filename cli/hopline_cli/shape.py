@@ -23,6 +23,8 @@ class Node:
     level: int
     """0 for a step that waits for nothing."""
     mapped: bool
+    settled: bool
+    """Whether its elements may fail without failing it."""
     calls: str | None
     """Name of the workflow that the step runs."""
 
@@ -54,6 +56,7 @@ def _node(raw: Definition, upstream: tuple[str, ...], level: int) -> Node:
         upstream=upstream,
         level=level,
         mapped=raw.get("over") is not None,
+        settled=raw.get("settled", False),
         calls=called["name"] if called else None,
     )
 
@@ -118,9 +121,9 @@ def _branches(parent: Node, below: Mapping[str | None, list[Node]], indent: str)
 
 
 def _label(node: Node) -> str:
-    marks = [f"workflow {node.calls}"] if node.calls else ["http"] if node.kind == "http" else []
+    marks = [f"workflow {node.calls}"] if node.calls else [] if node.kind == "python" else [node.kind]
     if node.mapped:
-        marks.append("for each")
+        marks.append("for each, failures kept" if node.settled else "for each")
     return printable(node.id + (f"  [{', '.join(marks)}]" if marks else ""))
 
 

@@ -8,13 +8,13 @@ import json
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 
-from hopline_engine.core.live import LiveTask
+from hopline_engine.core.live import LiveTask, Traced
 from hopline_engine.core.model import Digest, TaskState
 from hopline_engine.core.plan import Plan, build_plan
 from hopline_engine.core.retry import Failure
@@ -45,11 +45,13 @@ class Flow:
     conducts: Mapping[tuple[str, str], Conduct] = field(default_factory=dict)
     """By workflow and step."""
 
+    built: dict[str, Plan] = field(default_factory=dict, compare=False)
+
     def plans(self) -> dict[str, Plan]:
-        plans: dict[str, Plan] = {}
         for name, body in self.definitions.items():
-            plans[name] = build_plan(body, Digest(name), plans)
-        return plans
+            if name not in self.built:
+                self.built[name] = build_plan(body, Digest(name), self.built)
+        return self.built
 
     def execute(self, task: LiveTask, arguments: dict[str, Any]) -> Outcome:
         """Do what the step does, the same way each time."""
@@ -58,7 +60,14 @@ class Flow:
             return ACCEPT
         if task.made <= conduct.fails and conduct.bad_element in {None, task.item}:
             return Failure("ValueError", f"attempt {task.made}", ("ValueError", "Exception"))
+        if task.node.kind == "dynamic":
+            return self._graph(task, arguments)
         return msgspec.json.encode(outcome(task.node.id, arguments))
+
+    def _graph(self, task: LiveTask, arguments: dict[str, Any]) -> Outcome:
+        """Return what a worker would trace: one of the other workflows."""
+        nodes = {node["id"]: node for node in self.definitions[task.run.plan.name]["nodes"]}
+        return Traced(self.plans()[nodes[task.node.id]["traces"]], msgspec.json.encode(arguments), [])
 
     def conduct(self, workflow: str, node: str) -> Conduct:
         return self.conducts.get((workflow, node), Conduct())
@@ -106,24 +115,34 @@ def _call(flow: Flow, workflow: str, node: dict[str, Any], values: dict[str, Any
     over = node["over"]
     if over is None:
         return _call_once(flow, workflow, node, arguments, None)
-    elements = enumerate(arguments[over])
-    return [_call_once(flow, workflow, node, arguments | {over: value}, item) for item, value in elements]
+    called = [(arguments | {over: value}, item) for item, value in enumerate(arguments[over])]
+    if not node.get("settled"):
+        return [_call_once(flow, workflow, node, *call) for call in called]
+    return [_settled(flow, workflow, node, *call) for call in called]
+
+
+def _settled(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[str, Any], item: int) -> Any:
+    try:
+        return {"ok": _call_once(flow, workflow, node, arguments, item)}
+    except StepFailedError:
+        last = node["policy"]["retry"]["attempts"]
+        return {"err": {"type": "ValueError", "message": f"attempt {last}", "status": None}}
 
 
 def _call_once(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[str, Any], item: int | None) -> Any:
     if node["kind"] in {"sleep", "event"}:
         return None
-    if node["workflow"] is not None:
-        called = node["workflow"]["name"]
-        succeeded, result = evaluate(flow, called, arguments)
-        if len(succeeded) < len(flow.definitions[called]["nodes"]):
-            raise StepFailedError
-        return result
     conduct = flow.conduct(workflow, node["id"])
     is_bad = conduct.bad_element is None or conduct.bad_element == item
     if is_bad and conduct.fails >= node["policy"]["retry"]["attempts"]:
         raise StepFailedError
-    return outcome(node["id"], arguments)
+    called = node["workflow"]["name"] if node["workflow"] is not None else node.get("traces")
+    if called is None:
+        return outcome(node["id"], arguments)
+    succeeded, result = evaluate(flow, called, arguments)
+    if len(succeeded) < len(flow.definitions[called]["nodes"]):
+        raise StepFailedError
+    return result
 
 
 def _sources(value: Any) -> set[str]:
@@ -158,7 +177,9 @@ def _bind(value: Any, values: Mapping[str, Any]) -> Any:
 
 
 @st.composite
-def _nodes(draw: st.DrawFn, called: str | None, *, has_input: bool, deadlines: bool) -> list[dict[str, Any]]:
+def _nodes(
+    draw: st.DrawFn, called: str | None, *, has_input: bool, deadlines: bool, settled: bool
+) -> list[dict[str, Any]]:
     """Draw steps that need some of the steps before them."""
     nodes: list[dict[str, Any]] = []
     for name in "abcdef"[: draw(st.integers(1, 6))]:
@@ -196,6 +217,10 @@ def _nodes(draw: st.DrawFn, called: str | None, *, has_input: bool, deadlines: b
             max_parallel=draw(st.sampled_from([None, 1, 2])),
             workflow=(called, called) if calls and called else None,
         )
+        if settled and over is not None and not calls and draw(st.booleans()):
+            node["settled"] = True
+        if calls and draw(st.booleans()):
+            node |= {"kind": "dynamic", "signature": "s", "workflow": None, "traces": called}
         nodes.append(node)
     return nodes
 
@@ -212,17 +237,19 @@ def _conducts(failures: bool) -> st.SearchStrategy[Conduct]:
 
 
 @st.composite
-def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False) -> Flow:
+def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False, settled: bool = True) -> Flow:
     """Draw a workflow, perhaps with sub-workflows and with steps that fail; with deadlines nobody knows how it ends."""
     names = ["leaf", "child", MAIN][-draw(st.integers(1, 3)) :]
     definitions: dict[str, dict[str, Any]] = {}
     conducts: dict[tuple[str, str], Conduct] = {}
     for name in names:
         called = next(reversed(definitions), None)
-        nodes = draw(_nodes(called, has_input=name != MAIN, deadlines=deadlines))
+        nodes = draw(_nodes(called, has_input=name != MAIN, deadlines=deadlines, settled=settled))
         result = {"all": [ref(node["id"]) for node in nodes]}
         definitions[name] = definition(name, nodes, result)
         for node in nodes:
-            if node["kind"] == "python":
-                conducts[name, node["id"]] = draw(_conducts(failures))
+            if node["kind"] in {"python", "dynamic"}:
+                conduct = draw(_conducts(failures))
+                is_traced = node["kind"] == "dynamic"  # by a worker, which answers at once
+                conducts[name, node["id"]] = replace(conduct, accepts=False) if is_traced else conduct
     return Flow(definitions, conducts)

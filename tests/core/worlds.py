@@ -16,7 +16,7 @@ import msgspec
 from hopline_engine.core import advance, records, waiting
 from hopline_engine.core.binding import BindingError
 from hopline_engine.core.decision import Decision, Limits
-from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, RunScope, item_of
+from hopline_engine.core.live import LiveRun, LiveTask, Parent, Past, RunScope, Traced, item_of
 from hopline_engine.core.model import (
     WHOLE,
     AttemptState,
@@ -149,7 +149,7 @@ class Accept:
 
 
 ACCEPT = Accept()
-Outcome = bytes | Failure | Accept
+Outcome = bytes | Failure | Accept | Traced
 Execute = Callable[[LiveTask, dict[str, Any]], Outcome]
 
 
@@ -262,6 +262,8 @@ class World:
                     advance.accept(task, decision)
                 case Failure():
                     advance.fail(task, outcome, decision)
+                case Traced():
+                    advance.pin(task, outcome, decision)
                 case _:
                     advance.succeed(task, outcome, decision)
 
@@ -492,7 +494,12 @@ class World:
         needs: list[tuple[int, int]] = [(upstream, WHOLE) for upstream in task.node.upstream]
         if task.node.stream_from is not None:
             needs.append((task.node.stream_from, task.item))
-        missing = [need for need in needs if need not in steps or steps[need].state != StepState.SUCCEEDED]
+        nodes = task.run.plan.nodes
+        missing = [
+            need
+            for need in needs
+            if need not in steps or (steps[need].state != StepState.SUCCEEDED and not nodes[need[0]].settled)
+        ]
         assert not missing, f"{task.name} is sent, but {missing} have not succeeded"
 
 

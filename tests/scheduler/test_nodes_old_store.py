@@ -15,7 +15,7 @@ from hopline_engine.bootstrap import open_engine
 from hopline_engine.core.model import RunId, RunState
 from hopline_engine.core.names import public_id
 from hopline_engine.core.shards import shard_of
-from hopline_engine.scheduler.definitions import _canonical
+from hopline_engine.scheduler.definitions import canonical
 from hopline_engine.settings import Settings
 from tests.core.worlds import definition, http_step, ref, step
 from tests.support.targets import json, target
@@ -42,8 +42,8 @@ def make_old(path: Path) -> None:
 
 def fill(path: Path, url: str) -> None:
     """Add a run whose sub-run has a task that waits."""
-    called = _canonical(definition("w", [http_step("call", url)], ref("call")))
-    calling = _canonical(definition("above", [step("sub", workflow=("w", called.digest))], ref("sub")))
+    called = canonical(definition("w", [http_step("call", url)], ref("call")))
+    calling = canonical(definition("above", [step("sub", workflow=("w", called.digest))], ref("sub")))
     now = time.time()
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
         for each in (called, calling):

@@ -10,6 +10,7 @@ from hopline_engine.core.model import (
     WHOLE,
     AttemptEnded,
     AttemptState,
+    DefinitionAdded,
     Digest,
     RunAdded,
     RunEnded,
@@ -28,6 +29,11 @@ from hopline_engine.store.definitions import StoredDefinition
 NOW = 1_000_000.0
 
 DEFINITION = StoredDefinition(digest=Digest("d1" * 32), name="report", body=b'{"format":1,"name":"report"}')
+
+
+def definition_added(digest: str, name: str = "graph") -> DefinitionAdded:
+    """Return the row of a version of a workflow."""
+    return DefinitionAdded(Digest(digest), name, NOW, b'{"format":1,"name":"graph"}')
 
 
 def run_added(run: int, **others: Any) -> RunAdded:

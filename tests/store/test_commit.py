@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from hopline_engine.core.changes import Changes, QueueMoved
 from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import RunId, RunState, StepState, TaskId, TaskRemoved
-from hopline_engine.store import nodes, queues, runs, steps, tasks
+from hopline_engine.store import definitions, nodes, queues, runs, steps, tasks
 from hopline_engine.store.commit import LOOP_BYTES
 from hopline_engine.store.dialect import SQLITE_NOW
 from hopline_engine.store.entries import GROUP_ENTRIES
@@ -35,6 +35,7 @@ from tests.store.opened import (
 from tests.store.rows import (
     NOW,
     attempt_ended,
+    definition_added,
     run_added,
     run_ended,
     started,
@@ -63,6 +64,22 @@ def add_meta(key: str) -> Any:
 
 
 # --- what is acknowledged is there ------------------------------------------------------------------------------------
+
+
+async def test_definition_is_there_with_the_run_that_brings_it_and_is_kept_by_those_that_bring_it_again(
+    store: Store,
+) -> None:
+    first = definition_added("new", "first")
+    again = first._replace(name="again", created_at=NOW + 1)
+    await commit(
+        store,
+        Changes(definitions_added=[first, again], runs_added=[run_added(1, digest="new")]),
+        Changes(definitions_added=[again], runs_added=[run_added(2, digest="new")]),
+    )
+    await commit(store, Changes(definitions_added=[again], runs_added=[run_added(3, digest="new")]))
+    assert await stored_runs(store) == [1, 2, 3]
+    by_digest = await store.read(lambda connection: definitions.by_digests(connection, [first.digest]))
+    assert [(one.name, one.body) for one in by_digest] == [("first", first.body)]
 
 
 async def test_every_kind_of_row_is_read_back_as_it_was_written(store: Store) -> None:

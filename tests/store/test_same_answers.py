@@ -33,6 +33,7 @@ from tests.store.rows import (
     DEFINITION,
     NOW,
     attempt_ended,
+    definition_added,
     run_added,
     run_ended,
     step_ended,
@@ -110,6 +111,7 @@ def few(rows: st.SearchStrategy[T]) -> st.SearchStrategy[list[T]]:
 
 CHANGES = st.builds(
     Changes,
+    definitions_added=few(st.builds(definition_added, NAMES, NAMES)),
     runs_added=few(RUN_ADDED),
     steps_ended=few(STEP_ENDED),
     attempts_ended=few(ATTEMPT_ENDED),

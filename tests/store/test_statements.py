@@ -19,6 +19,7 @@ from hopline_engine.store.tables import METADATA, queue
 DIALECT = sqlite.dialect(paramstyle="qmark")
 WRITES = {write.kind: write for write in compile_writes(DIALECT)}
 KINDS: dict[str, tuple[str, ...]] = {
+    "definitions_added": model.DefinitionAdded._fields,
     "runs_added": model.RunAdded._fields,
     "steps_ended": model.StepEnded._fields,
     "attempts_ended": model.AttemptEnded._fields,

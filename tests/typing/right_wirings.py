@@ -8,7 +8,7 @@ from typing import assert_type
 
 from pydantic import BaseModel
 
-from hopline import Definition, Queue, Request, Retry, Workflow, context, http, secret, step, workflow
+from hopline import Definition, Err, Ok, Queue, Request, Retry, Workflow, context, http, secret, step, workflow
 from hopline.testing import stub
 
 gentle = Retry(5, first="2s", factor=2, max="5m", on=(429, range(500, 600), TimeoutError))
@@ -94,7 +94,25 @@ assert_type(slow_totals(Shop(id="a", tags=[]), date(2026, 1, 1)), Totals)
 assert_type(totals.map([Shop(id="a", tags=[])], date(2026, 1, 1)), list[Totals])
 assert_type(slow_totals.map([Shop(id="a", tags=[])], date(2026, 1, 1), scale=1.0), list[Totals])
 assert_type(one_shop.map([Shop(id="a", tags=[])], date(2026, 1, 1)), list[float])
+assert_type(totals.map_settled([Shop(id="a", tags=[])], date(2026, 1, 1)), list[Ok[Totals] | Err])
+assert_type(one_shop.map_settled([Shop(id="a", tags=[])], date(2026, 1, 1)), list[Ok[float] | Err])
 assert_type(daily.compile(), Definition)
+
+
+@step
+def succeeded(results: list[Ok[Totals] | Err]) -> list[Totals]:
+    return [result.value for result in results if isinstance(result, Ok)]
+
+
+@step
+def first_problem(results: list[Ok[float] | Err]) -> str:
+    return next((result.message for result in results if isinstance(result, Err)), "")
+
+
+@workflow
+def settled(shops: list[Shop], day: date) -> str:
+    join.after(first_problem(one_shop.map_settled(shops, day)))(succeeded(slow_totals.map_settled(shops, day)))
+    return first_problem(one_shop.using(max_parallel=2).map_settled(shops, day=day))
 
 
 def uses_the_same_type_after_using(given: Workflow[[int], str]) -> str:

@@ -81,6 +81,16 @@ def maps(day: date) -> None:
 
 
 @workflow
+def settled(day: date) -> None:
+    shops = list_shops(day)
+    totals.map_settled(["a", "b"], day)  # E: mypy,pyright
+    totals.map_settled(shops, "monday")  # E: mypy,pyright
+    totals.map_settled(shops)  # E: mypy,pyright
+    join(totals.map_settled(shops, day))  # E: mypy,pyright
+    totals.map_settled(shops, day)[0].value  # E: mypy,pyright
+
+
+@workflow
 def policies(day: date) -> None:
     join.using(timeout=5)([])  # E: mypy,pyright
     join.using(retry=3)([])  # E: mypy,pyright

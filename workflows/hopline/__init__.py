@@ -4,9 +4,11 @@ from hopline.context import Context, context
 from hopline.control import all_of, any_of, branch, not_, switch
 from hopline.decorators import Step, Workflow, http, sensor, step, workflow
 from hopline.definition import Definition
+from hopline.dynamic import Dynamic, dynamic
 from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAfter
 from hopline.events import Event
 from hopline.markers import secret
+from hopline.outcomes import Err, Ok
 from hopline.pending import Pending, defer
 from hopline.policy import Queue, Retry
 from hopline.request import Request
@@ -19,11 +21,14 @@ __all__ = [
     "Cron",
     "Definition",
     "DefinitionError",
+    "Dynamic",
+    "Err",
     "Event",
     "Every",
     "Fail",
     "Failure",
     "HoplineError",
+    "Ok",
     "Pending",
     "Queue",
     "Request",
@@ -36,6 +41,7 @@ __all__ = [
     "branch",
     "context",
     "defer",
+    "dynamic",
     "http",
     "not_",
     "scheduled",

@@ -1,42 +1,76 @@
 """Compile a workflow: trace its body once, and those of the workflows it starts; check the graphs; make definitions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hopline import source
 from hopline.decorators import Step, Workflow
-from hopline.definition import Definition, Expr, Json
+from hopline.definition import Definition, Expr, Json, Node
+from hopline.dynamic import Dynamic
 from hopline.errors import definition_error
 from hopline.graph import cycle_in, idle_in, unused_in
 from hopline.policy import Queue
 from hopline.schedules import SCHEDULED
 from hopline.schema import codec
+from hopline.trace import INPUT
 from hopline.wiring import BodyTrace
 
 
 def compile_workflow(workflow: Workflow[..., Any]) -> Definition:
     """Return the definition of *workflow*; raises DefinitionError for the first thing that is wrong in it."""
-    return _Compilation().definition(workflow)
+    return call_of(workflow) if isinstance(workflow, Dynamic) else _Compilation().definition(workflow)
+
+
+def call_of(workflow: Dynamic[..., Any]) -> Definition:
+    """Return the definition of a run that is one call of *workflow*, whose graph nobody knows before."""
+    own = codec(workflow.fn)
+    node = Node(
+        id=workflow.name,
+        kind=workflow.kind,
+        step=workflow.name,
+        signature=workflow.signature,
+        inputs={name: {"$ref": INPUT, "path": [name]} for name in workflow.parameters},
+        result=own.passed_result_schema,
+        policy=workflow.policy.to_json(),
+    )
+    return Definition(
+        name=workflow.name,
+        parameters=own.parameters_schema,
+        nodes={node.id: node},
+        result={"$ref": node.id, "path": []},
+        result_schema=own.passed_result_schema,
+    )
+
+
+def compile_call(
+    workflow: Dynamic[..., Any], arguments: Mapping[str, Any], serves: Callable[[Step[..., Any]], bool]
+) -> Definition:
+    """Return the definition of the graph that *workflow* wires from real arguments; runs its body once.
+
+    Raises DefinitionError for whatever is wrong in it, also for a step that nobody *serves*.
+    """
+    return _Compilation(serves).definition(workflow, arguments)
 
 
 class _Compilation:
     """One call of ``compile``: each workflow in it is traced once, however often it is started."""
 
-    def __init__(self) -> None:
+    def __init__(self, serves: Callable[[Step[..., Any]], bool] | None = None) -> None:
+        self._serves = serves
         self._done: dict[Callable[..., Any], Definition] = {}
         self._open: list[Workflow[..., Any]] = []
         self._steps: dict[str, Step[..., Any]] = {}
         self._queues: dict[str, Queue] = {}
 
-    def definition(self, workflow: Workflow[..., Any]) -> Definition:
-        """Return the definition of *workflow*, made now unless it was made before."""
+    def definition(self, workflow: Workflow[..., Any], arguments: Mapping[str, Any] | None = None) -> Definition:
+        """Return the definition of *workflow*, made now unless it was made before; with *arguments*, from these."""
         found = self._done.get(workflow.fn)
         if found is not None:
             return found
         self._steps.setdefault(workflow.name, workflow)
         self._open.append(workflow)
         trace = BodyTrace(workflow, self._admit)
-        result = trace.run()
+        result = trace.run(arguments)
         self._open.pop()
         _check_graph(trace, result)
         definition = self._done[workflow.fn] = _assembled(trace, result)
@@ -56,7 +90,12 @@ class _Compilation:
                 f"two queues are named {queue.name!r}: {self._queues[queue.name]} and {queue}",
                 "define it once and use that object everywhere",
             )
-        return self._child(parent, step) if isinstance(step, Workflow) else None
+        if step.kind in {"python", "dynamic"} and self._serves is not None and not self._serves(step):
+            parent.refuse(
+                f"the worker that runs {parent.workflow.name} does not serve the step {step.name!r}",
+                "define the step at the top level of one of the worker's files, or import it there by its name",
+            )
+        return self._child(parent, step) if isinstance(step, Workflow) and step.kind == "workflow" else None
 
     def _child(self, parent: BodyTrace, workflow: Workflow[..., Any]) -> Definition:
         open_functions = [one.fn for one in self._open]

@@ -13,6 +13,7 @@ from hopline import plain, source, trace
 from hopline.definition import Definition, Kind, canonical
 from hopline.errors import definition_error
 from hopline.events import Event
+from hopline.outcomes import Err, Ok
 from hopline.pending import Pending
 from hopline.policy import Policy, Queue, Retry
 from hopline.request import Request, Verbs
@@ -76,6 +77,23 @@ class Step(Generic[P, R]):
             return cast("list[R]", wiring.map(this, items, args, kwargs))
         return [cast("R", plain.run(this, (item, *args), kwargs)) for item in items]
 
+    def map_settled(
+        self: Callable[Concatenate[A, Q], R],  # pyright: ignore[reportGeneralTypeIssues]
+        items: Iterable[A],
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> list[Ok[R] | Err]:
+        """Do as ``map``, and return what became of each of *items*: an ``Ok`` with its result, or an ``Err``.
+
+        An element that fails for good stops neither the others nor the workflow.
+        """
+        this = cast("Step[..., R]", self)
+        wiring = trace.current.get()
+        if wiring is not None:
+            return cast("list[Ok[R] | Err]", wiring.map(this, items, args, kwargs, settled=True))
+        return [plain.run_settled(this, (item, *args), kwargs) for item in items]
+
     def after(self, *results: object) -> Self:
         """Return this step, to be started only when the steps that gave *results* have ended well.
 
@@ -93,9 +111,16 @@ class Step(Generic[P, R]):
         deadline: str | None = None,
         queue: Queue | str | None = None,
         max_parallel: int | None = None,
+        batch: int | None = None,
     ) -> Self:
-        """Return this step with the given parts of its policy replaced."""
-        other = Policy(retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel)
+        """Return this step with the given parts of its policy replaced.
+
+        With ``batch=n`` one call of a worker takes up to *n* elements of a map, one after the other. Each keeps its
+        own result, attempts and timeout. For Python steps that take milliseconds.
+        """
+        other = Policy(
+            retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel, batch=batch
+        )
         return self._copied(self.policy.overridden_by(other))
 
     @cached_property
@@ -390,7 +415,7 @@ def _check_parameter(fn: Callable[..., Any], kind: Kind, parameter: inspect.Para
         )
 
 
-_WORD = {"python": "step", "http": "http", "workflow": "workflow"}
+_WORD = {"python": "step", "http": "http", "workflow": "workflow", "dynamic": "dynamic"}
 
 
 def _is_in_class(fn: Callable[..., Any]) -> bool:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-Kind = Literal["python", "http", "workflow", "branch", "recover", "first", "sleep", "event"]
-"""Those after the first three are no steps of the user's: the engine decides them, or waits, itself."""
+Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event"]
+"""Those after dynamic are no steps of the user's: the engine decides them, or waits, itself."""
 Json = Any
 Expr = Any
 """JSON, with objects of one ``$`` key where values of the run go; see ``expressions``."""
@@ -84,6 +84,8 @@ class Node:
     workflow: Mapping[str, str] | None = None
     over: str | None = None
     """The parameter that takes one element of ``inputs[over]`` each, when the step is mapped."""
+    settled: bool = False
+    """Whether the mapped step gives a list of ``Ok`` and ``Err``: elements that fail do not fail it."""
     after: tuple[str, ...] = ()
     result: Json
     """JSON schema of one result; a mapped node gives a list of them."""
@@ -107,7 +109,7 @@ class Node:
         return sorted(self.uses().union(*(arm.get("steps", ()) for arm in self.arms)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the node as it stands in a definition."""
+        """Return the node as it stands in a definition. What few nodes have is left out of the others."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -120,6 +122,7 @@ class Node:
             "after": list(self.after),
             "result": self.result,
             "policy": dict(self.policy),
+            **({"settled": True} if self.settled else {}),
             **({"guards": self.guards} if self.guards else {}),
             **({"arms": [dict(arm) for arm in self.arms]} if self.arms else {}),
             **({"on": list(self.on)} if self.on else {}),

@@ -9,6 +9,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +43,7 @@ def identity_test(fn: Callable[..., Any], symbolic: Collection[str]) -> Definiti
     return None
 
 
+@lru_cache(maxsize=256)  # the body of a dynamic workflow is looked at for each of its calls
 def _body(fn: Callable[..., Any]) -> ast.FunctionDef | None:
     try:
         parsed = ast.parse(textwrap.dedent(inspect.getsource(fn))).body

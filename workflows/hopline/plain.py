@@ -4,8 +4,10 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hopline.errors import NotScheduledError, NotStubbedError, RunningLoopError
+from hopline.errors import HoplineError, NotScheduledError, NotStubbedError, RunningLoopError
+from hopline.outcomes import Err, Ok
 from hopline.pending import Pending
+from hopline.policy import exception_name
 from hopline.schedules import ScheduledValue
 
 if TYPE_CHECKING:
@@ -70,6 +72,16 @@ def _need_values(step: "Step[..., Any]", arguments: dict[str, Any]) -> None:
             raise NotScheduledError(
                 f"{step.name}() was not started by a schedule, which would say {name}: pass a value"
             )
+
+
+def run_settled(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ok[Any] | Err:
+    """Run *step* here and now, and return also its failure. Mistakes in the test itself come back as they are."""
+    try:
+        return Ok(run(step, args, kwargs))
+    except HoplineError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the step raises is what is asked for
+        return Err(exception_name(type(error)), str(error))
 
 
 def _awaited(step: "Step[..., Any]", value: Any) -> Any:

@@ -116,6 +116,8 @@ class Policy:
     """Whether the answer of an HTTP step is not its result, which is reported later."""
     every: str | None = None
     """How long a sensor rests before it looks again."""
+    batch: int | None = None
+    """How many elements of a map one call of a worker takes."""
 
     def __post_init__(self) -> None:
         if self.retry is not None and not isinstance(self.retry, Retry):
@@ -125,8 +127,9 @@ class Policy:
                 raise definition_error(f"{name} is zero", f"give a duration such as {durations.EXAMPLES}")
         if self.queue is not None and not isinstance(self.queue, Queue):
             queue_name(self.queue)
-        if self.max_parallel is not None:
-            _whole_number("max_parallel", self.max_parallel)
+        for name in ("max_parallel", "batch"):
+            if getattr(self, name) is not None:
+                _whole_number(name, getattr(self, name))
 
     def overridden_by(self, other: "Policy") -> "Policy":
         """Return this policy with everything that *other* says."""
@@ -134,7 +137,7 @@ class Policy:
         return Policy(**{f.name: chosen.get(f.name, getattr(self, f.name)) for f in fields(Policy)})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the policy as it stands in a definition; durations are seconds."""
+        """Return the policy as it stands in a definition; durations are seconds. What few have is left out."""
         own: dict[str, Any] = {"callback": True} if self.callback else {}
         if self.every is not None:
             own["every"] = durations.parse(self.every)
@@ -144,6 +147,7 @@ class Policy:
             "deadline": None if self.deadline is None else durations.parse(self.deadline),
             "queue": self.queue.name if isinstance(self.queue, Queue) else self.queue or DEFAULT_QUEUE,
             "max_parallel": self.max_parallel,
+            **({} if self.batch is None else {"batch": self.batch}),
         }
 
 

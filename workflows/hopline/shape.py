@@ -24,6 +24,20 @@ _WORDS = {
 }
 
 
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": sorted(properties),
+        "additionalProperties": False,
+    }
+
+
+_TEXT = {"type": "string"}
+_STATUS = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+_ERR = _object({"err": _object({"type": _TEXT, "message": _TEXT, "status": _STATUS})})
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A schema with the definitions that its ``$ref`` point to."""
@@ -45,6 +59,10 @@ class Shape:
     def listed(self) -> "Shape":
         """Return the shape of a list of these."""
         return self.sub({"type": "array", "items": self.schema})
+
+    def settled(self) -> "Shape":
+        """Return the shape of what became of one of these: an ``Ok`` or an ``Err``."""
+        return self.sub({"anyOf": [_object({"ok": self.schema}) | {NAMES: {"value": "ok"}}, _ERR]})
 
     def at(self, key: Key) -> "tuple[Key, Shape] | None":
         """Return the JSON key and the shape behind *key*, or None if no value of this shape has it."""

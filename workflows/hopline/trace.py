@@ -50,8 +50,13 @@ class Wiring(Protocol):
         """Add a node for a call of *step* and return the symbol of its result."""
         ...
 
-    def map(self, step: Any, items: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Add a node that calls *step* for each of *items* and return the symbol of the list of results."""
+    def map(
+        self, step: Any, items: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, settled: bool = False
+    ) -> Any:
+        """Add a node that calls *step* for each of *items* and return the symbol of the list of results.
+
+        *settled* makes that a list of ``Ok`` and ``Err``.
+        """
         ...
 
     def wait(self, wait: Any) -> Any:

@@ -1,7 +1,7 @@
 """The trace of one workflow body: every call of a step becomes a node, every result a symbol."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
@@ -53,13 +53,12 @@ class BodyTrace:
         self.control = Choices(self)
         self._refused: DefinitionError | None = None
 
-    def run(self) -> Expr:
-        """Trace the body and return the expression of its result."""
+    def run(self, arguments: Mapping[str, Any] | None = None) -> Expr:
+        """Trace the body, of a dynamic workflow with its real arguments, and return the expression of its result."""
         own = codec(self.workflow.fn)
-        declared = Shape.of(own.passed_result_shape)
         with self._entered():
-            value = self._called(self.workflow, self._symbols())
-        return self._result(value, own, declared)
+            value = self._called(self.workflow, self._symbols() if arguments is None else dict(arguments))
+        return self._result(value, own, Shape.of(own.passed_result_shape))
 
     def on(self) -> dict[str, Any] | None:
         """Return what starts runs of the workflow besides people and programs, as it stands in the definition."""
@@ -112,14 +111,22 @@ class BodyTrace:
         with self.refusals_noted():
             return self._add(step, self._bound(step, args, kwargs), None)
 
-    def map(self, step: Step[..., Any], items: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Symbol:
+    def map(
+        self,
+        step: Step[..., Any],
+        items: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        settled: bool = False,
+    ) -> Symbol:
         """See ``trace.Wiring``."""
         with self.refusals_noted():
             over = next(iter(step.parameters), None)
             if over is None:
                 self.refuse(f"{step.name}() has no parameter to map over", "give it one that takes an element")
             arguments = self._bound(step, (self._listed(step, items), *args), kwargs)
-            return self._add(step, arguments, over)
+            return self._add(step, arguments, over, settled=settled)
 
     def wait(self, wait: Wait) -> Symbol:
         """See ``trace.Wiring``."""
@@ -181,9 +188,13 @@ class BodyTrace:
             self.refuse(f"{what} does not fit: {problem}", "give a text, or a result that is one")
         return expr
 
-    def _add(self, step: Step[..., Any], arguments: dict[str, Any], over: str | None) -> Symbol:
+    def _add(
+        self, step: Step[..., Any], arguments: dict[str, Any], over: str | None, *, settled: bool = False
+    ) -> Symbol:
         child = self._admitted(step)
+        self._check_batch(step, over)
         own = _codec_for(step)
+        is_composed = step.kind in {"workflow", "dynamic"}
         given = {name: self._argument(step, own, name, value, name == over) for name, value in arguments.items()}
         inputs, request, after = given, None, self._after(step.name, step.upstream)
         if step.kind == "http":
@@ -200,13 +211,16 @@ class BodyTrace:
             request=request,
             workflow=None if child is None else {"name": child.name, "digest": child.digest},
             over=over,
+            settled=settled,
             after=tuple(sorted(after)),
-            result=own.passed_result_schema if child else _found(step, own.result_schema),
+            result=own.passed_result_schema if is_composed else _found(step, own.result_schema),
             policy=step.policy.to_json(),
             guards=self.control.guards(),
         )
         self.add_node(node)
-        shape = Shape.of(own.passed_result_shape if child else _found(step, own.result_shape))
+        shape = Shape.of(own.passed_result_shape if is_composed else _found(step, own.result_shape))
+        if settled:
+            shape = shape.settled()
         return Symbol(Reference(self, node.id, (), shape.listed() if over else shape))
 
     def add_node(self, node: Node) -> None:
@@ -214,6 +228,24 @@ class BodyTrace:
         self.nodes[node.id] = node
         self.places[node.id] = source.of_call_within(self._files, self._at)
         self.control.note(node.id)
+
+    def _check_batch(self, step: Step[..., Any], over: str | None) -> None:
+        if step.policy.batch is None:
+            return
+        if over is None:
+            self.refuse(
+                f"{step.name} with batch={step.policy.batch} is called for one value",
+                f"batch is for the elements of a map: {step.name}.using(batch=...).map(items)",
+            )
+        if step.kind != "python":
+            reason = {
+                "http": "an HTTP step sends one request for each element",
+                "workflow": "each element of a mapped workflow is a run of its own",
+            }.get(step.kind, "each element is called by itself")
+            self.refuse(
+                f"{step.name} cannot take batch={step.policy.batch}: {reason}",
+                "leave it out; max_parallel= and queue= say how many are under way",
+            )
 
     def _admitted(self, step: Step[..., Any]) -> Definition | None:
         child = self._admit(self, step)

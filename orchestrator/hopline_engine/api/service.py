@@ -425,7 +425,7 @@ class Service:
         # Taken before the rows are read: a step that ends in between is then seen as ended by one of the two.
         live = self._engine.coordinator.runs.get(run)
         rows = await self._store.read(partial(steps.overview, run_id=run, single=single, mapped=mapped))
-        called = [node.index for node in wanted if node.kind == "workflow"]
+        called = [node.index for node in wanted if node.kind in {"workflow", "dynamic"}]
         below = (
             await self._store.read(partial(runs.sub_runs, parent=run, nodes=called, limit=MOST_SUB_RUNS))
             if called

@@ -245,7 +245,7 @@ def _items(node: Node, rows: Overview, live: LiveRun | None) -> MapProgress | No
     ended = node.index in rows.ended
     succeeded, failed = counts.get(StepState.SUCCEEDED, 0), counts.get(StepState.FAILED, 0)
     is_whole = ended and rows.ended[node.index].state == StepState.SUCCEEDED
-    return MapProgress(total=succeeded if is_whole else None, succeeded=succeeded, failed=failed, running=0)
+    return MapProgress(total=succeeded + failed if is_whole else None, succeeded=succeeded, failed=failed, running=0)
 
 
 def _bar(row: AttemptEnded) -> Bar:

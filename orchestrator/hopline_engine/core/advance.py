@@ -11,11 +11,20 @@ step that can no longer run is closed, each of them once.
 from hopline_engine.core.choices import is_won
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import close_task, stop_run
-from hopline_engine.core.flow import end_if_done, settle, sub_run_failed, unit_failed, unit_succeeded
+from hopline_engine.core.flow import (
+    begin_sub_run,
+    end_if_done,
+    settle,
+    sub_run_failed,
+    unit_failed,
+    unit_succeeded,
+)
 from hopline_engine.core.live import (
     LiveRun,
     LiveTask,
     Past,
+    Traced,
+    above,
 )
 from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
 from hopline_engine.core.past import apply_past
@@ -83,6 +92,20 @@ def look_again(task: LiveTask, decision: Decision) -> None:
     unlease(task, decision)
     task.schedule_time = decision.now + task.node.every
     task.last_failure = None
+
+
+def pin(task: LiveTask, graph: Traced, decision: Decision, status: int | None = 200, logs: str | None = None) -> None:
+    """Begin the run of a graph that a worker has traced: all in one decision, so that it is never traced again."""
+    depth = sum(1 for _ in above(task.run))
+    if depth >= decision.limits.nesting:
+        message = f"{depth} runs are nested in each other; a dynamic workflow that calls itself has to come to an end"
+        fail(task, Failure("NestedTooDeep", message, ("NestedTooDeep",), final=True), decision, logs=logs)
+        return
+    record_attempt(task, AttemptState.SUCCEEDED, decision, status=status, logs=logs)
+    close_task(task, decision)
+    decision.rows.definitions_added += graph.definitions
+    begin_sub_run(task.run, task.node, task.item, graph.plan, graph.input, decision)
+    settle(decision)
 
 
 def accept(task: LiveTask, decision: Decision) -> None:

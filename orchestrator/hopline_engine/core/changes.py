@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from hopline_engine.core.model import (
     AttemptEnded,
+    DefinitionAdded,
     EventAdded,
     RunAdded,
     RunEnded,
@@ -35,6 +36,7 @@ class Changes:
     The order lets a commit take many decisions at once: rows are added before anything may move, remove or end them.
     """
 
+    definitions_added: list[DefinitionAdded] = field(default_factory=list)
     runs_added: list[RunAdded] = field(default_factory=list)
     steps_ended: list[StepEnded] = field(default_factory=list)
     attempts_ended: list[AttemptEnded] = field(default_factory=list)

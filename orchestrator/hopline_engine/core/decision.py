@@ -41,6 +41,8 @@ class Limits:
     retry_after_cap: float = 3600.0
     lost_limit: int = 10
     map_window: int = 1000
+    nesting: int = 100
+    """Runs of dynamic workflows in each other: they may call themselves."""
     composed_bytes: int = 256 * 2**20
     """Of what is put together from results and stored: the result of a run, the input of a sub-run. SQLite's own limit,
     10**9, must never be met: a run that cannot be ended never ends."""

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from hopline_engine.core.schedules import ScheduleSpec
 
-Kind = Literal["python", "http", "workflow", "branch", "recover", "first", "sleep", "event"]
+Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event"]
 """Branch, recover and first are decided by the engine itself and have no task; sleep and event have one that waits."""
 Jitter = Literal["none", "full", "equal"]
 
@@ -50,6 +50,7 @@ class PolicySpec(msgspec.Struct, frozen=True):
     """Whether the answer of an HTTP step is not its result, which is reported later."""
     every: _Duration | None = None
     """Seconds after which a step whose result is null is called again; its own results are never null."""
+    batch: _Count | None = None
 
 
 class CallSpec(msgspec.Struct, frozen=True):
@@ -106,6 +107,7 @@ class NodeSpec(msgspec.Struct, frozen=True):
     arms: list[ArmSpec] = []
     on: list[dict[str, Any]] = []
     """Which failures ``recover`` is for, as ``RetrySpec.on``; all of them if there is none."""
+    settled: bool = False
 
 
 class QueueSpec(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from hopline_engine.core.live import (
     item_of,
 )
 from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState, WaitAdded
-from hopline_engine.core.plan import WAITS, Node
+from hopline_engine.core.plan import WAITS, Node, Plan
 from hopline_engine.core.records import record_node, record_run, record_sub_step
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.states import FINAL_STEP_STATES
@@ -131,10 +131,10 @@ def _new_map(run: LiveRun, node: Node) -> LiveMap:
     if node.stream_from is not None:
         upstream = run.nodes[node.stream_from].map
         assert upstream is not None
-        return LiveMap(upstream.size, None, [None] * upstream.size)
+        return LiveMap(upstream.size, None, [None] * upstream.size, node.settled)
     assert node.items is not None
     items = decode_items(node.items.render(RunScope(run, None)))
-    return LiveMap(len(items), items, [None] * len(items))
+    return LiveMap(len(items), items, [None] * len(items), node.settled)
 
 
 def _resume_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -> None:
@@ -152,15 +152,19 @@ def _resume_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision)
 
 def _fill_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -> None:
     """Open elements up to the window; end the map when nothing is open and nothing can be opened."""
+    if live_map.is_filling:
+        return
     window = min(node.max_parallel or decision.limits.map_window, decision.limits.map_window)
+    live_map.is_filling = True
     while live_map.failure is None and not live_map.blocked and len(live_map.units) < window:
         item = live_map.take_ready()
         if item is None:
             break
         _open_unit(run, node, item, decision)
+    live_map.is_filling = False
     if live_map.units or run.nodes[node.index].state in FINAL_STEP_STATES:
         return
-    if live_map.done == live_map.size:
+    if live_map.is_complete:
         _node_succeeded(run, node, decision)
     elif live_map.failure is not None:
         _node_failed(run, node, live_map.failure, decision)
@@ -223,13 +227,19 @@ def _start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> N
         record_sub_step(run, node, item, StepState.FAILED, decision, failure=_binding_failure(error))
         unit_failed(run, node, item, _binding_failure(error), decision)
         return
-    sub_run = LiveRun.fresh(decision.ids.next_run(run.id), node.child, arguments, decision.now, Parent(run, node, item))
+    begin_sub_run(run, node, item, node.child, arguments, decision)
+
+
+def begin_sub_run(run: LiveRun, node: Node, item: int, plan: Plan, arguments: bytes, decision: Decision) -> None:
+    """Begin the run that is the execution of a step run from now on."""
+    sub_run = LiveRun.fresh(decision.ids.next_run(run.id), plan, arguments, decision.now, Parent(run, node, item))
     _attach(run, node, item, sub_run)
     record_run(sub_run, decision)
+    decision.touch(run, node)
     decision.began.append(sub_run)
     if not sub_run.nodes:
         decision.empty.append(sub_run)
-    decision.todo.extend((sub_run, first) for first in node.child.nodes if first.waits == 0)
+    decision.todo.extend((sub_run, first) for first in plan.nodes if first.waits == 0)
 
 
 def _composed(expression: Expression, scope: RunScope, decision: Decision) -> bytes:
@@ -268,14 +278,18 @@ def unit_succeeded(run: LiveRun, node: Node, item: int, result: bytes, decision:
     live_map = live.map
     assert live_map is not None
     del live_map.units[item]
-    live_map.results[item] = result
-    live_map.done += 1
+    live_map.succeed(item, result)
+    _pass_on(run, node, item, decision)
+    _fill_map(run, node, live_map, decision)
+
+
+def _pass_on(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
+    """Tell the maps that follow a map of an element that has a result."""
     for stream in node.streams:
         following = run.nodes[stream].map
         if following is not None and run.nodes[stream].state is StepState.RUNNING:
             following.ready.append(item)
             _fill_map(run, run.plan.nodes[stream], following, decision)
-    _fill_map(run, node, live_map, decision)
 
 
 def unit_failed(run: LiveRun, node: Node, item: int, failure: Failure, decision: Decision) -> None:
@@ -289,9 +303,9 @@ def unit_failed(run: LiveRun, node: Node, item: int, failure: Failure, decision:
     live_map = live.map
     assert live_map is not None
     live_map.units.pop(item, None)
-    live_map.failed += 1
-    if live_map.failure is None:
-        live_map.failure = failure
+    live_map.fail(item, failure)
+    if node.settled:
+        _pass_on(run, node, item, decision)
     _fill_map(run, node, live_map, decision)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from hopline_engine.core.binding import INPUT, ITEM, BindingError, Value
 from hopline_engine.core.model import (
     WHOLE,
+    DefinitionAdded,
     RunId,
     RunState,
     StepEnded,
@@ -62,6 +63,11 @@ class LiveTask:
         return self.run.state is RunState.RUNNING and self.run.unit(self.node, self.item) is self
 
     @property
+    def group(self) -> "LiveNode":
+        """What it may be sent together with: the other elements of the same map."""
+        return self.run.nodes[self.node.index]
+
+    @property
     def name(self) -> str:
         """What people call the step run."""
         return step_name(self.node.id, self.item)
@@ -83,6 +89,8 @@ class LiveMap:
     items: list[bytes] | None
     """What is mapped over; ``None`` when the elements come from another map one by one."""
     results: list[bytes | None]
+    """Of the elements that are done; where they are settled, also of those that failed."""
+    settled: bool = False
     units: "dict[int, LiveTask | LiveRun]" = field(default_factory=dict)
     """The open elements."""
     done: int = 0
@@ -93,18 +101,37 @@ class LiveMap:
     ready: deque[int] = field(default_factory=deque)
     """Elements whose own upstream element is done, where they come one by one."""
     failure: Failure | None = None
-    """Of the first element that failed; no element is opened after it."""
+    """Of the first element that failed; no element is opened after it. Settled elements never fail the map."""
     blocked: bool = False
     """Whether the map it follows ended without success."""
+    is_filling: bool = False
+    """Whether elements are being opened; one that fails at once must not begin that anew."""
 
     def take_up(self, row: StepEnded) -> None:
         """Note how an element ended that is stored; the earliest first."""
         if row.state == StepState.SUCCEEDED:
-            self.results[row.item] = row.result
-            self.done += 1
+            self.succeed(row.item, row.result or b"null")
+        elif row.state == StepState.FAILED:
+            self.fail(row.item, failure_from_json(row.error))
+
+    def succeed(self, item: int, result: bytes) -> None:
+        """Note the result of an element."""
+        self.results[item] = b'{"ok":%b}' % result if self.settled else result
+        self.done += 1
+
+    def fail(self, item: int, failure: Failure) -> None:
+        """Note that an element failed for good."""
+        self.failed += 1
+        if self.settled:
+            said = {"type": failure.type, "message": failure.message, "status": failure.status}
+            self.results[item] = msgspec.json.encode({"err": said})
         else:
-            self.failed += 1
-            self.failure = self.failure or failure_from_json(row.error)
+            self.failure = self.failure or failure
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is a result for every element."""
+        return self.done + (self.failed if self.settled else 0) == self.size
 
     def is_taken(self, item: int) -> bool:
         """Return whether an element is done or open."""
@@ -197,6 +224,16 @@ class LiveRun:
         return live.unit if item == WHOLE else live.map.units.get(item) if live.map else None
 
 
+class Traced(NamedTuple):
+    """The graph that a worker traced for one call of a dynamic workflow."""
+
+    plan: Plan
+    input: bytes
+    """Of the run."""
+    definitions: list[DefinitionAdded]
+    """What may not be stored yet of it."""
+
+
 class RunScope:
     """The values that one step run may refer to."""
 
@@ -236,6 +273,13 @@ def item_of(run: LiveRun, node: Node, item: int) -> bytes | None:
     upstream = run.nodes[node.stream_from].map
     assert upstream is not None
     return upstream.results[item]
+
+
+def above(run: LiveRun) -> Iterator[LiveRun]:
+    """Yield the runs that a run is a part of, the nearest first."""
+    while run.parent is not None:
+        run = run.parent.run
+        yield run
 
 
 def families(runs: Iterable[LiveRun]) -> dict[LiveRun, set[LiveRun]]:

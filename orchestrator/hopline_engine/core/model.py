@@ -74,6 +74,16 @@ UNDER_WAY: Final = frozenset({TaskState.LEASED, TaskState.ACCEPTED})
 """States of a task whose last attempt is not over."""
 
 
+class DefinitionAdded(NamedTuple):
+    """A version of a workflow that a run is about to use, unless it is there already."""
+
+    digest: Digest
+    name: str
+    created_at: float
+    body: bytes
+    """Canonical JSON."""
+
+
 class RunAdded(NamedTuple):
     """A run begins."""
 

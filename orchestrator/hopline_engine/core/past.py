@@ -1,5 +1,6 @@
 """What is stored of a run, put back into its live state."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from hopline_engine.core.binding import Value, decode_items
@@ -56,6 +57,16 @@ def _is_streaming(run: LiveRun, node: Node) -> bool:
     return followed.map is not None or followed.state is StepState.SKIPPED
 
 
+def rows_kept(rows: Iterable[StepEnded]) -> list[StepEnded]:
+    """Return the rows of an ended run that a run which goes on from them keeps: all of steps that succeeded.
+
+    Elements that failed belong to a map that succeeded in spite of them.
+    """
+    every = list(rows)
+    whole = {row.node for row in every if row.item == WHOLE and row.state == StepState.SUCCEEDED}
+    return [row for row in every if row.state == StepState.SUCCEEDED or row.node in whole]
+
+
 def _restore_maps(run: LiveRun, past: Past) -> None:
     """Give maps that ended the results of their elements: for the steps after them, and the maps that follow them."""
     elements: dict[int, list[StepEnded]] = {}
@@ -70,7 +81,7 @@ def _restore_maps(run: LiveRun, past: Past) -> None:
             size = _size_of_pipeline(run, node)
         else:
             continue
-        live.map = LiveMap(size, None, [None] * size)
+        live.map = LiveMap(size, None, [None] * size, node.settled)
         for row in rows:
             live.map.take_up(row)
 

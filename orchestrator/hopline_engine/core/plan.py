@@ -34,6 +34,8 @@ FORMAT: Final = 1
 DEFAULT_QUEUE: Final = "default"
 WAITS: Final[Mapping[Kind, frozenset[str]]] = {"sleep": frozenset({"seconds", "until"}), "event": frozenset({"key"})}
 """Kinds of steps that are never sent and wait, each with inputs of which it has one."""
+OF_WORKERS: Final = frozenset({"python", "dynamic"})
+"""Kinds of steps whose tasks workers take."""
 
 
 class PlanError(ValueError):
@@ -81,6 +83,8 @@ class Node:
     items: Expression | None
     """The list that a mapped step maps over."""
     over: str | None
+    settled: bool
+    """Whether a mapped step gives what became of each element, and elements that fail do not fail it."""
     request: RequestTemplate | None
     child: "Plan | None"
     retry: RetryPolicy
@@ -92,6 +96,8 @@ class Node:
     """Whether every answer of success means that the result comes later."""
     every: float | None
     """Seconds after which a step that found nothing, and answered with null, looks again."""
+    batch: int
+    """How many elements one call of a worker takes."""
     result: Mapping[str, Any]
     """JSON schema of one result."""
     upstream: tuple[int, ...]
@@ -123,7 +129,7 @@ class On(NamedTuple):
     key: Expression | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Plan:
     """A workflow that can be run."""
 
@@ -281,8 +287,17 @@ def _check_parts(spec: NodeSpec) -> None:
     if spec.kind in WAITS and (spec.over is not None or not WAITS[spec.kind] & spec.inputs.keys()):
         inputs = " or ".join(sorted(WAITS[spec.kind]))
         raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: it is not mapped, and has the input {inputs}")
+    _check_map(spec)
+
+
+def _check_map(spec: NodeSpec) -> None:
+    """Check that only a mapped step has what maps have."""
     if spec.over is not None and spec.over not in spec.inputs:
         raise PlanError(f"step {spec.id!r} is mapped over {spec.over!r}, which is not among its inputs")
+    if spec.policy.batch is not None and (spec.over is None or spec.kind != "python"):
+        raise PlanError(f"step {spec.id!r} has a batch: only mapped Python steps are called for several elements")
+    if spec.settled and spec.over is None:
+        raise PlanError(f"step {spec.id!r} settles elements where there are none: it is not mapped")
 
 
 def _stream(items: Expression | None, specs: Mapping[str, NodeSpec]) -> str | None:
@@ -394,10 +409,11 @@ def _node(
         id=spec.id,
         kind=spec.kind,
         step=spec.step,
-        route=Route(spec.step, spec.signature) if spec.kind == "python" else HTTP_ROUTE,
+        route=Route(spec.step, spec.signature) if spec.kind in OF_WORKERS else HTTP_ROUTE,
         inputs=draft.inputs,
         items=draft.items,
         over=spec.over,
+        settled=spec.settled,
         request=draft.request,
         child=child,
         retry=RetryPolicy.from_spec(policy.retry),
@@ -407,6 +423,7 @@ def _node(
         max_parallel=policy.max_parallel,
         callback=policy.callback,
         every=policy.every,
+        batch=policy.batch or 1,
         result=spec.result,
         upstream=upstream,
         downstream=downstream,
@@ -424,7 +441,7 @@ def _node(
 
 def _routes(nodes: tuple[Node, ...]) -> Iterator[Route]:
     for node in nodes:
-        if node.kind == "python":
+        if node.kind in OF_WORKERS:
             yield node.route
         if node.child:
             yield from node.child.routes

@@ -31,6 +31,11 @@ class Place(Protocol):
         """Who can execute it."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """How many tasks of its group may be sent at once; they take one slot and one token together."""
+        ...
+
 
 class Queued(Protocol):
     """A task that may wait here: of a step, or of the queue service."""
@@ -48,6 +53,11 @@ class Queued(Protocol):
     @property
     def schedule_time(self) -> float:
         """Since when it is due."""
+        ...
+
+    @property
+    def group(self) -> object:
+        """What it may be sent together with, asked only where ``batch`` is more than one."""
         ...
 
 
@@ -130,7 +140,8 @@ class Admission:
         self._backlogged: dict[str, Queue] = {}
         self._waiting: dict[TaskId, Queued] = {}
         """By number; a lane may also hold the task as it was before its run was read again, under the same number."""
-        self._reserved: dict[TaskId, tuple[Queue, Worker | None]] = {}
+        self._reserved: dict[TaskId, tuple[Queue | None, Worker | None]] = {}
+        """Without a queue: tasks that are sent together with another one, which has the slots."""
 
     def queue_of(self, task: Queued) -> Queue:
         """Return the queue of a task; one that was never described is as the default but its own."""
@@ -172,6 +183,8 @@ class Admission:
             task = self._take(queue, now)
             if task is not None:
                 admitted.append(task)
+                if task.node.batch > 1:
+                    admitted += self._companions_of(task, queue)
                 turns.append(queue)
                 if len(self._backlogged) > 1:  # its turn is over, also when a slot is free next time
                     self._backlogged[queue.name] = self._backlogged.pop(queue.name)
@@ -188,6 +201,8 @@ class Admission:
     def release(self, task: TaskId) -> Worker | None:
         """Give back the place of a task whose request is over; return the worker it was reserved at."""
         queue, worker = self._reserved.pop(task)
+        if queue is None:
+            return worker
         queue.in_flight -= 1
         if worker is not None:
             worker.load.in_flight -= 1
@@ -197,15 +212,20 @@ class Admission:
         """Take back the place of a task that was not sent after all, with its token."""
         queue, _ = self._reserved[task]
         self.release(task)
-        queue.refund()
+        if queue is not None:
+            queue.refund()
 
     def worker_of(self, task: Queued) -> Worker | None:
         """Return the worker at which a leased task has its slot; ``None`` for HTTP steps."""
         return self._reserved[task.id][1]
 
+    def is_companion(self, task: Queued) -> bool:
+        """Return whether a task is sent together with the one that was admitted before it."""
+        return self._reserved[task.id][0] is None
+
     def moved_queues(self, admitted: list[Queued]) -> list[QueueMoved]:
         """Return the rows of the queues whose tokens the admitted tasks took."""
-        queues = [self._reserved[task.id][0] for task in admitted]
+        queues = filter(None, (self._reserved[task.id][0] for task in admitted))
         return [queue.row() for queue in dict.fromkeys(queues) if queue.bucket is not None and not queue.is_shared]
 
     def shared_short(self) -> Iterator[Queue]:
@@ -287,3 +307,19 @@ class Admission:
         queue.in_flight += 1
         self._reserved[task.id] = (queue, worker)
         return task
+
+    def _companions_of(self, task: Queued, queue: Queue) -> list[Queued]:
+        """Take out the tasks behind *task* that are sent together with it."""
+        found: list[Queued] = []
+        lane = queue.lanes.get(task.node.route)
+        while lane and len(found) < task.node.batch - 1:
+            if self.is_waiting(lane[0]):
+                if lane[0].group is not task.group:
+                    break
+                found.append(lane[0])
+            lane.popleft()
+        for companion in found:
+            del self._waiting[companion.id]
+            queue.ready -= 1
+            self._reserved[companion.id] = (None, self._reserved[task.id][1])
+        return found

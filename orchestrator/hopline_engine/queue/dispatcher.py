@@ -5,6 +5,7 @@ reads the answer. Decides nothing about the run: what an outcome means is ``core
 """
 
 import email.utils
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,7 @@ import msgspec
 from hopline_engine.clock import Clock
 from hopline_engine.core.binding import BindingError, BoundRequest
 from hopline_engine.core.live import LiveTask, RunScope, item_of
-from hopline_engine.core.model import WHOLE
+from hopline_engine.core.model import WHOLE, TaskId
 from hopline_engine.core.names import idempotency_key
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import NETWORK_ERRORS, Failure
@@ -38,6 +39,9 @@ LONGEST_KEPT_URL: Final = 1000
 
 WORKER_GRACE_SECONDS: Final = 1.0
 """How much longer than an attempt may take its worker is waited for: at the deadline it says where the step is."""
+
+BATCH_BYTES: Final = 8 * 2**20
+"""Of arguments in one call; elements of a batch that do not fit go with the next one."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -77,6 +81,8 @@ class Unserved:
     """The worker did not take the step: it is gone, is stopping, or does not serve it."""
 
     reason: str
+    may_be_asked: bool = False
+    """Whether the worker is there all the same, and only had enough with other elements of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,8 @@ class Unsendable:
 
     failure: Failure
 
+
+_NO_ROOM: Final = Unserved("it did not fit into the call", may_be_asked=True)
 
 Outcome = Succeeded | Accepted | Failed | Lost | Unserved | Unsendable
 
@@ -104,7 +112,13 @@ class _WorkerAnswer(msgspec.Struct):
     logs: str | None = None
 
 
+class _ElementAnswer(msgspec.Struct):
+    status: int
+    answer: _WorkerAnswer
+
+
 _decode_worker_answer: Final = msgspec.json.Decoder(_WorkerAnswer).decode
+_decode_batch_answer: Final = msgspec.json.Decoder(list[_ElementAnswer]).decode
 
 
 class Dispatcher:
@@ -146,16 +160,68 @@ class Dispatcher:
     async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
         """Send one attempt and return its outcome; never raises for what targets and workers do."""
         now = self._clock.now()
-        timeout = task.node.timeout or self._attempt_timeout
-        if task.deadline_time is not None:
-            timeout = min(timeout, max(0.001, task.deadline_time - now))
+        timeout = self._seconds_of(task, now)
         headers = self._headers(task, now + timeout)
         try:
             if worker is not None:
                 return await self._ask_worker(task, worker, headers, timeout)
             return await self._ask_target(task, headers, timeout)
         except BindingError as error:
-            return Unsendable(Failure("BindingError", str(error), ("BindingError",), final=True))
+            return _unbound(error)
+
+    async def execute_batch(self, tasks: list[LiveTask], worker: Worker) -> list[Outcome]:
+        """Send one attempt of each of these elements of a map in one call of a worker; return what became of each."""
+        now = self._clock.now()
+        sent: list[LiveTask] = []
+        parts: list[bytes] = []
+        room, seconds = BATCH_BYTES, 0.0
+        outcomes: dict[TaskId, Outcome] = {}
+        for task in tasks:
+            try:
+                arguments = task.node.inputs.render(self._scope(task))
+            except BindingError as error:
+                outcomes[task.id] = _unbound(error)
+                continue
+            if parts and len(arguments) > room:
+                break
+            room -= len(arguments)
+            limit = self._seconds_of(task, now)
+            seconds += limit
+            sent.append(task)
+            parts.append(self._part(task, arguments, limit))
+        if sent:
+            answers = await self._ask_for_batch(sent[0].node, worker, parts, seconds)
+            outcomes |= zip((task.id for task in sent), answers, strict=False)
+        return [outcomes.get(task.id, _NO_ROOM) for task in tasks]
+
+    def _seconds_of(self, task: LiveTask, now: float) -> float:
+        """Return how long the next attempt may take."""
+        timeout = task.node.timeout or self._attempt_timeout
+        return timeout if task.deadline_time is None else min(timeout, max(0.001, task.deadline_time - now))
+
+    def _part(self, task: LiveTask, arguments: bytes, seconds: float) -> bytes:
+        """Return one element of a batch: what its own request would have been, with the time it has once it begins."""
+        end = task.deadline_time if task.deadline_time is not None else math.inf
+        named = {name.decode().lower(): value.decode() for name, value in self._headers(task, end)}
+        return b'{"headers":%b,"seconds":%.3f,"arguments":%b}' % (msgspec.json.encode(named), seconds, arguments)
+
+    async def _ask_for_batch(self, node: Node, worker: Worker, parts: list[bytes], seconds: float) -> list[Outcome]:
+        body = b"[" + b",".join(parts) + b"]"
+        headers = [(b"Hopline-Batch", b"%d" % len(parts))]
+        try:
+            endpoint = worker.endpoint_of(node.route)
+            answer = await self._workers.exchange_raw(endpoint, headers, body, seconds + WORKER_GRACE_SECONDS)
+        except ExchangeFailed as error:
+            return [_worker_trouble(error, seconds)] * len(parts)
+        except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
+            return [Unserved(f"the worker cannot be called: {error}")] * len(parts)
+        if answer.status in _NOT_TAKEN:
+            return [Unserved(f"the worker answered {answer.status}")] * len(parts)
+        try:
+            read = _decode_batch_answer(answer.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return [Lost(f"the worker answered {answer.status} with no list of answers: {error}")] * len(parts)
+        return [self._read_answer(one.status, one.answer, seconds) for one in read]
 
     def result_type(self, plan: Plan, node: Node) -> ResultType:
         """Return the declared type of a step's result."""
@@ -187,14 +253,7 @@ class Dispatcher:
             endpoint = worker.endpoint_of(task.node.route)
             answer = await self._workers.exchange_raw(endpoint, headers, arguments, seconds + WORKER_GRACE_SECONDS)
         except ExchangeFailed as error:
-            if error.kind == "refused":
-                return Unserved(error.message)
-            if error.kind == "timeout":
-                message = f"no result within {seconds:g} s, and no word of the worker: it is stuck or cut off"
-                return Failed(Failure("TimeoutError", message, error.types), timed_out=True)
-            if error.kind == "too_large":
-                return Failed(Failure("InvalidResult", error.message, ("InvalidResult",), final=True))
-            return Lost(f"the worker was lost: {error.message}")
+            return _worker_trouble(error, seconds)
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             return Unserved(f"the worker cannot be called: {error}")
         return self._read_worker(answer, seconds)
@@ -208,9 +267,14 @@ class Dispatcher:
             read = _decode_worker_answer(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Lost(f"the worker answered {answer.status} with something that is not its protocol: {error}")
+        return self._read_answer(answer.status, read, seconds)
+
+    def _read_answer(self, status: int, read: _WorkerAnswer, seconds: float) -> Outcome:
+        if status == HTTPStatus.ACCEPTED:
+            return Accepted()
         if read.error is not None:
             failure = _worker_failure(read.error)
-            if answer.status != HTTPStatus.GATEWAY_TIMEOUT:
+            if status != HTTPStatus.GATEWAY_TIMEOUT:
                 return Failed(failure, logs=read.logs)
             failure = failure._replace(message=f"no result within {seconds:g} s; {failure.message}")
             return Failed(failure, timed_out=True, logs=read.logs)
@@ -218,7 +282,7 @@ class Dispatcher:
         if len(result) > self._result_max_bytes:
             message = f"the result has {len(result)} bytes, more than the {self._result_max_bytes} of result_max_bytes"
             return Failed(Failure("InvalidResult", message, ("InvalidResult",), final=True), logs=read.logs)
-        return Succeeded(result, answer.status, read.logs)
+        return Succeeded(result, status, read.logs)
 
     async def _ask_target(self, task: LiveTask, headers: Headers, seconds: float) -> Outcome:
         assert task.node.request is not None
@@ -248,6 +312,22 @@ class Dispatcher:
             message = f"HTTP {answer.status}, but {error}"
             return Failed(Failure("InvalidResult", message, ("InvalidResult",), status=answer.status, final=True))
         return Succeeded(result, answer.status)
+
+
+def _unbound(error: BindingError) -> Unsendable:
+    return Unsendable(Failure("BindingError", str(error), ("BindingError",), final=True))
+
+
+def _worker_trouble(error: ExchangeFailed, seconds: float) -> Outcome:
+    """Return what became of an attempt to which the worker gave no answer."""
+    if error.kind == "refused":
+        return Unserved(error.message)
+    if error.kind == "timeout":
+        message = f"no result within {seconds:g} s, and no word of the worker: it is stuck or cut off"
+        return Failed(Failure("TimeoutError", message, error.types), timed_out=True)
+    if error.kind == "too_large":
+        return Failed(Failure("InvalidResult", error.message, ("InvalidResult",), final=True))
+    return Lost(f"the worker was lost: {error.message}")
 
 
 def _with_own_headers(headers: Headers, bound: BoundRequest) -> Headers:

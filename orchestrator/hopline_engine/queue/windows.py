@@ -26,6 +26,7 @@ class Place(NamedTuple):
 
     queue: str
     route: Route = HTTP_ROUTE
+    batch: int = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +39,10 @@ class PushTask:
     id: TaskId = field(default_factory=lambda: TaskId(-next(_TICKETS)))
     """What the admission knows it by: negative, so that it is never that of a step's task, and new each time that the
     task is held, so that what became of it before does not matter."""
+
+    @property
+    def group(self) -> None:
+        """What it may be sent together with: nothing."""
 
 
 @dataclass(slots=True)

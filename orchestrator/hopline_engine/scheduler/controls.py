@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from hopline_engine.clock import Clock
+from hopline_engine.core.definition import QueueSpec
 from hopline_engine.errors import QueueNotFoundError, closest
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.scheduler.definitions import Catalogue
@@ -83,6 +84,17 @@ class Controls:
             for each in limits:
                 self._limit(each)
         self._look_again()
+
+    async def meet(self, described: Iterable[QueueSpec]) -> None:
+        """Set the limits of queues that no workflow named before; a change to known ones comes with a registration."""
+        specs = [msgspec.structs.asdict(spec) for spec in described if spec.name not in self._admission.queues]
+        limits = [QueueLimits(**spec) for spec in specs]
+        if not limits:
+            return
+        with self._change():
+            await self._store.execute(partial(queues.set_limits, limits=limits))
+            for each in limits:
+                self._limit(each)
 
     def queue(self, name: str) -> Queue:
         """Return a queue.

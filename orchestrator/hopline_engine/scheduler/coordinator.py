@@ -35,6 +35,7 @@ from hopline_engine.queue.dispatcher import (
     Unserved,
 )
 from hopline_engine.queue.workers import Worker
+from hopline_engine.scheduler.pinning import Pinned, Pinning
 from hopline_engine.scheduler.timers import Timers
 from hopline_engine.store.errors import OwnershipLostError
 
@@ -88,6 +89,8 @@ class Coordinator:
         """Told of the admitted tasks that are not of steps."""
         self.on_awaiting: Callable[[list[TaskId]], None] = _leave_to_whoever_asks
         """Told of parked tasks that wait for an event, once that is durable."""
+        self.pinning: Pinning | None = None
+        """Reads the graphs that workers trace."""
         self._commits = commits
         self._dispatcher = dispatcher
         self._clock = clock
@@ -275,7 +278,7 @@ class Coordinator:
     def _decision(self) -> Decision:
         return Decision(self._clock.now(), self._clock.random, self.ids, self._limits)
 
-    def _decide(self, task: LiveTask, outcome: Outcome, decision: Decision) -> None:
+    def _decide(self, task: LiveTask, outcome: Outcome | Pinned, decision: Decision) -> None:
         try:
             self._apply(task, outcome, decision)
         except Exception:  # halfway through: what memory holds of the run is worth nothing
@@ -283,12 +286,14 @@ class Coordinator:
             raise
 
     @staticmethod
-    def _apply(task: LiveTask, outcome: Outcome, decision: Decision) -> None:
+    def _apply(task: LiveTask, outcome: Outcome | Pinned, decision: Decision) -> None:
         match outcome:
             case Succeeded(result=b"null") if task.node.every is not None:
                 advance.look_again(task, decision)
             case Succeeded(result=result, status=status, logs=logs):
                 advance.succeed(task, result, decision, status, logs)
+            case Pinned(graph=graph, status=status, logs=logs):
+                advance.pin(task, graph, decision, status, logs)
             case Accepted():
                 advance.accept(task, decision)
             case Failed(failure=failure, timed_out=timed_out, logs=logs):
@@ -303,7 +308,26 @@ class Coordinator:
             case _:
                 assert_never(outcome)
 
-    def _on_answer(self, task: LiveTask, outcome: Outcome) -> None:
+    def _on_answers(self, tasks: list[LiveTask], outcomes: list[Outcome]) -> None:
+        """Decide on all elements of a batch at once, so that what follows fills the next batch."""
+        worker = self.admission.worker_of(tasks[0])
+        for task in tasks:
+            self.admission.release(task.id)
+        decision = self._decision()
+        try:
+            for task, outcome in zip(tasks, outcomes, strict=True):
+                if task.state is TaskState.LEASED and task.run.state is RunState.RUNNING:
+                    self._decide(task, outcome, decision)
+        except Exception:
+            log.exception("the answers to a batch of %d could not be used; its run is read again", len(tasks))
+            self.look_again()
+            return
+        first = outcomes[0]
+        if isinstance(first, Unserved) and not first.may_be_asked and worker is not None:
+            self._drop(worker, first.reason)
+        self._commit(decision)
+
+    def _on_answer(self, task: LiveTask, outcome: Outcome | Pinned) -> None:
         worker = self.admission.release(task.id)
         if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:
             self.look_again()  # the run ended while the request was out: only its place is free again
@@ -422,8 +446,9 @@ class Coordinator:
             durable.set_exception(error)
 
     def _release(self, decision: Decision, leased: list[LiveTask]) -> None:
-        for task in leased:
-            self._send(task)
+        self._send_all(leased)
+        if decision.rows.definitions_added and self.pinning is not None:
+            self.pinning.stored(decision.rows.definitions_added)
         for run in decision.ended:
             self.runs.pop(run.id, None)
         for task in decision.closed.values():
@@ -462,6 +487,43 @@ class Coordinator:
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
+    def _send_all(self, leased: list[LiveTask]) -> None:
+        """Send tasks; elements of a batch, which stand behind each other, in one call."""
+        batch: list[LiveTask] = []
+        for task in leased:
+            if task.node.batch == 1:
+                self._send(task)
+                continue
+            if not self.admission.is_companion(task):
+                self._send_batch(batch)
+                batch = []
+            batch.append(task)
+        self._send_batch(batch)
+
+    def _send_batch(self, batch: list[LiveTask]) -> None:
+        if len(batch) < 2 or not (self.is_dispatching and batch[0].run.state is RunState.RUNNING):
+            for task in batch:
+                self._send(task)
+            return
+        self._sending.update(dict.fromkeys((task.id for task in batch), self._loop.create_task(self._exchanges(batch))))
+
+    async def _exchanges(self, batch: list[LiveTask]) -> None:
+        worker = self.admission.worker_of(batch[0])
+        assert worker is not None, "only workers are sent batches"
+        try:
+            outcomes = await self._dispatcher.execute_batch(batch, worker)
+        except asyncio.CancelledError:
+            for task in batch:
+                self._give_back(task)
+            raise
+        except Exception as error:
+            log.exception("dispatching a batch of %d failed", len(batch))
+            outcomes = [Lost(f"the dispatcher failed: {error!r}")] * len(batch)
+        finally:
+            for task in batch:
+                self._sending.pop(task.id, None)
+        self._on_answers(batch, outcomes)
+
     def _send(self, task: LiveTask) -> None:
         may_go = task.state is TaskState.LEASED and task.run.state is RunState.RUNNING
         if not (may_go and self.is_dispatching):  # cancelled, or stopped, while the commit was under way
@@ -472,7 +534,9 @@ class Coordinator:
     async def _exchange(self, task: LiveTask) -> None:
         worker = self.admission.worker_of(task)
         try:
-            outcome = await self._dispatcher.execute(task, worker)
+            outcome: Outcome | Pinned = await self._dispatcher.execute(task, worker)
+            if task.node.kind == "dynamic" and isinstance(outcome, Succeeded) and self.pinning is not None:
+                outcome = await self.pinning.read(outcome)
         except asyncio.CancelledError:
             self._give_back(task)
             raise

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,7 +116,7 @@ class Catalogue:
         Raises:
             InvalidDefinitionError: one is malformed, or calls one that is neither among them nor known.
         """
-        received = {definition.digest: definition for definition in map(_canonical, given)}
+        received = {definition.digest: definition for definition in map(canonical, given)}
         plans = self._plans.copy()
         for digest, definition in received.items():
             try:
@@ -123,6 +124,18 @@ class Catalogue:
             except (PlanError, KeyError, TypeError, msgspec.DecodeError) as error:
                 raise InvalidDefinitionError(workflow=definition.name, problems=[str(error)]) from error
         return Checked(list(received.values()), {digest: plans[digest] for digest in received})
+
+    def build(self, digest: Digest, received: Iterable[StoredDefinition]) -> Plan:
+        """Return the plan of one of *received*, which may call the others and all that are known; keep nothing of it.
+
+        Raises:
+            InvalidDefinitionError: it is malformed, or calls one that is neither.
+        """
+        bodies = {definition.digest: definition for definition in received}
+        try:
+            return _build(digest, bodies, ChainMap({}, self._plans))
+        except (PlanError, KeyError, TypeError, msgspec.DecodeError) as error:
+            raise InvalidDefinitionError(workflow=bodies[digest].name, problems=[str(error)]) from error
 
     def add(self, checked: Checked) -> None:
         """Add definitions that are stored by now."""
@@ -154,7 +167,7 @@ def _called_by(stored: StoredDefinition) -> set[Digest]:
 def _build(
     digest: Digest,
     bodies: Mapping[Digest, StoredDefinition],
-    plans: dict[Digest, Plan],
+    plans: MutableMapping[Digest, Plan],
     above: tuple[Digest, ...] = (),
 ) -> Plan:
     """Return the plan of a definition, adding it and those of the workflows it calls to *plans*."""
@@ -170,7 +183,7 @@ def _build(
     return plan
 
 
-def _canonical(definition: Mapping[str, Any]) -> StoredDefinition:
+def canonical(definition: Mapping[str, Any]) -> StoredDefinition:
     """Return a received definition under its digest; as ``hopline.Definition`` computes it."""
     name = definition.get("name")
     if not isinstance(name, str) or not name:

@@ -21,10 +21,10 @@ from hopline_engine.core.model import (
     RunId,
     RunState,
     StepEnded,
-    StepState,
     TaskState,
 )
 from hopline_engine.core.names import parse_step_name, public_id, run_id
+from hopline_engine.core.past import rows_kept
 from hopline_engine.core.plan import DEFAULT_QUEUE, Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.errors import (
@@ -47,6 +47,7 @@ from hopline_engine.scheduler.events import Events
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
+from hopline_engine.scheduler.pinning import Pinning
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
 from hopline_engine.scheduler.schedule_book import ScheduleBook
@@ -141,6 +142,7 @@ class Engine:
             clock=self._clock,
             look_again=coordinator.look_again,
         )
+        coordinator.pinning = Pinning(self.catalogue, self._clock, self._controls.meet)
         self._membership = membership = Membership(
             store=self.store,
             clock=self._clock,
@@ -452,8 +454,7 @@ class Engine:
         """Start a new run that keeps the results of the steps that succeeded in an ended one."""
         plan = await self.plan_of(stored.digest)
         ended = await self.store.read(lambda connection: steps.of_run(connection, stored.id))
-        kept = [row for row in ended if row.state == StepState.SUCCEEDED]
-        return await self._start(plan, stored.input, None, retry_of=stored, kept=kept)
+        return await self._start(plan, stored.input, None, retry_of=stored, kept=rows_kept(ended))
 
     async def call_back(
         self, public: str, step: str, attempt: int, token: str, result: bytes | None, failure: Failure | None

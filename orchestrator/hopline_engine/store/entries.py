@@ -91,6 +91,8 @@ def size_of(changes: Changes) -> int:
         size += len(added.input)
     for event in changes.events_added:
         size += ROW_BYTES + len(event.payload)
+    for definition in changes.definitions_added:
+        size += len(definition.body)
     for ended in changes.runs_ended:
         if ended.result is not None:
             size += len(ended.result)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Dialect, Table, Text, Update, bindparam, column, delete, insert, literal_column, table, update
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import TableClause
@@ -16,6 +17,7 @@ from sqlalchemy.sql.selectable import TableClause
 from hopline_engine.core.changes import Changes, QueueMoved
 from hopline_engine.core.model import (
     AttemptEnded,
+    DefinitionAdded,
     EventAdded,
     RunAdded,
     RunEnded,
@@ -46,6 +48,8 @@ class RowType(NamedTuple):
     """Makes the statement for a table of the row's fields, given what stands for the value of each."""
     counted: bool
     """Whether each row must find exactly one row to change; an insert fails by itself."""
+    may_exist: bool = False
+    """Whether a row that is there already is left as it is; its statement is SQLite's own, and Postgres has another."""
 
 
 class Write(NamedTuple):
@@ -85,7 +89,15 @@ def _delete(target: TableClause, given: Given) -> UpdateBase:
     return delete(target).where(key == given(key.name))
 
 
+def _insert_missing(target: TableClause, given: Given) -> UpdateBase:
+    values = {column.name: given(column.name) for column in target.c}
+    return sqlite.insert(target).values(values).on_conflict_do_nothing()
+
+
 ROW_TYPES: Final = (
+    RowType(
+        "definitions_added", DefinitionAdded._fields, tables.definition, _insert_missing, counted=False, may_exist=True
+    ),
     RowType("runs_added", RunAdded._fields, tables.run, _insert, counted=False),
     RowType("steps_ended", StepEnded._fields, tables.step_run, _insert, counted=False),
     RowType("attempts_ended", AttemptEnded._fields, tables.attempt, _insert, counted=False),

@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from hopline import Context
+from hopline_engine.worker.batch import elements_in, run_batch
 from hopline_engine.worker.execute import RESULT_MAX_BYTES, Answer, Attempt, Runtime, Served, encode
 
 Scope = MutableMapping[str, Any]
@@ -74,6 +77,8 @@ class WorkerApp:
         step = self._steps.get(name)
         if (refusal := self._refused(scope["method"], headers, name, step)) is not None or step is None:
             return refusal
+        if b"hopline-batch" in headers:
+            return await self._serve_batch(step, receive)
         try:
             context, deadline = _context(headers)
         except (KeyError, ValueError, OverflowError) as error:
@@ -82,6 +87,16 @@ class WorkerApp:
         if not isinstance(body, bytes):
             return body
         return await Attempt(step, body, context, deadline, self._runtime_of_loop()).run(gone=receive)
+
+    async def _serve_batch(self, step: Served, receive: Receive) -> Answer | None:
+        body = await _body(receive)
+        if not isinstance(body, bytes):
+            return body
+        try:
+            elements = [(_context(element.encoded_headers()), element) for element in elements_in(body)]
+        except (msgspec.MsgspecError, KeyError, ValueError, OverflowError, RecursionError) as error:
+            return _refusal(400, "BadRequest", f"elements of the batch: {error!r}")
+        return await run_batch(step, elements, self._runtime_of_loop(), gone=receive)
 
     async def attempt(self, step: Served, body: bytes, context: Context, deadline: float) -> Answer:
         """Run a step for somebody who waits for its answer however long that takes."""

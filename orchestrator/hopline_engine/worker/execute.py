@@ -11,15 +11,15 @@ import math
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hopline import Context, Pending, Step, schema
+from hopline import Context, Dynamic, Pending, Step, schema
 from hopline.context import entered
 from hopline.errors import ResultError
 from hopline_engine import clock
@@ -28,6 +28,7 @@ from hopline_engine.worker.capture import Capture, current
 from hopline_engine.worker.deadlines import Deadlines
 from hopline_engine.worker.failure import describe, describe_late
 from hopline_engine.worker.threads import Threads
+from hopline_engine.worker.tracing import dump_graph, tracer
 
 RESULT_MAX_BYTES = 1_048_576
 """Until the engine has said what it takes."""
@@ -54,6 +55,16 @@ class Served:
     """Whether it may end before there is a result."""
     arguments: Callable[[bytes], dict[str, Any]]
     dump_result: Callable[[Any], bytes]
+
+    @classmethod
+    def every(cls, steps: "Mapping[str, Step[..., Any]]") -> "list[Served]":
+        """Prepare all that a worker serves, dynamic workflows with the steps beside them."""
+        return [cls.of_graph(step, steps) if isinstance(step, Dynamic) else cls.of(step) for step in steps.values()]
+
+    @classmethod
+    def of_graph(cls, workflow: "Dynamic[..., Any]", steps: "Mapping[str, Step[..., Any]]") -> "Served":
+        """Prepare *workflow*, which is called to be traced."""
+        return replace(cls.of(workflow), fn=tracer(workflow, steps), dump_result=dump_graph)
 
     @classmethod
     def of(cls, step: "Step[..., Any]") -> "Served":

@@ -8,12 +8,12 @@ from typing import Any
 
 import hopline
 import hopline_engine
-from hopline.errors import ArgumentError, Fail, ResultError, RetryAfter
+from hopline.errors import ArgumentError, DefinitionError, Fail, ResultError, RetryAfter
 
 MESSAGE_LIMIT = 4_000
 TRACEBACK_LIMIT = 16_000
 
-_FINAL = (Fail, ArgumentError, ResultError)
+_FINAL = (Fail, ArgumentError, DefinitionError, ResultError)
 _OURS = tuple(f"{Path(package.__file__).parent}/" for package in (hopline, hopline_engine) if package.__file__)
 
 

@@ -24,6 +24,8 @@ from hopline_engine.worker.problems import LoadError, of_definition, of_import
 IMPORT_SECONDS = 60.0
 """How long one file may take to be imported."""
 FILE_MAX_BYTES = 5_000_000
+SERVED = frozenset({"python", "dynamic"})
+"""Kinds of steps that are run by a worker; the others are the engine's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Loaded:
 
     workflows: dict[str, LoadedWorkflow] = field(default_factory=dict)
     steps: dict[str, "Step[..., Any]"] = field(default_factory=dict)
-    """Python steps by name."""
+    """What the worker runs, by name: Python steps, and dynamic workflows, which it traces."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file that was named, in hexadecimal, by its absolute path."""
     errors: list[LoadError] = field(default_factory=list)
@@ -102,7 +104,7 @@ class _Loading:
         for value in found:
             if isinstance(value, Workflow):
                 self._add_workflow(value)
-            else:
+            if value.kind in SERVED:
                 self._add_step(value)
 
     def add_steps_of_imported_modules(self) -> None:
@@ -111,7 +113,7 @@ class _Loading:
         if missing:
             for module in list(sys.modules.values()):
                 for step in _steps_in(module):
-                    if (step.name, step.signature) in missing:
+                    if step.kind in SERVED and (step.name, step.signature) in missing:
                         self._add_step(step)
             missing = self._missing_steps()
         for (name, _), workflow in missing.items():
@@ -133,7 +135,7 @@ class _Loading:
             for workflow in self.loaded.workflows.values()
             for definition in (workflow.definition, *workflow.definition.children.values())
             for node in definition.nodes.values()
-            if node.kind == "python" and (node.step, node.signature) not in served
+            if node.kind in SERVED and (node.step, node.signature) not in served
         }
 
     def _add_workflow(self, workflow: "Workflow[..., Any]") -> None:
@@ -151,7 +153,7 @@ class _Loading:
         )
 
     def _add_step(self, step: "Step[..., Any]") -> None:
-        if step.kind != "python" or not self._is_new(Step, step):
+        if not self._is_new(Step, step):
             return
         try:
             step.signature  # noqa: B018 - computed now: it fails when a type has no JSON schema

@@ -68,8 +68,7 @@ class _Worker:
             listener = listen(self._options.host, self._options.port)
         except OSError as error:
             return [LoadError(code="cannot-listen", message=f"cannot listen on {self._options.host}: {error}")]
-        steps = map(Served.of, self._loaded.steps.values())
-        app = WorkerApp(steps, token=self._token, concurrency=self._options.concurrency)
+        app = WorkerApp(Served.every(self._loaded.steps), token=self._token, concurrency=self._options.concurrency)
         server = Server(app)
         serving = asyncio.create_task(server.serve([listener]))
         registration = Registration(

@@ -28,6 +28,7 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import TableValuedAlias
@@ -138,7 +139,10 @@ def _write(row: RowType, guard: CTE | None) -> Any:
             return statement
         return statement.where(guard.c.ours).returning(_ONE)
     source = select(*[given.c[name] for name in row.fields])
-    return insert(target).from_select(list(row.fields), source if guard is None else source.where(guard.c.ours))
+    rows = source if guard is None else source.where(guard.c.ours)
+    if row.may_exist:
+        return postgresql.insert(target).from_select(list(row.fields), rows).on_conflict_do_nothing()
+    return insert(target).from_select(list(row.fields), rows)
 
 
 def _given(row: RowType) -> TableValuedAlias:
