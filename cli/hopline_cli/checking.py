@@ -27,11 +27,19 @@ class Found(TypedDict):
     line: int
 
 
+class Served(TypedDict):
+    """A Python step that a worker of the files serves."""
+
+    name: str
+    signature: str
+
+
 class Checked(TypedDict):
     """What is in files: compiled definitions, and what is wrong."""
 
     definitions: list[Definition]
     workflows: list[Found]
+    steps: list[Served]
     errors: list[LoadError]
 
 
@@ -73,7 +81,7 @@ def _unsound(error: LoadError) -> list[Text]:
 
 
 async def definition_of(target: str, server: str | None) -> Definition:
-    """Return the definition of a workflow in a file, or of a registered one.
+    """Return the definition of a workflow in a file, or of a registered one; ``NAME@DIGEST`` is an older version.
 
     Raises:
         LoadFailed: the file does not load.
@@ -81,8 +89,10 @@ async def definition_of(target: str, server: str | None) -> Definition:
     """
     file, workflow = split_target(target)
     if file is None:
+        name, _, digest = target.partition("@")
+        version = f"/versions/{quoted(digest)}" if digest else ""
         async with reached(server) as api:
-            registered: Definition = (await api.get(f"/workflows/{quoted(target)}"))["definition"]
+            registered: Definition = (await api.get(f"/workflows/{quoted(name)}{version}"))["definition"]
             return registered
     found = checked([file])
     if found["errors"]:

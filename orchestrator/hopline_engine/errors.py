@@ -5,6 +5,7 @@ HoplineError                  hopline.errors
 │   ├── RunNotFoundError
 │   ├── StepNotFoundError
 │   ├── WorkflowNotFoundError
+│   ├── VersionNotFoundError
 │   ├── QueueNotFoundError
 │   ├── ScheduleNotFoundError
 │   ├── EventNotFoundError
@@ -98,6 +99,19 @@ class WorkflowNotFoundError(NotFoundError):
 
 
 _QUEUES = "queues are named by the steps of registered workflows"
+
+
+class VersionNotFoundError(NotFoundError):
+    """The digest is not the beginning of that of exactly one version of the workflow."""
+
+    code = "version-not-found"
+
+    def __init__(self, *, workflow: str, digest: str, matches: int) -> None:
+        said = f"{matches} versions" if matches else "no version"
+        super().__init__(
+            f'{said} of "{workflow}" with a digest that begins with {digest}',
+            hint=f"hopline workflows versions {workflow}",
+        )
 
 
 class QueueNotFoundError(NotFoundError):

@@ -13,7 +13,7 @@ from tests.packaging.conftest import ROOT, Environment
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PACKAGES_AT_MOST = 43
-MEGABYTES_AT_MOST = 125
+MEGABYTES_AT_MOST = 135
 MODULES_AT_MOST = 250
 HEAVY = {
     "alembic",

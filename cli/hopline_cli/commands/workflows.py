@@ -67,20 +67,68 @@ async def _list(form: "Form", server: str | None) -> None:
     put_list(form, workflows, "name", columns, rows, "no workflow is registered yet; begin with: hopline dev PATH")
 
 
+@app.command("versions")
+def list_versions(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A registered workflow.")],
+    as_json: options.Json = False,
+    json_lines: options.JsonLines = False,
+    quiet: options.Quiet = False,
+    server: options.Server = None,
+) -> None:
+    """List the versions of a workflow that are kept, newest first."""
+    from hopline_cli import versions
+    from hopline_cli.lists import Form
+
+    asyncio.run(versions.list_versions(name, Form(as_json=as_json, json_lines=json_lines, quiet=quiet), server))
+
+
+_Version = Annotated[str, typer.Argument(metavar="NAME|NAME@VERSION|FILE[:WORKFLOW]")]
+
+
+@app.command("diff")
+def diff(
+    before: _Version,
+    after: _Version,
+    as_json: options.Json = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when something differs.")] = False,
+    server: options.Server = None,
+) -> None:
+    """Show what differs between two versions of a workflow, or between two workflows."""
+    from hopline_cli.versions import show_differences
+
+    differs = asyncio.run(show_differences(before, after, as_json=as_json, server=server))
+    raise typer.Exit(1 if differs and exit_code else 0)
+
+
+class Against(StrEnum):
+    """What files can be checked against."""
+
+    LIVE = "live"
+
+
 @app.command("check")
-def check(paths: options.Paths, as_json: options.Json = False) -> None:
+def check(
+    paths: options.Paths,
+    against: Annotated[
+        Against | None,
+        typer.Option("--against", help="Also ask the server which runs that are open now need what changed."),
+    ] = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
     """Load files and compile their workflows; nothing is registered. Exit code 1 when something is wrong."""
-    from hopline_cli import screen
+    from hopline_cli import screen, versions
     from hopline_cli.checking import checked, told
 
     found = checked(paths)
+    lost = asyncio.run(versions.stranded(found, server)) if against is not None and not found["errors"] else []
     if as_json:
-        screen.put_json(found)
+        screen.put_json(found if against is None else {**found, "stranded": lost})
     else:
-        screen.put(*told(found))
+        screen.put(*told(found), *versions.told(lost, {step["name"] for step in found["steps"]}))
         if not found["workflows"] and not found["errors"]:
             screen.say("no workflow; what steps there are can be served")
-    raise typer.Exit(1 if found["errors"] else 0)
+    raise typer.Exit(1 if found["errors"] or lost else 0)
 
 
 @app.command("graph")

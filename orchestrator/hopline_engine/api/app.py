@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
-from hopline_engine.api import callbacks, doctor, emitting, health, nodes, queues, runs, workers, workflows
+from hopline_engine.api import callbacks, doctor, emitting, health, nodes, queues, runs, versions, workers, workflows
 from hopline_engine.api.asked import (
     Asked,
     CallbackReport,
@@ -45,6 +45,7 @@ ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, emitting.router),
     (PREFIX, queues.router),
     (PREFIX, workflows.router),
+    (PREFIX, versions.router),
     (PREFIX, nodes.router),
     (PREFIX, doctor.router),
     (PREFIX, health.router),

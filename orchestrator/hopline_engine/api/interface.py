@@ -27,6 +27,8 @@ from hopline_engine.api.models import (
     WorkflowDetail,
 )
 from hopline_engine.scheduler.diagnosis import Diagnosis
+from hopline_engine.scheduler.needs import Need
+from hopline_engine.store.needs import Version
 
 
 class Started(NamedTuple):
@@ -162,6 +164,27 @@ class EngineService(Protocol):
         Raises:
             WorkflowNotFoundError
         """
+        ...
+
+    async def versions(self, name: str) -> list[Version]:
+        """Return the versions of a workflow that are kept, newest first.
+
+        Raises:
+            WorkflowNotFoundError
+        """
+        ...
+
+    async def version(self, name: str, digest: str) -> WorkflowDetail:
+        """Return the version of a workflow whose digest begins so.
+
+        Raises:
+            VersionNotFoundError: there is none, or there are several.
+            WorkflowNotFoundError
+        """
+        ...
+
+    async def needs(self) -> list[Need]:
+        """Return what workers have to serve until every run that is open now has ended."""
         ...
 
     async def register_worker(self, worker: str, registration: WorkerRegistration) -> Worker:

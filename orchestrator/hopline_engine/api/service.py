@@ -60,13 +60,16 @@ from hopline_engine.errors import (
     StepNotFoundError,
     StoreUnavailableError,
     UnusableDefinitionError,
+    VersionNotFoundError,
     WorkflowNotFoundError,
     closest,
 )
 from hopline_engine.queue import admission
 from hopline_engine.scheduler.diagnosis import Diagnosis, examine
 from hopline_engine.scheduler.engine import Engine
-from hopline_engine.store import nodes, runs, steps
+from hopline_engine.scheduler.needs import Need, needs_of_live_runs
+from hopline_engine.store import needs, nodes, runs, steps
+from hopline_engine.store.needs import Version
 from hopline_engine.store.queues import QueueLimits as StoredLimits
 from hopline_engine.store.runs import RunFilter, RunRecord, RunSummary
 
@@ -136,6 +139,23 @@ class Service:
         """Return the newest version of one workflow."""
         plan = self._engine.catalogue.current(name)
         return WorkflowDetail(**self._workflow_fields(plan), definition=self._engine.catalogue.body(plan.digest))
+
+    async def versions(self, name: str) -> list[Version]:
+        """Return the versions of a workflow."""
+        self._engine.catalogue.current(name)
+        return await self._store.read(partial(needs.versions, name=name))
+
+    async def version(self, name: str, digest: str) -> WorkflowDetail:
+        """Return one version of a workflow."""
+        found = [stored.digest for stored in await self.versions(name) if stored.digest.startswith(digest)]
+        if len(found) != 1:
+            raise VersionNotFoundError(workflow=name, digest=digest, matches=len(found))
+        plan = await self._engine.plan_of(found[0])
+        return WorkflowDetail(**self._workflow_fields(plan), definition=self._engine.catalogue.body(found[0]))
+
+    async def needs(self) -> list[Need]:
+        """Return what live runs still have before them."""
+        return await needs_of_live_runs(self._store, self._engine.catalogue)
 
     def _workflow_fields(self, plan: Plan) -> dict[str, Any]:
         return {

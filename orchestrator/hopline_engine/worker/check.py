@@ -14,7 +14,7 @@ from hopline_engine.worker.loader import Loaded, load
 
 
 def check(paths: Sequence[str]) -> dict[str, Any]:
-    """Load *paths* and return definitions, where the workflows stand, and errors."""
+    """Load *paths* and return definitions, where the workflows stand, what steps there are, and errors."""
     with capture.routed(echo=False):
         return _to_json(load(paths))
 
@@ -26,6 +26,7 @@ def _to_json(loaded: Loaded) -> dict[str, Any]:
             {"name": name, "digest": found.definition.digest, "file": found.file, "line": found.line}
             for name, found in loaded.workflows.items()
         ],
+        "steps": [{"name": name, "signature": step.signature} for name, step in sorted(loaded.steps.items())],
         "errors": [error.to_json() for error in loaded.errors],
     }
 
