@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final, assert_never
 
 from hopline_engine.core.cloud.errors import CloudTasksError, invalid
@@ -276,10 +277,11 @@ def _write_scalar(kind: Scalar, value: Any) -> Any:
 def write_duration(seconds: float) -> str:
     """Return a duration with as many digits as it needs: none, three, six or nine.
 
-    >>> write_duration(3.5), write_duration(600.0), write_duration(0.1)
-    ('3.500s', '600s', '0.100s')
+    >>> write_duration(3.5), write_duration(600.0), write_duration(16777216.001)
+    ('3.500s', '600s', '16777216.001s')
     """
-    whole, nanos = divmod(round(abs(seconds) * 1e9), 1_000_000_000)
+    # Of the digits of a large float the last are chance; its shortest form has those that were meant.
+    whole, nanos = divmod(int((Decimal(repr(abs(seconds))) * 1_000_000_000).to_integral_value()), 1_000_000_000)
     return f"{'-' if seconds < 0 else ''}{whole}{_fraction(nanos)}s"
 
 
