@@ -1,6 +1,6 @@
 """The shapes of the API's JSON answers, as the engine documents them. Times are ISO 8601 UTC."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 FINAL_RUN_STATES = frozenset({"succeeded", "failed", "cancelled"})
 FINAL_STEP_STATES = FINAL_RUN_STATES | {"skipped", "upstream_failed"}
@@ -23,6 +23,17 @@ class Parent(TypedDict):
     item: int | None
 
 
+class ScheduledTick(TypedDict):
+    """The tick that a run was started for."""
+
+    schedule: str
+    at: str
+    local: str
+    kind: str
+    late_seconds: float
+    reason: str | None
+
+
 class Run(TypedDict):
     """One execution of a workflow. Lists leave ``input`` and ``result`` out."""
 
@@ -41,6 +52,7 @@ class Run(TypedDict):
     steps_total: int
     steps_done: int
     note: str | None
+    scheduled: NotRequired[ScheduledTick | None]
 
 
 class Bar(TypedDict):
@@ -140,6 +152,83 @@ class Reason(TypedDict):
     item: int | None
     reason: str
     text: str
+
+
+class NextTick(TypedDict):
+    """A tick that is to come."""
+
+    at: str
+    local: str
+    note: str | None
+
+
+class Tick(TypedDict):
+    """A tick that was decided on."""
+
+    at: str
+    local: str
+    state: str
+    kind: str
+    reason: str | None
+    run: str | None
+    late_seconds: float | None
+
+
+class Backfill(TypedDict):
+    """How far the back-fills of a schedule are."""
+
+    max_parallel: int
+    rate: float | None
+    paused: bool
+    waiting: int
+    started: int
+
+
+class Schedule(TypedDict):
+    """When a workflow runs by itself."""
+
+    name: str
+    workflow: str
+    state: str
+    schedule: dict[str, Any]
+    text: str
+    edited: bool
+    declared: dict[str, Any] | None
+    input: dict[str, Any]
+    next: NextTick | None
+    created_at: str
+
+
+class ScheduleDetail(Schedule):
+    """A schedule with what became of its last ticks, newest first."""
+
+    ticks: list[Tick]
+    backfill: Backfill | None
+
+
+class NextTicks(TypedDict):
+    """Ticks that are to come."""
+
+    schedule: str
+    tz: str
+    ticks: list[NextTick]
+    skipped: list[str]
+
+
+class PlannedTick(TypedDict):
+    """A tick in the time of a back-fill."""
+
+    at: str
+    local: str
+    wanted: bool
+
+
+class PlannedBackfill(TypedDict):
+    """The ticks of a back-fill, and whether it was begun."""
+
+    schedule: str
+    begun: bool
+    ticks: list[PlannedTick]
 
 
 class ServedWorkflow(TypedDict):

@@ -34,12 +34,22 @@ class Served(TypedDict):
     signature: str
 
 
+class Warned(TypedDict):
+    """Something about a workflow that may not be meant."""
+
+    workflow: str
+    message: str
+    file: str
+    line: int
+
+
 class Checked(TypedDict):
     """What is in files: compiled definitions, and what is wrong."""
 
     definitions: list[Definition]
     workflows: list[Found]
     steps: list[Served]
+    warnings: list[Warned]
     errors: list[LoadError]
 
 
@@ -59,7 +69,11 @@ def told(found: Checked) -> list[Text]:
     listed = {workflow["name"] for workflow in found["workflows"]}
     definitions = [one for one in found["definitions"] if one["name"] in listed]
     widest = max((len(one["name"]) for one in definitions), default=0)
-    lines = [_sound(one, widest) for one in sorted(definitions, key=lambda one: str(one["name"]))]
+    lines = []
+    for one in sorted(definitions, key=lambda one: str(one["name"])):
+        lines.append(_sound(one, widest))
+        warned = [warning for warning in found["warnings"] if warning["workflow"] == one["name"]]
+        lines += [Text.assemble(" ", ("!", "yellow"), f" {one_line(each['message'])}") for each in warned]
     for error in found["errors"]:
         lines += _unsound(error)
     return lines

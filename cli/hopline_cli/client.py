@@ -50,6 +50,14 @@ class Api:
         """Post JSON to *path* and return the JSON it answers."""
         return await self._json("POST", path, json=body)
 
+    async def patch(self, path: str, body: Any) -> Any:
+        """Change what is at *path* and return the JSON it answers."""
+        return await self._json("PATCH", path, json=body)
+
+    async def delete(self, path: str) -> Any:
+        """Delete what is at *path* and return the JSON it answers."""
+        return await self._json("DELETE", path)
+
     async def start(self, workflow: str, given: dict[str, Any], key: str | None) -> tuple[Run, bool]:
         """Start a run; return it and whether it is new: with a *key* that has a run already, it is not."""
         body = {"workflow": workflow, "input": given, "idempotency_key": key}

@@ -32,7 +32,7 @@ async def develop(paths: Sequence[str], port: int | None, concurrency: int | Non
     interrupts = Interrupts()
     with interrupts.caught():
         async with opened(settings, dispatch=True) as engine:
-            url = await listening(engine, settings.port)
+            url = await listening(engine, settings.port, schedules=True)
             _banner(url, settings)
             job = Job(url=url, paths=paths, token=settings.api_token, concurrency=concurrency, reloads=True)
             async with supervised(job, screen.say_of_worker) as supervisor:

@@ -144,7 +144,11 @@ def _head(run: RunDetail) -> Iterator[str]:
 
 def _particulars(run: RunDetail) -> Iterator[str]:
     yield f"input     {json_text(run['input'], indent=None)}"
-    if run["idempotency_key"]:
+    if tick := run.get("scheduled"):
+        yield f"tick      {one_line(tick['local'])} of schedule {one_line(tick['schedule'])}"
+        why = f": {one_line(tick['reason'])}" if tick["reason"] else ""
+        yield f"late      {duration(tick['late_seconds'])}{why}"
+    elif run["idempotency_key"]:
         yield f"key       {one_line(run['idempotency_key'])}"
     if run["retry_of"]:
         yield f"retry of  {run['retry_of']}"

@@ -35,6 +35,11 @@ NOUNS = {
         module="hopline_cli.commands.queues", help="List, show, create, change and pause queues.", aliases=("queue",)
     ),
     "events": Entry(module="hopline_cli.commands.events", help="Emit and list events.", aliases=("event",)),
+    "schedules": Entry(
+        module="hopline_cli.commands.schedules",
+        help="List, make, change and back-fill schedules.",
+        aliases=("schedule",),
+    ),
     "nodes": Entry(
         module="hopline_cli.commands.nodes", help="List the servers that share the work.", aliases=("node",)
     ),

@@ -99,7 +99,7 @@ async def _worker(place: Place, order: Order, interrupts: Interrupts) -> AsyncIt
         yield served
         return
     async with supervised(
-        Job(url=place.url, paths=[order.file], token=place.token), screen.say_of_worker
+        Job(url=place.url, paths=[order.file], token=place.token, schedules=False), screen.say_of_worker
     ) as supervisor:
         interrupts.at_once = [supervisor.kill]
         workflows = await interrupts.unless_asked(_while_up(place.url, supervisor.load()))

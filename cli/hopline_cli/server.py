@@ -160,10 +160,10 @@ def _unusable(settings: "Settings", error: OSError) -> CliError:
     )
 
 
-async def listening(engine: "Installation", port: int) -> str:
-    """Let *engine* listen on *port*, 0 for any, and return its address."""
+async def listening(engine: "Installation", port: int, *, schedules: bool = False) -> str:
+    """Let *engine* listen on *port*, 0 for any, and return its address; with *schedules*, these fire."""
     try:
-        return await engine.serve(port)
+        return await engine.serve(port, schedules=schedules)
     except OSError as error:
         raise CliError(
             "cannot-listen", f"cannot listen on port {port}: {error.strerror}", hint="choose another one with --port"

@@ -40,6 +40,8 @@ class Job:
     concurrency: int | None = None
     reloads: bool = False
     """Whether another worker takes its place when the files change."""
+    schedules: bool = True
+    """Whether what the files say of when their workflows run is put in force."""
 
 
 class LoadedWorkflow(TypedDict):
@@ -167,6 +169,8 @@ def worker_command(job: Job, *flags: str) -> list[str]:
     chosen = [] if job.concurrency is None else ["--concurrency", str(job.concurrency)]
     if job.reloads:
         chosen.append("--reloads")
+    if not job.schedules:
+        chosen.append("--no-schedules")
     return [sys.executable, "-m", "hopline_engine.worker", "--server", job.url, *chosen, *flags, "--", *job.paths]
 
 

@@ -207,7 +207,7 @@ class BackfillOpenError(ConflictError):
     def __init__(self, *, schedule: str, waiting: int) -> None:
         super().__init__(
             f'the schedule "{schedule}" has a back-fill with {waiting} ticks left to start',
-            hint=f"wait for it, or give it up: hopline schedules backfill {schedule} --cancel",
+            hint=f"wait for it, or give it up: hopline schedules backfill {schedule} --order cancel",
         )
         self.schedule = schedule
 

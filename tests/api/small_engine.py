@@ -36,6 +36,7 @@ from hopline_engine.api.models import (
     Workflow,
     WorkflowDetail,
 )
+from hopline_engine.api.schedule_service import ScheduleService
 from hopline_engine.core.model import AttemptState, RunState, StepState
 from hopline_engine.errors import (
     AmbiguousRunError,
@@ -73,6 +74,9 @@ DEFINITION = {
 
 class SmallEngine:
     """Runs whose steps wait until a test moves them."""
+
+    schedules: ScheduleService
+    """None; they are tested with the engine itself."""
 
     def __init__(self, name: str = "n_1") -> None:
         self.name = name
@@ -156,11 +160,14 @@ class SmallEngine:
             for epoch, peer in enumerate(self.peers, 1)
         ]
 
-    async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:
+    async def register_definitions(
+        self, definitions: list[dict[str, Any]], current: list[str], *, schedules: bool = True
+    ) -> list[str]:
         for definition in definitions:
             if "nodes" not in definition:
                 raise InvalidDefinitionError(workflow=definition.get("name"), problems=["nodes: missing"])
         self._definitions.update({found["name"]: found for found in definitions if found["name"] in current})
+        return []
 
     async def workflows(self) -> list[Workflow]:
         return [await self.workflow(name) for name in sorted(self._definitions)]

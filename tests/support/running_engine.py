@@ -43,7 +43,7 @@ async def running_engine(
     """
     chosen = Settings.load(state_dir=folder / ".hopline", **settings)
     async with open_engine(chosen) as installation:
-        url = await installation.serve(0)
+        url = await installation.serve(0, schedules=True)
         worker = WorkerProcess(folder, url, paths, {}) if paths else None
         try:
             async with Client(url) as client:

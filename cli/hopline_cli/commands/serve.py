@@ -63,7 +63,7 @@ async def _serve_until_asked(settings: "Settings", interrupts: "Interrupts") -> 
     while True:
         try:
             async with opened(settings, dispatch=True) as engine:
-                url = await listening(engine, settings.port)
+                url = await listening(engine, settings.port, schedules=True)
                 screen.say(f"serving {printable(settings.store_shown)} at {url}/api/v1")
                 try:
                     lost = await interrupts.unless_asked(engine.lost())

@@ -10,7 +10,19 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
-from hopline_engine.api import callbacks, doctor, emitting, health, nodes, queues, runs, versions, workers, workflows
+from hopline_engine.api import (
+    callbacks,
+    doctor,
+    emitting,
+    health,
+    nodes,
+    queues,
+    runs,
+    schedules,
+    versions,
+    workers,
+    workflows,
+)
 from hopline_engine.api.asked import (
     Asked,
     CallbackReport,
@@ -25,6 +37,7 @@ from hopline_engine.api.forwarding import Forwarder, RunElsewhere, forward
 from hopline_engine.api.guard import Guard, Refuse, tell
 from hopline_engine.api.interface import EngineService
 from hopline_engine.api.models import ErrorAnswer
+from hopline_engine.api.schedule_models import BackfillRequest, ScheduleChange, ScheduleRequest
 from hopline_engine.api.shortcuts import Shortcut, Shortcuts
 from hopline_engine.settings import Settings
 
@@ -36,6 +49,9 @@ _BODIES: tuple[type[Asked], ...] = (
     QueueLimits,
     CallbackReport,
     EventRequest,
+    ScheduleRequest,
+    ScheduleChange,
+    BackfillRequest,
 )
 
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
@@ -44,6 +60,7 @@ ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, workers.router),
     (PREFIX, emitting.router),
     (PREFIX, queues.router),
+    (PREFIX, schedules.router),
     (PREFIX, workflows.router),
     (PREFIX, versions.router),
     (PREFIX, nodes.router),

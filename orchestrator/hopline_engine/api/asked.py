@@ -2,10 +2,11 @@
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hopline_engine.api.models import ServedFile, ServedStep, Time
 from hopline_engine.core.model import RunState
+from hopline_engine.core.schedules import KEY_PREFIX
 
 
 class Asked(BaseModel):
@@ -21,6 +22,13 @@ class RunRequest(Asked):
     input: dict[str, Any] = Field(default_factory=dict)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=500)
     """A second request with the same key starts nothing and answers with the run of the first."""
+
+    @field_validator("idempotency_key")
+    @classmethod
+    def _is_not_of_a_tick(cls, key: str | None) -> str | None:
+        if key is not None and key.startswith(KEY_PREFIX):
+            raise ValueError(f"keys that begin with {KEY_PREFIX} are those of schedules")
+        return key
 
 
 class RunQuery(Asked):
@@ -63,6 +71,8 @@ class DefinitionsRequest(Asked):
     definitions: list[dict[str, Any]]
     current: list[str]
     """Names of the workflows of which these are the newest versions; the others are only called by them."""
+    schedules: bool = True
+    """Whether the schedules that these declare are to be put in force; without it, schedules stay as they are."""
 
 
 class WorkerRegistration(Asked):

@@ -26,6 +26,7 @@ from hopline_engine.api.models import (
     Workflow,
     WorkflowDetail,
 )
+from hopline_engine.api.schedule_service import ScheduleService
 from hopline_engine.scheduler.diagnosis import Diagnosis
 from hopline_engine.scheduler.needs import Need
 from hopline_engine.store.needs import Version
@@ -144,13 +145,22 @@ class EngineService(Protocol):
         """Return all nodes, by id."""
         ...
 
-    async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:
+    @property
+    def schedules(self) -> ScheduleService:
+        """When workflows run by themselves."""
+        ...
+
+    async def register_definitions(
+        self, definitions: list[dict[str, Any]], current: list[str], *, schedules: bool = True
+    ) -> list[str]:
         """Store all the definitions, or none; those named in *current* become the newest of their name.
 
-        Registering again changes nothing.
+        With *schedules*, what these say of when they run is in force then, except where it was changed by hand: what
+        is worth telling of that is returned, in sentences. Registering again changes nothing.
 
         Raises:
             InvalidDefinitionError: one is not a definition, or calls one that is neither among them nor stored.
+            InvalidScheduleError: one of *current* declares a schedule that cannot be used.
         """
         ...
 

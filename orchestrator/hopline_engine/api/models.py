@@ -69,6 +69,20 @@ class Parent(View):
     item: int | None
 
 
+class ScheduledTick(View):
+    """The tick that a run was started for."""
+
+    schedule: str
+    at: Time
+    local: str
+    """By the clock of the schedule's zone, with the zone's abbreviation."""
+    kind: Literal["tick", "trigger", "backfill"]
+    late_seconds: float
+    """How long after its time the run was started."""
+    reason: str | None
+    """Why it was not started just then."""
+
+
 class RunSummary(View):
     """A run in a list."""
 
@@ -96,6 +110,8 @@ class Run(RunSummary):
     input: dict[str, Any]
     result: Any
     """null until the run has succeeded."""
+    scheduled: ScheduledTick | None = None
+    """Why it was started, if a schedule did it."""
 
 
 class MapProgress(View):
@@ -384,6 +400,8 @@ class Registered(View):
     """How many definitions the engine holds of those that were sent: all of them."""
 
     definitions: int
+    notes: list[str] = []
+    """What is worth telling about the schedules they declare, in sentences."""
 
 
 class Health(View):

@@ -26,6 +26,7 @@ from hopline_engine.api.models import (
     Run,
     RunDetail,
     RunPage,
+    ScheduledTick,
     Step,
     Why,
     Worker,
@@ -35,6 +36,7 @@ from hopline_engine.api.models import (
 from hopline_engine.api.models import Node as EngineNode
 from hopline_engine.api.reasons import Explainer
 from hopline_engine.api.roster import live_worker, node_view, worker_view
+from hopline_engine.api.schedule_service import Schedules, scheduled_tick
 from hopline_engine.api.views import (
     MOST_SUB_RUNS,
     attempt_view,
@@ -50,6 +52,7 @@ from hopline_engine.core.model import WHOLE, RunId, RunState, StepState
 from hopline_engine.core.names import parse_step_name, public_id, run_id
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import Failure
+from hopline_engine.core.schedules import tick_of_key
 from hopline_engine.errors import (
     RunEndedError,
     RunMovingError,
@@ -68,7 +71,7 @@ from hopline_engine.queue import admission
 from hopline_engine.scheduler.diagnosis import Diagnosis, examine
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.needs import Need, needs_of_live_runs
-from hopline_engine.store import needs, nodes, runs, steps
+from hopline_engine.store import needs, nodes, runs, schedules, steps
 from hopline_engine.store.needs import Version
 from hopline_engine.store.queues import QueueLimits as StoredLimits
 from hopline_engine.store.runs import RunFilter, RunRecord, RunSummary
@@ -127,9 +130,23 @@ class Service:
 
     # --- workflows and workers --------------------------------------------------------------------------------------
 
-    async def register_definitions(self, definitions: list[dict[str, Any]], current: list[str]) -> None:
-        """Store definitions."""
+    @property
+    def schedules(self) -> Schedules:
+        """When workflows run by themselves."""
+        return Schedules(self._engine.schedules, self, self._clock)
+
+    async def register_definitions(
+        self, definitions: list[dict[str, Any]], current: list[str], *, schedules: bool = True
+    ) -> list[str]:
+        """Store definitions, and what they say of when they run."""
+        named = {str(each.get("name")): each for each in definitions}
+        newest = [named[name] for name in current if name in named]
+        if schedules:
+            self._engine.schedules.check_declared(newest, self._clock.now())
         await self._engine.controls.register(definitions, current)
+        if not schedules:
+            return []
+        return await self._engine.schedules.declare([self._engine.catalogue.current(each["name"]) for each in newest])
 
     async def workflows(self) -> list[Workflow]:
         """Return the newest version of every workflow."""
@@ -400,7 +417,19 @@ class Service:
     async def _run(self, stored: RunRecord) -> Run:
         plan = await self._plan(stored)
         done = self._done(stored, plan, await self._ended_steps([stored]))
-        return run_view(stored, plan, await self._parent(stored), done, self._note(stored))
+        view = run_view(stored, plan, await self._parent(stored), done, self._note(stored))
+        tick = tick_of_key(stored.idempotency_key) if stored.idempotency_key is not None else None
+        return view if tick is None else view.model_copy(update={"scheduled": await self._scheduled(stored, *tick)})
+
+    async def run_view(self, stored: RunRecord) -> Run:
+        """Return a run."""
+        return await self._run(stored)
+
+    async def _scheduled(self, stored: RunRecord, schedule: str, at: float) -> ScheduledTick | None:
+        """Return the tick that a run was started for; ``None`` when the schedule is no more."""
+        known = await self._store.read(partial(schedules.get, name=schedule))
+        tick = await self._store.read(partial(schedules.tick_at, name=schedule, at=at))
+        return None if known is None or tick is None else scheduled_tick(known, tick, stored.created_at)
 
     async def _plan(self, stored: RunSummary) -> Plan | None:
         """Return the plan of a run; ``None`` when this server cannot run its version, which ``_note`` says."""

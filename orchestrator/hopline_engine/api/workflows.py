@@ -19,8 +19,8 @@ DEFINITIONS_LIMIT = 10_485_760
 async def register_definitions(request: Request, engine: Engine) -> Response:
     """Store definitions, and make some of them the newest versions of their workflows."""
     asked = read_model(await read_body(request, DEFINITIONS_LIMIT), DefinitionsRequest)
-    await engine.register_definitions(asked.definitions, asked.current)
-    return answer(Registered(definitions=len(asked.definitions)))
+    notes = await engine.register_definitions(asked.definitions, asked.current, schedules=asked.schedules)
+    return answer(Registered(definitions=len(asked.definitions), notes=notes))
 
 
 @router.get("/workflows", response_model=Workflows)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from hopline import Definition
+from hopline_engine import clock
 from hopline_engine.worker import capture
 from hopline_engine.worker.loader import Loaded, load
 
@@ -27,8 +29,22 @@ def _to_json(loaded: Loaded) -> dict[str, Any]:
             for name, found in loaded.workflows.items()
         ],
         "steps": [{"name": name, "signature": step.signature} for name, step in sorted(loaded.steps.items())],
+        "warnings": [
+            {"workflow": name, "message": message, "file": found.file, "line": found.line}
+            for name, found in loaded.workflows.items()
+            for message in _warnings(found.definition)
+        ],
         "errors": [error.to_json() for error in loaded.errors],
     }
+
+
+def _warnings(definition: Definition) -> list[str]:
+    """Return what changes of the clocks do to the schedule of a workflow within a year."""
+    if definition.schedule is None:
+        return []
+    from hopline.timing import warnings  # imports croniter
+
+    return warnings(definition.schedule, clock.now())
 
 
 def main() -> int:

@@ -38,6 +38,12 @@ class Terms(msgspec.Struct, frozen=True):
     result_max_bytes: int | None = None
 
 
+class _Defined(msgspec.Struct, frozen=True):
+    """What a node answers to definitions."""
+
+    notes: list[str] = []
+
+
 _terms_of = msgspec.json.Decoder(Terms).decode
 
 
@@ -50,16 +56,26 @@ class Announcement:
     definitions: Sequence[msgspec.Raw]
     current: Sequence[str]
     """Workflows of which this worker has the newest version."""
+    schedules: bool
+    """Whether what the files say of when their workflows run is to be put in force."""
     description: dict[str, Any]
     """Body of ``PUT /workers/{id}``; its ``concurrency`` is shared by all nodes."""
 
     @classmethod
     def of(
-        cls, worker: str, definitions: Sequence[Definition], current: Sequence[str], description: dict[str, Any]
+        cls,
+        worker: str,
+        definitions: Sequence[Definition],
+        current: Sequence[str],
+        description: dict[str, Any],
+        *,
+        schedules: bool = True,
     ) -> "Announcement":
         """Return the announcement of *worker*, which holds the newest version of the workflows called *current*."""
         listed = [msgspec.Raw(definition.canonical()) for definition in definitions]
-        return cls(worker=worker, definitions=listed, current=list(current), description=description)
+        return cls(
+            worker=worker, definitions=listed, current=list(current), schedules=schedules, description=description
+        )
 
     @property
     def slots(self) -> int:
@@ -79,15 +95,21 @@ class EngineClient:
         self._announcement = announcement
         self._path = f"/workers/{announcement.worker}"
 
-    async def define(self, *, as_newest: bool) -> None:
+    async def define(self, *, as_newest: bool) -> list[str]:
         """Make the definitions known; *as_newest*, those of this worker's workflows become the newest versions.
 
-        Doing so again changes nothing.
+        Return what the node has to tell about it, in sentences. Doing so again changes nothing.
         """
         announced = self._announcement
         current = announced.current if as_newest else []
-        body = msgspec.json.encode({"definitions": announced.definitions, "current": current})
-        self._accepted(await self._ask("POST", "/definitions", body), "/definitions")
+        content: dict[str, object] = {"definitions": announced.definitions, "current": current}
+        if not announced.schedules:
+            content["schedules"] = False
+        reply = await self._ask("POST", "/definitions", msgspec.json.encode(content))
+        try:
+            return msgspec.json.decode(self._accepted(reply, "/definitions"), type=_Defined).notes
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise self._not_hopline(reply, "/definitions") from None
 
     async def register(self, concurrency: int) -> Terms:
         """Make the worker known, or change how many steps the node may send it at a time."""

@@ -21,6 +21,7 @@ class Options:
     report_fd: int | None = None
     exit_with_parent: bool = False
     reloads: bool = False
+    no_schedules: bool = False
     verbose: bool = False
     pulls: tuple[str, ...] = ()
     lease_seconds: int = 30
@@ -44,6 +45,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--exit-with-parent", action="store_true", help="stop when stdin, a pipe, is closed")
     parser.add_argument(
         "--reloads", action="store_true", help="tell that another worker takes over when the files change"
+    )
+    parser.add_argument(
+        "--no-schedules", action="store_true", help="leave schedules as they are, whatever the files say of them"
     )
     parser.add_argument("--verbose", action="store_true", help="also show on stderr what steps print and log")
     parser.add_argument(
@@ -75,7 +79,8 @@ def to_arguments(options: Options, report_fd: int | None) -> list[str]:
     arguments += [f"--pull={pull}" for pull in options.pulls]
     if report_fd is not None:
         arguments += ["--report-fd", str(report_fd)]
-    arguments += [f"--{name}" for name in ("reloads", "verbose") if getattr(options, name)]
+    switches = ("reloads", "no_schedules", "verbose")
+    arguments += [f"--{name.replace('_', '-')}" for name in switches if getattr(options, name)]
     return [*arguments, "--", *options.paths]
 
 

@@ -169,7 +169,8 @@ class _Tie:
             if (reason := await self._not_the_one_listed()) is not None:
                 return reason
             if not self._is_defined:
-                await self.client.define(as_newest=self._as_newest)
+                for note in await self.client.define(as_newest=self._as_newest):
+                    say(note)
                 self._is_defined = True
             await self._announce()
         except NoAnswerError as error:

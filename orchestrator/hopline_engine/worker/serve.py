@@ -140,7 +140,13 @@ class _Worker:
             "files": self._files(),
             "reloads": self._options.reloads,
         }
-        return Announcement.of(self._id, self._loaded.definitions(), list(self._loaded.workflows), description)
+        return Announcement.of(
+            self._id,
+            self._loaded.definitions(),
+            list(self._loaded.workflows),
+            description,
+            schedules=not self._options.no_schedules,
+        )
 
     def _files(self) -> list[dict[str, Any]]:
         workflows: dict[str, list[str]] = {path: [] for path in self._loaded.files}

@@ -1,0 +1,106 @@
+"""``hopline schedules`` in front of a whole server, and what a one-off run leaves alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hopline_cli.errors import ExitCode
+from tests.cli.conftest import Cli, Start
+
+FILE = """
+from datetime import date
+
+from hopline import Cron, scheduled, step, workflow
+
+
+@step
+def load(day: date) -> str:
+    return f"{day}"
+
+
+@workflow(schedule=Cron("30 2 * * *", tz="Europe/Berlin"))
+def daily(day: date = scheduled.date) -> str:
+    return load(day)
+"""
+
+
+@pytest.fixture
+def file(folder: Path) -> str:
+    (folder / "daily.py").write_text(FILE)
+    return "daily.py"
+
+
+def test_check_warns_of_times_that_clock_changes_touch(hopline: Cli, file: str) -> None:
+    done = hopline("workflows", "check", file)
+    assert done.code == 0
+    assert "does not exist, as the clocks go forward" in done.out
+    found = json.loads(hopline("workflows", "check", file, "--json").out)
+    assert [warning["workflow"] for warning in found["warnings"]] == ["daily", "daily"]
+
+
+def test_one_off_run_leaves_schedules_alone(hopline: Cli, file: str) -> None:
+    assert hopline("run", file, "day=2026-11-21").code == 0
+    assert json.loads(hopline("schedules", "list", "--json").out) == []
+    refused = hopline("run", file)
+    assert refused.code == ExitCode.USAGE
+    assert "missing parameter day" in refused.err
+
+
+def test_schedule_of_a_served_file_is_there_and_can_be_steered(hopline: Cli, start: Start, file: str) -> None:
+    running = start("dev", file, "--port", "0")
+    running.wait_for("1 workflow loaded")
+    (listed,) = json.loads(hopline("schedules", "list", "--json").out)
+    assert (listed["name"], listed["text"], listed["state"]) == ("daily", "30 2 * * * (Europe/Berlin)", "active")
+    assert "file" in hopline("schedules", "list").out
+    assert len(hopline("schedules", "next", "daily", "--count", "3").out.splitlines()) == 3
+
+    changed = hopline("schedules", "update", "daily", "--cron", "0 6 * * *", "--overlap", "allow")
+    assert changed.code == 0, changed.err
+    assert "0 6 * * * (Europe/Berlin)" in changed.out
+    assert "the workflow's file says otherwise" in changed.out
+    (Path("daily.py")).write_text(FILE.replace("30 2", "45 2"))
+    running.wait_for("what was set by hand stays in force")
+    assert "45 2 * * *" in hopline("schedules", "reset", "daily").out
+
+    run = hopline("schedules", "trigger", "daily").out.strip()
+    shown = hopline("runs", "show", run).out
+    assert "of schedule daily" in shown
+    assert ": started by hand" in shown
+    assert run in hopline("schedules", "show", "daily").out
+
+    planned = hopline("schedules", "backfill", "daily", "--from", "2026-03-28", "--to", "2026-03-30", "--dry-run")
+    assert planned.out.splitlines() == [
+        "Sat 2026-03-28 02:30:00 CET",
+        "Sun 2026-03-29 03:00:00 CEST",
+        "Mon 2026-03-30 02:30:00 CEST",
+    ], "by what was in force first, as that is the nearest to what was in force then"
+    begun = hopline(
+        "schedules", "backfill", "daily", "--from", "2026-03-28", "--to", "2026-03-30", "--yes", "--rate", "1/h"
+    )
+    assert "begun" in begun.err
+    assert "wait (1 at a time" in hopline("schedules", "backfill", "daily", "--order", "pause").out
+
+    made = hopline("schedules", "create", "once", "--workflow", "daily", "--at", "2040-01-01", "day=2026-11-21")
+    assert (made.code, "no tick within 5 years" in made.err) == (ExitCode.USAGE, True)
+    assert hopline("schedules", "create", "often", "--workflow", "daily", "--every", "15m").code == 0
+    assert hopline("schedules", "pause", "often").out.count("paused") == 1
+    assert hopline("schedules", "delete", "often", "--yes").code == 0
+    assert hopline("schedules", "delete", "daily", "--yes").code != 0
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["create", "s", "--workflow", "w"], "it is not said when to run"),
+        (["create", "s", "--workflow", "w", "--cron", "0 6 * * *", "--every", "5m"], "--cron and --every are given"),
+        (["create", "s", "--workflow", "w", "--every", "often"], "not a duration"),
+        (["create", "s", "--workflow", "w", "--at", "tomorrow"], "not a time"),
+        (["backfill", "s"], "it is not said for which time"),
+        (["backfill", "s", "--from", "2026-01-01", "--to", "2026-01-02", "--rate", "fast"], "is not a rate"),
+    ],
+)
+def test_what_makes_no_schedule_is_refused_before_anything_is_asked(cli: Cli, words: list[str], told: str) -> None:
+    done = cli("schedules", *words)
+    assert done.code == ExitCode.USAGE
+    assert told in done.err
