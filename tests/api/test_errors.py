@@ -126,7 +126,7 @@ async def test_client_that_is_still_sending_sees_the_refusal(server: httpx.Async
 async def test_definitions_may_be_larger_than_other_bodies(client: httpx.AsyncClient) -> None:
     definition = {"name": "large", "nodes": [], "parameters": {"title": "x" * 2_000_000}}
     sent = {"definitions": [definition], "current": ["large"]}
-    assert (await client.post("/api/v1/definitions", json=sent)).json() == {"definitions": 1}
+    assert (await client.post("/api/v1/definitions", json=sent)).json()["definitions"] == 1
 
 
 async def test_body_that_does_not_arrive_is_408(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

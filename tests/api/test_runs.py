@@ -12,6 +12,7 @@ pytestmark = pytest.mark.anyio
 RUN_KEYS = {
     "id",
     "workflow",
+    "scheduled",
     "digest",
     "state",
     "input",
@@ -123,7 +124,7 @@ async def test_list_is_newest_first_and_leaves_inputs_and_results_out(client: ht
     runs = [await start(client) for _ in range(3)]
     page = (await client.get("/api/v1/runs")).json()
     assert [run["id"] for run in page["runs"]] == runs[::-1]
-    assert all(run.keys() == RUN_KEYS - {"input", "result"} for run in page["runs"])
+    assert all(run.keys() == RUN_KEYS - {"input", "result", "scheduled"} for run in page["runs"])
     assert page["next"] is None
 
 
