@@ -18,6 +18,7 @@ from hopline_engine.clock import Clock
 from hopline_engine.core.cloud.errors import CloudTasksError, Code
 from hopline_engine.queue.app_engine import AppEngineUrls
 from hopline_engine.queue.delivering import Courier
+from hopline_engine.queue.following import Follower
 from hopline_engine.queue.pusher import Keeping, Pusher
 from hopline_engine.queue.service import Conduct, QueueService
 from hopline_engine.queue.target import Target
@@ -145,8 +146,8 @@ async def open_queue_front(
         clock=clock,
         keeping=Keeping(attempt_seconds=settings.task_attempts_seconds),
         look_again=engine.coordinator.look_again,
-        hear=engine.controls.hear,
     )
+    follower = Follower(store=engine.store, pusher=pusher, clock=clock, hear=engine.controls.hear)
     engine.coordinator.on_others_admitted = pusher.send
     service = QueueService(
         store=engine.store,
@@ -160,8 +161,11 @@ async def open_queue_front(
     )
     front = QueueFront(service, tokens, settings)
     await pusher.open()
+    following = asyncio.create_task(follower.run())
     try:
         yield front
     finally:
         await front.stop_grpc()
+        following.cancel()
+        await asyncio.wait({following})
         await pusher.close(settings.drain_seconds)

@@ -210,7 +210,7 @@ def test_no_more_requests_are_sent_in_a_second_than_the_queue_allows(
         push(rest, queue_name, target.url)
 
     times = [received.at for received in target.wait_for(30)]
-    assert times[29] - times[9] >= 20 / 20 - 0.3, "ten at once, then twenty a second"
+    assert times[29] - times[0] >= 20 / 20 - 0.1, "ten at once, then twenty a second"
 
 
 def test_a_queue_s_target_overrides_where_tasks_go_that_wait_already(

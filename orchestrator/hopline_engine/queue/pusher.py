@@ -12,32 +12,30 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.cloud.attempts import Ended, Settled, Verdict
-from hopline_engine.core.cloud.model import CloudTaskId, QueueState
+from hopline_engine.core.cloud.attempts import Settled, Verdict
+from hopline_engine.core.cloud.model import CloudTaskId
 from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.queue.admission import Admission, Queued
 from hopline_engine.queue.delivering import Courier
+from hopline_engine.queue.gathering import Gathering
 from hopline_engine.queue.throttle import Throttle
 from hopline_engine.queue.windows import WINDOW, PushTask, Window
-from hopline_engine.store import cloud_pushes, cloud_queues, cloud_tasks
+from hopline_engine.store import cloud_endings, cloud_pushes, cloud_queues, cloud_tasks
+from hopline_engine.store.cloud_endings import Ending
 from hopline_engine.store.cloud_pushes import Sending
-from hopline_engine.store.cloud_queues import Edition
 from hopline_engine.store.errors import StoreError
 from hopline_engine.store.interface import Store
-from hopline_engine.store.queues import QueueLimits
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 30.0
 LEAST_SWEPT: Final = 1000
 """Entries of timers below which it is not worth looking for those that are of no use any more."""
-FOLLOW_SECONDS: Final = 1.0
-"""How often it is looked what other nodes have made, and how long the tasks of others are left to them."""
-CAUGHT_UP_AT_ONCE: Final = 10 * WINDOW
-"""Overdue tasks that are read at a time."""
+MOST_TOGETHER: Final = 200
+"""Attempts that are begun, or whose ends are noted, in one transaction."""
 RETRY_SECONDS: Final = 1.0
 """After trouble with the store."""
 
@@ -48,14 +46,6 @@ class Keeping:
 
     attempt_seconds: float
     """Attempts, after they ended; 0 keeps none."""
-
-
-class Hear(Protocol):
-    """Takes over what was stored of a queue."""
-
-    def __call__(self, limits: QueueLimits, *, paused: bool) -> None:
-        """Keep to it from now on."""
-        ...
 
 
 class Pusher:
@@ -70,7 +60,6 @@ class Pusher:
         clock: Clock,
         keeping: Keeping,
         look_again: Callable[[], None],
-        hear: Hear,
     ) -> None:
         """Make a pusher.
 
@@ -81,7 +70,6 @@ class Pusher:
             clock: the time in which tasks are due.
             keeping: how long attempts are kept.
             look_again: has the admission asked again, after something was offered or given back.
-            hear: takes over the limits of a queue.
         """
         self._store = store
         self._admission = admission
@@ -89,19 +77,17 @@ class Pusher:
         self._clock = clock
         self._keeping = keeping
         self._look_again = look_again
-        self._hear = hear
         self._windows: dict[str, Window] = {}
-        self._editions: dict[str, Edition] = {}
-        """The queues as they were seen last."""
-        self._nodes: frozenset[str] = frozenset()
-        """The nodes that were seen last."""
         self._heap: list[tuple[float, int, PushTask]] = []
         self._order = itertools.count()
         self._sweep_at = LEAST_SWEPT
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._watches: list[asyncio.Task[None]] = []
+        self._sweeping: asyncio.Task[None] | None = None
         self._throttle = Throttle(admission)
+        self._admitted: list[PushTask] = []
+        self._is_beginning = False
+        self._endings = Gathering(self._record, lambda ending: ending.task, self._run, MOST_TOGETHER)
         self._is_open = False
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -109,23 +95,19 @@ class Pusher:
     async def open(self) -> None:
         """Take up what is stored: attempts of dead processes, and what is due first of every queue."""
         self._is_open = True
-        await self._take_back()
-        self._editions = await self._store.read(cloud_queues.editions)
-        for key in self._editions:
+        await self.take_back()
+        for key in await self._store.read(cloud_queues.editions):
             self.add_queue(key)
-        self._nodes = await self._store.read(cloud_pushes.nodes)
-        self._watches = [asyncio.create_task(self._sweep())]
-        if not self._store.owner.alone:
-            self._watches.append(asyncio.create_task(self._follow()))
+        self._sweeping = asyncio.create_task(self._sweep())
 
     async def close(self, grace_seconds: float) -> None:
         """Send nothing more, wait a while for answers, and leave the rest to be sent again."""
         self._is_open = False
         if self._timer is not None:
             self._timer.cancel()
-        for watch in self._watches:
-            watch.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait({self._sweeping})
         if self._running:
             await asyncio.wait(list(self._running), timeout=grace_seconds)
         cut_off = list(self._running)
@@ -144,9 +126,19 @@ class Pusher:
         if key not in self._windows:
             self._load(self._windows.setdefault(key, Window(key)))
 
-    def knows(self, key: str) -> bool:
-        """Return whether the tasks of a queue are sent."""
-        return key in self._windows
+    @property
+    def queues(self) -> set[str]:
+        """The queues whose tasks are sent."""
+        return set(self._windows)
+
+    def queues_with_much_due(self, now: float) -> list[str]:
+        """Return the queues of which enough is known that is due."""
+        return [key for key, window in self._windows.items() if window.has_much_due(now)]
+
+    def lacks(self, key: str, number: CloudTaskId) -> bool:
+        """Return whether a task of a queue that is sent is neither known nor being sent."""
+        window = self._windows.get(key)
+        return window is not None and window.lacks(number)
 
     def drop_queue(self, key: str) -> None:
         """Forget a queue that was deleted; what was sent is answered in vain."""
@@ -158,6 +150,12 @@ class Pusher:
         """Forget what is known of a queue, most of whose tasks are gone, and read what is left."""
         self.drop_queue(key)
         self.add_queue(key)
+
+    def read_all_again(self) -> None:
+        """Read of every queue what is due first; what is known stays."""
+        for window in self._windows.values():
+            if not window.is_loading:
+                self._load(window)
 
     def note(self, key: str, number: CloudTaskId, schedule_time: float) -> None:
         """Send a task, which is durable, when it is due."""
@@ -247,7 +245,19 @@ class Pusher:
             window = self._windows.get(task.node.queue)
             if window is not None:
                 window.let_go(task)
-        self._run(self._send(tasks))
+        self._admitted += tasks
+        if not self._is_beginning:
+            self._is_beginning = True
+            self._run(self._send_admitted())
+
+    async def _send_admitted(self) -> None:
+        """Begin attempts, together those that were admitted while others were begun."""
+        try:
+            while self._admitted:
+                tasks, self._admitted = self._admitted[:MOST_TOGETHER], self._admitted[MOST_TOGETHER:]
+                await self._send(tasks)
+        finally:
+            self._is_beginning = False
 
     async def run_now(self, name: TaskName) -> Sending:
         """Send a task now, whatever its time and its queue's limits; return it as it is while the attempt is out.
@@ -325,7 +335,7 @@ class Pusher:
             if task is not None:
                 self._release(task)
         self._throttle.hear(key, ended, self._clock.now())
-        settled = await self._record(sending, ended)
+        settled = await self._endings.done(Ending(sending, ended))
         window = self._windows.get(key)
         if window is not None:
             window.out.discard(sending.stored.id)
@@ -335,8 +345,8 @@ class Pusher:
             log.warning("task %s has used up its attempts: %s", sending.stored.task.name, ended.attempt_status.message)
         self._refill(key)
 
-    async def _record(self, sending: Sending, ended: Ended) -> Settled | None:
-        end = partial(cloud_pushes.end, sending=sending, ended=ended, keeps_attempt=self._keeping.attempt_seconds > 0.0)
+    async def _record(self, endings: Sequence[Ending]) -> Sequence[Settled | None]:
+        end = partial(cloud_endings.end, endings=endings, keeps_attempts=self._keeping.attempt_seconds > 0.0)
         return await self._store.execute(end)
 
     def _release(self, task: PushTask) -> None:
@@ -346,71 +356,17 @@ class Pusher:
 
     # --- housekeeping -----------------------------------------------------------------------------------------------
 
-    async def _take_back(self) -> None:
+    async def take_back(self) -> None:
+        """Let be sent again what processes had sent that are gone."""
         while await self._store.execute(partial(cloud_pushes.take_back, node_id=None, now=self._clock.now())):
             pass
-
-    async def _follow(self) -> None:
-        """Learn from time to time what other nodes have made or deleted, and send what they do not get round to."""
-        while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
-            try:
-                await self._learn_queues()
-                await self._learn_nodes()
-                await self._catch_up()
-            except StoreError:
-                log.exception("it could not be looked what other nodes have made")
-
-    async def _learn_queues(self) -> None:
-        """Take up queues that are new, let go of those that are gone, and read those again that were emptied."""
-        known = set(self._windows)
-        editions = await self._store.read(cloud_queues.editions)
-        for key in known - editions.keys():
-            self.drop_queue(key)
-        for key, edition in editions.items():
-            if self._editions.get(key, edition) != edition:
-                self.drop_queue(key)
-            if key not in self._windows:
-                await self._take_up(key)
-        self._editions = editions
-
-    async def _take_up(self, key: str) -> None:
-        """Send the tasks of a queue that another node has made, once its limits are known."""
-        queue = await self._store.read(partial(cloud_queues.find, key=key))
-        if queue is not None:
-            self._hear(cloud_queues.limits_of(key, queue.rate_limits), paused=queue.state is not QueueState.RUNNING)
-            self.add_queue(key)
-
-    async def _learn_nodes(self) -> None:
-        """Send again what a node had sent that is gone, and learn what it would have sent later."""
-        nodes = await self._store.read(cloud_pushes.nodes)
-        gone, self._nodes = self._nodes - nodes, nodes
-        if gone:
-            await self._take_back()
-            for window in self._windows.values():
-                if not window.is_loading:
-                    self._load(window)
-
-    async def _catch_up(self) -> None:
-        """Take in tasks that should have been sent a while ago, and that are not known here."""
-        now = self._clock.now()
-        overdue = partial(
-            cloud_pushes.overdue,
-            since=now - FOLLOW_SECONDS,
-            without=[key for key, window in self._windows.items() if window.has_much_due(now)],
-            limit=CAUGHT_UP_AT_ONCE,
-        )
-        for row in await self._store.read(overdue):
-            window = self._windows.get(row.queue)
-            if window is not None and window.lacks(row.id):
-                self.note(row.queue, row.id, row.schedule_time)
 
     async def _sweep(self) -> None:
         """Delete from time to time what is kept no longer."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
-                await self._take_back()
+                await self.take_back()
                 since = self._clock.now() - self._keeping.attempt_seconds
                 sweep = partial(cloud_tasks.sweep_some, now=self._clock.now(), attempts_since=since)
                 while await self._store.execute(sweep):

@@ -290,7 +290,7 @@ class QueueService:
         return Adding(number=self._numbers.next(), fields=fields, made_up_id=_made_up_id())
 
     def _announce(self, name: QueueName, added: Added) -> None:
-        is_new = added.made_queue or not (added.queue.is_pull or self._pusher.knows(name.key))
+        is_new = added.made_queue or not (added.queue.is_pull or name.key in self._pusher.queues)
         if is_new:  # perhaps made by another node
             self._take_in(name, added.queue)
         if not added.queue.is_pull:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, update
 
 from hopline_engine.core.cloud.errors import CloudTasksError, Code, entity_missing, queue_missing
 from hopline_engine.core.cloud.model import UNLIMITED, Queue, QueueConfig, QueueState, QueueStats, RateLimits
@@ -28,6 +28,11 @@ _SHOWN: Final = (
 )
 
 
+_SELECT: Final = select(*_SHOWN).join_from(cloud_queue, queue, queue.c.name == cloud_queue.c.key)
+_FOUND: Final = _SELECT.where(cloud_queue.c.key == bindparam("key"))
+_KEPT: Final = _FOUND.with_for_update(read=True, key_share=True, of=cloud_queue)
+
+
 class Listed(NamedTuple):
     """A queue in a listing."""
 
@@ -44,10 +49,7 @@ class Edition(NamedTuple):
 
 def find(connection: Connection, key: str, *, kept: bool = False) -> Queue | None:
     """Return a queue, if it is there; *kept*, it is not deleted before this transaction ends."""
-    query = _select().where(cloud_queue.c.key == key)
-    if kept:
-        query = query.with_for_update(read=True, key_share=True, of=cloud_queue)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_KEPT if kept else _FOUND, {"key": key}).one_or_none()
     return _queue(row) if row else None
 
 
@@ -65,7 +67,7 @@ def get(connection: Connection, name: QueueName) -> Queue:
 
 def page(connection: Connection, parent: LocationName, *, after: str | None, limit: int) -> list[Listed]:
     """Return up to *limit* queues of a location by name, from the one after the key *after*."""
-    query = _select().where(cloud_queue.c.parent == str(parent))
+    query = _SELECT.where(cloud_queue.c.parent == str(parent))
     if after is not None:
         query = query.where(cloud_queue.c.key > after)
     return [Listed(row.key, _queue(row)) for row in connection.execute(query.order_by(cloud_queue.c.key).limit(limit))]
@@ -238,11 +240,6 @@ def limits_of(key: str, limits: RateLimits) -> QueueLimits:
         max_burst_size=limits.max_burst_size,
         max_concurrent_dispatches=limits.max_concurrent_dispatches,
     )
-
-
-def _select() -> Select[Any]:
-    joined: ColumnElement[bool] = queue.c.name == cloud_queue.c.key
-    return select(*_SHOWN).join_from(cloud_queue, queue, joined)
 
 
 def _queue(row: Row[Any]) -> Queue:
