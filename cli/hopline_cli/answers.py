@@ -46,6 +46,7 @@ class Run(TypedDict):
     error: Failure | None
     idempotency_key: str | None
     retry_of: str | None
+    fork_of: str | None
     parent: Parent | None
     created_at: str
     ended_at: str | None
@@ -97,6 +98,7 @@ class Step(TypedDict):
     next_at: str | None
     note: str | None
     bars: list[Bar]
+    reused: bool
     runs: list[SubRun]
 
 

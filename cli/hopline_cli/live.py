@@ -27,6 +27,9 @@ GLYPHS: Mapping[str, tuple[str, str]] = {
     "skipped": ("↷", "magenta"),
     "upstream_failed": ("⊘", "bright_black"),
     "cancelled": ("⊘", "magenta"),
+    "paused": ("‖", "yellow"),
+    "undoing": ("↶", "yellow"),
+    "cancelling": ("↶", "magenta"),
 }
 """Sign and colour of each state; the sign alone says it where there is no colour."""
 

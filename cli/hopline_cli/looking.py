@@ -25,19 +25,25 @@ MOST_SUB_RUNS = 5
 class Filter:
     """Which runs to list."""
 
-    state: str | None
-    workflow: str | None
-    since: str | None
-    parent: str | None
+    state: str | None = None
+    workflow: str | None = None
+    since: str | None = None
+    parent: str | None = None
     """Only the runs that steps of this run started."""
+    retried: bool | None = None
+    """Only runs that were, or were not, retried."""
     limit: int
 
 
 async def list_of_runs(wanted: Filter, form: Form, server: str | None) -> None:
     """Print a list of runs."""
-    begin = since(wanted.since, clock.now()) if wanted.since else None
     async with reached(server) as api:
-        runs = await _pages(api, wanted, begin)
+        runs = await pages(api, wanted)
+    put_runs(form, runs, wanted)
+
+
+def put_runs(form: Form, runs: list[Run], wanted: Filter) -> None:
+    """Print runs as a list."""
     now = clock.now()
     columns = [
         Column(title="RUN"),
@@ -52,7 +58,9 @@ async def list_of_runs(wanted: Filter, form: Form, server: str | None) -> None:
     put_list(form, runs, "id", columns, [_row(run, now) for run in runs], "no runs")
 
 
-async def _pages(api: Api, wanted: Filter, begin: str | None) -> list[Run]:
+async def pages(api: Api, wanted: Filter) -> list[Run]:
+    """Return the runs that are wanted, newest first."""
+    begin = since(wanted.since, clock.now()) if wanted.since else None
     runs: list[Run] = []
     after: str | None = None
     while len(runs) < wanted.limit:
@@ -62,6 +70,7 @@ async def _pages(api: Api, wanted: Filter, begin: str | None) -> list[Run]:
             workflow=wanted.workflow,
             since=begin,
             parent=wanted.parent,
+            retried=None if wanted.retried is None else str(wanted.retried).lower(),
             limit=min(wanted.limit - len(runs), MOST_A_PAGE),
             after=after,
         )
@@ -152,6 +161,10 @@ def _particulars(run: RunDetail) -> Iterator[str]:
         yield f"key       {one_line(run['idempotency_key'])}"
     if run["retry_of"]:
         yield f"retry of  {run['retry_of']}"
+    if run["fork_of"]:
+        yield f"fork of   {run['fork_of']}"
+    if kept := [one_line(step["id"]) for step in run["steps"] if step["reused"]]:
+        yield f"reused    {', '.join(kept)}"
     if run["error"]:
         yield f"error     {_failure(run)}"
     if run["note"]:

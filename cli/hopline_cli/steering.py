@@ -1,9 +1,13 @@
-"""Orders to runs: watch, retry, cancel."""
+"""Orders to runs: watch, retry, fork, cancel, pause, resume."""
+
+import re
+from typing import Any, Literal
 
 from hopline_cli import screen
-from hopline_cli.answers import FINAL_RUN_STATES, Run, RunDetail
+from hopline_cli.answers import FINAL_RUN_STATES, Run, RunDetail, ServedWorkflow
 from hopline_cli.client import quoted
-from hopline_cli.errors import CliError, ExitCode
+from hopline_cli.errors import CliError, ExitCode, UsageError
+from hopline_cli.inputs import bind, parse
 from hopline_cli.running import Order, carry_out, tell_outcome
 from hopline_cli.server import Place, load_settings, reached, running_server
 
@@ -39,30 +43,76 @@ async def _tell_at_rest(ref: str, order: Order) -> int:
     )
 
 
-async def retry_run(ref: str, order: Order) -> int:
-    """Begin a new run that keeps what has succeeded; watch it when the order says so."""
+async def retry_run(ref: str, items: list[str], order: Order) -> int:
+    """Begin a new run that keeps what has succeeded, but for *items*; watch it when the order says so."""
+    body = {"items": [name for text in items for name in elements(text)]} if items else None
     if order.file is not None:
 
         async def begin(place: Place, _: list[str]) -> Run:
-            run: Run = await place.api.post(f"/runs/{quoted(ref)}/retry")
+            run: Run = await place.api.post(f"/runs/{quoted(ref)}/retry", body)
             screen.say(f"{run['id']} retries {run['retry_of']}")
             return run
 
         return await carry_out(order, begin)
     async with reached(order.server) as api:
-        run: Run = await api.post(f"/runs/{quoted(ref)}/retry")
+        run: Run = await api.post(f"/runs/{quoted(ref)}/retry", body)
     _put_run(run, as_json=order.as_json)
     file = "" if await _is_server_up(order.server) else " FILE"
     screen.say(f"{run['id']} retries {run['retry_of']}; watch it with: hopline runs watch {run['id']}{file}")
     return ExitCode.OK
 
 
-async def cancel_run(ref: str, *, as_json: bool, server: str | None) -> None:
-    """Cancel a run."""
+async def fork_run(ref: str, step: str, words: list[str], *, as_json: bool, server: str | None) -> None:
+    """Begin a new run that makes a step, and what follows it, again."""
+    assignments = parse(words)
     async with reached(server) as api:
-        run: Run = await api.post(f"/runs/{quoted(ref)}/cancel")
+        run: Run = await api.get(f"/runs/{quoted(ref)}")
+        given: dict[str, Any] = {}
+        if assignments:
+            workflow: ServedWorkflow = await api.get(f"/workflows/{quoted(run['workflow'])}")
+            given = bind(assignments, {**workflow["parameters"], "required": []})
+        new: Run = await api.post(f"/runs/{quoted(run['id'])}/fork", {"step": step, "input": given})
+    _put_run(new, as_json=as_json)
+    screen.say(f"{new['id']} makes {run['id']} again from {step}; watch it with: hopline runs watch {new['id']}")
+
+
+_DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
+
+
+async def order_run(
+    ref: str, order: Literal["cancel", "pause", "resume"], *, as_json: bool, server: str | None
+) -> None:
+    """Cancel, pause or resume a run."""
+    async with reached(server) as api:
+        run: Run = await api.post(f"/runs/{quoted(ref)}/{order}")
     _put_run(run, as_json=as_json)
-    screen.say(f"cancelled {run['id']} of {run['workflow']}")
+    screen.say(f"{_DONE[order]} {run['id']} of {run['workflow']}")
+
+
+_ELEMENTS = re.compile(r"(?P<step>[^\[\]]+)\[(?P<items>\d+(-\d+)?(,\d+(-\d+)?)*)\]")
+_MOST_ELEMENTS = 10_000
+
+
+def elements(text: str) -> list[str]:
+    """Return the names of elements of a mapped step.
+
+    Raises:
+        UsageError: *text* names none.
+
+    >>> elements("totals[3,5-7]")
+    ['totals[3]', 'totals[5]', 'totals[6]', 'totals[7]']
+    """
+    match = _ELEMENTS.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text!r} names no elements of a step", hint="write STEP[3], or STEP[3,5-7]")
+    found: list[str] = []
+    for part in match["items"].split(","):
+        first, _, last = part.partition("-")
+        wanted = range(int(first), int(last or first) + 1)
+        if len(found) + len(wanted) > _MOST_ELEMENTS:
+            raise UsageError(f"{text!r} names more than {_MOST_ELEMENTS} elements", hint="name fewer at a time")
+        found += [f"{match['step']}[{item}]" for item in wanted]
+    return found
 
 
 def _put_run(run: Run, *, as_json: bool) -> None:

@@ -24,6 +24,7 @@ HoplineError                  hopline.errors
 │   ├── InvalidInputError
 │   ├── InvalidDefinitionError
 │   ├── InvalidEventError
+│   ├── NotMappedError
 │   ├── InvalidQueueLimitsError
 │   └── InvalidScheduleError
 ├── UnavailableError          the same call may succeed later
@@ -313,6 +314,19 @@ class InvalidEventError(InvalidError):
         super().__init__(f'what the event "{event}" says does not fit: {"; ".join(problems)}')
         self.event = event
         self.problems = tuple(problems)
+
+
+class NotMappedError(InvalidError):
+    """What was named is not an element of a mapped step."""
+
+    code = "not-mapped"
+
+    def __init__(self, *, name: str, step: str, is_mapped: bool) -> None:
+        problem = f"{name} names no element of it" if is_mapped else f"step {step} is not mapped"
+        hint = f"name its elements: {step}[0]" if is_mapped else f"hopline runs fork RUN --from {step} makes it again"
+        super().__init__(problem, hint=hint)
+        self.name = name
+        self.step = step
 
 
 class InvalidQueueLimitsError(InvalidError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from hopline_engine.api.asked import EventQuery, QueueLimits, RunQuery, WorkerRegistration
@@ -30,6 +30,7 @@ from hopline_engine.api.models import (
     RunDetail,
     RunPage,
     RunSummary,
+    ShownState,
     Step,
     Why,
     Worker,
@@ -38,6 +39,7 @@ from hopline_engine.api.models import (
 )
 from hopline_engine.api.schedule_service import ScheduleService
 from hopline_engine.core.model import AttemptState, RunState, StepState
+from hopline_engine.core.states import FINAL_RUN_STATES
 from hopline_engine.errors import (
     AmbiguousRunError,
     EngineStoppingError,
@@ -293,11 +295,30 @@ class SmallEngine:
         await self.end(run, RunState.CANCELLED)
         return plain(self._runs[run])
 
-    async def retry_run(self, run: str) -> Run:
+    async def pause_run(self, run: str) -> Run:
+        return await self._changed_run(run, "paused")
+
+    async def resume_run(self, run: str) -> Run:
+        return await self._changed_run(run, RunState.RUNNING)
+
+    async def _changed_run(self, run: str, state: ShownState) -> Run:
+        if self._runs[run].state in FINAL_RUN_STATES:
+            raise RunEndedError(run=run, state=self._runs[run].state)
+        await self._store(self._runs[run].model_copy(update={"state": state}))
+        return plain(self._runs[run])
+
+    async def fork_run(self, run: str, step: str, given: dict[str, Any]) -> Run:
+        old = self._runs[run]
+        self._check_step(run, step)
+        started = await self.start_run(old.workflow, old.input | given, None)
+        await self._store(self._runs[started.run.id].model_copy(update={"fork_of": run}))
+        return plain(self._runs[started.run.id])
+
+    async def retry_run(self, run: str, items: Sequence[str] = ()) -> Run:
         old = self._runs[run]
         if old.state is RunState.RUNNING:
             raise RunNotFinishedError(run=run)
-        if old.state is RunState.SUCCEEDED:
+        if old.state is RunState.SUCCEEDED and not items:
             raise RunNotRetryableError(run=run, state=old.state)
         started = await self.start_run(old.workflow, old.input, None)
         await self._store(self._runs[started.run.id].model_copy(update={"retry_of": run}))

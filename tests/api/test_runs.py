@@ -19,6 +19,7 @@ RUN_KEYS = {
     "result",
     "error",
     "idempotency_key",
+    "fork_of",
     "retry_of",
     "parent",
     "created_at",
@@ -29,6 +30,7 @@ RUN_KEYS = {
 }
 STEP_KEYS = {
     "id",
+    "reused",
     "kind",
     "state",
     "attempts",

@@ -23,7 +23,7 @@ T0 = "2026-11-20T02:00:00.000Z"
 
 def a_step(name: str, state: str = "succeeded", **fields: Any) -> Any:
     step: Json = {
-        "id": name, "kind": "python", "state": state, "attempts": 0, "items": None, "started_at": None,
+        "id": name, "kind": "python", "state": state, "attempts": 0, "items": None, "reused": False, "started_at": None,
         "ended_at": None, "upstream": [], "level": 0, "error": None, "next_at": None, "note": None, "bars": [],
         "runs": [],
     }  # fmt: skip
@@ -43,7 +43,7 @@ def a_run(run_id: str = "r_7h2kq9m3xa", state: str = "succeeded", *steps: Json, 
     done = sum(step["state"] in {"succeeded", "failed", "skipped"} for step in steps)
     run: Json = {
         "id": run_id, "workflow": "daily_etl", "digest": "d" * 64, "state": state, "input": {}, "result": None,
-        "error": None, "idempotency_key": None, "retry_of": None, "parent": None, "created_at": T0,
+        "error": None, "idempotency_key": None, "retry_of": None, "fork_of": None, "parent": None, "created_at": T0,
         "ended_at": None if state == "running" else at(4.4), "steps_total": len(steps), "steps_done": done,
         "note": None, "steps": list(steps),
     }  # fmt: skip

@@ -10,6 +10,7 @@ from hopline_engine.core.model import (
     RunAdded,
     RunEnded,
     RunId,
+    RunMoved,
     StepEnded,
     StepState,
     TaskId,
@@ -48,6 +49,7 @@ class Rows:
     attempts: dict[Place, list[AttemptEnded]] = field(default_factory=dict)
     tasks: dict[TaskId, StoredTask] = field(default_factory=dict)
     waits: dict[TaskId, WaitAdded] = field(default_factory=dict)
+    moved: dict[RunId, RunMoved] = field(default_factory=dict)
 
     def apply(self, changes: Changes) -> None:
         for run in changes.runs_added:
@@ -61,6 +63,15 @@ class Rows:
         for attempt in changes.attempts_ended:
             self._open(attempt.run_id)
             self.attempts.setdefault((attempt.run_id, attempt.node, attempt.item), []).append(attempt)
+        self._apply_to_tasks(changes)
+        for change in changes.runs_moved:
+            self._open(change.id)
+            self.moved[change.id] = change
+        for end in changes.runs_ended:
+            self._open(end.id)
+            self.ended[end.id] = end
+
+    def _apply_to_tasks(self, changes: Changes) -> None:
         for added in changes.tasks_added:
             self._open(added.run_id)
             assert added.id not in self.tasks, "a task was added twice"
@@ -73,9 +84,6 @@ class Rows:
             self.waits[wait.task_id] = wait
         for over in changes.waits_removed:
             del self.waits[over.task_id]
-        for end in changes.runs_ended:
-            self._open(end.id)
-            self.ended[end.id] = end
 
     def _open(self, run: RunId) -> dict[tuple[int, int], StepEnded]:
         assert run not in self.ended, f"run {run} has ended, but changes"

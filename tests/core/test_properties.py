@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hopline_engine.core.decision import Limits
-from hopline_engine.core.live import LiveRun, Past
-from hopline_engine.core.model import WHOLE, RunState, StepState
+from hopline_engine.core.live import LiveRun
+from hopline_engine.core.model import WHOLE, RunId, RunState, StepState, TaskId, TaskState
 from hopline_engine.core.names import parse_step_name
-from hopline_engine.core.past import rows_kept
+from hopline_engine.core.plan import Plan
+from hopline_engine.core.reusing import Again, Earlier
 from hopline_engine.core.states import STEP
 from tests.core.flows import MAIN, Flow, evaluate, flows
 from tests.core.worlds import Faults, Sent, World
@@ -155,12 +156,79 @@ def test_retry_of_an_ended_run_calls_only_what_had_not_succeeded(flow: Flow, see
         world.turn(FAULTS)
     if world.state(first) is RunState.RUNNING:
         world.cancel(world.live[first.id])
-    kept = {(row.node, row.item): row for row in rows_kept(world.rows.steps[first.id].values())}
+    earlier = world.earlier(first.id)
     world.execute = flow.healed().execute
-    second = world.start(MAIN, past=Past(list(kept.values())), retry_of=first.id)
+    second = world.start(MAIN, earlier=earlier)
     world.finish(FAULTS)
     assert_ended_as_it_must(world, second, flow.healed())
-    called = {(node, item) for run, node, item in world.rows.attempts if run == second.id}
-    assert not called & set(kept)
-    rows = world.rows.steps[second.id]
+    assert_kept(world, second.id, earlier)
+
+
+def assert_kept(world: World, run: RunId, earlier: Earlier) -> None:
+    """Check that nothing was made again that was kept, neither in the run nor in the runs below it."""
+    rows = world.rows.steps[run]
+    kept = {(row.node, row.item): row for row in earlier.kept}
+    called = {(node, item) for of, node, item in world.rows.attempts if of == run}
+    assert not called & kept.keys()
     assert {place: rows[place].result for place in kept} == {place: row.result for place, row in kept.items()}
+    for row in world.rows.runs.values():
+        place = (row.parent_node, row.parent_item)
+        if row.parent_id == run and place in earlier.below:
+            assert row.retry_of == earlier.below[place].run
+            assert_kept(world, row.id, earlier.below[place])
+
+
+@many
+@given(flows(failures=False), SEEDS, st.data())
+def test_fork_makes_a_step_and_what_depends_on_it_again_and_nothing_else(
+    flow: Flow, seed: int, data: st.DataObject
+) -> None:
+    world = world_of(flow, seed)
+    first = world.start(MAIN)
+    world.finish()
+    plan = world.plans[MAIN]
+    chosen = data.draw(st.sampled_from(plan.nodes))
+    again = Again.of_step(plan, chosen.index)
+    earlier = world.earlier(first.id, again)
+    sent = len(world.sent)
+    second = world.start(MAIN, earlier=earlier)
+    world.finish(FAULTS)
+    assert_ended_as_it_must(world, second, flow)
+    assert_kept(world, second.id, earlier)
+    followers = {node.index for node in plan.nodes if chosen.index in _above(plan, node.index)}
+    assert again.whole == followers
+    made = {node for run, node, _ in world.rows.attempts if run == second.id}
+    assert made <= followers
+    assert len(world.sent) >= sent
+
+
+def sent_tasks(world: World) -> set[TaskId]:
+    return {task.id for task in world.tasks() if task.state in {TaskState.LEASED, TaskState.ACCEPTED}}
+
+
+def _above(plan: Plan, index: int) -> set[int]:
+    """Return a step and all that it depends on."""
+    node = plan.nodes[index]
+    before = {*node.upstream, *([node.stream_from] if node.stream_from is not None else [])}
+    return {index}.union(*(_above(plan, upstream) for upstream in before))
+
+
+@many
+@given(flows(), SEEDS, TURNS)
+def test_nothing_of_a_paused_run_starts_and_after_it_is_resumed_it_ends_as_it_must(
+    flow: Flow, seed: int, turns: int
+) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    for _ in range(turns):
+        world.turn(FAULTS)
+    if world.state(run) is RunState.RUNNING:
+        world.pause(world.live[run.id])
+        out = sent_tasks(world)
+        while world.turn(FAULTS):
+            assert sent_tasks(world) <= out
+        if world.state(run) is RunState.RUNNING:
+            assert not sent_tasks(world)
+            world.resume(world.live[run.id])
+    world.finish(FAULTS)
+    assert_ended_as_it_must(world, run, flow)

@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from hopline_engine.core.decision import Limits
-from hopline_engine.core.live import LiveTask, Past
+from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState, StepState
-from hopline_engine.core.past import rows_kept
 from hopline_engine.core.plan import PlanError
 from hopline_engine.core.retry import Failure
 from tests.core.small_worlds import CHILD, call, failing, identity, with_child, world
@@ -148,7 +147,7 @@ def test_run_that_goes_on_from_another_keeps_a_settled_map_whole() -> None:
     w.finish()
     assert w.state(first) is RunState.FAILED
     w.execute = failing()
-    second = w.start(past=Past(rows_kept(w.rows.steps[first.id].values())), retry_of=first.id)
+    second = w.start(earlier=w.earlier(first.id))
     assert w.open_steps() == ["b"]
     w.finish()
     assert w.result(second) == {"x": [BROKEN, {"ok": {"x": 1}}]}

@@ -30,6 +30,7 @@ from hopline_engine.core.model import (
 from hopline_engine.core.names import parse_step_name
 from hopline_engine.core.plan import Plan, build_plan
 from hopline_engine.core.retry import Failure
+from hopline_engine.core.reusing import Again, Earlier, kept_of
 from tests.core import invariants
 from tests.core.rows import Numbers, Place, Rows, items_of, shown_state
 
@@ -226,12 +227,14 @@ class World:
             self._commit(decision)
 
     def start(
-        self, name: str = "w", input_: bytes = b"{}", *, past: Past | None = None, retry_of: RunId | None = None
+        self, name: str = "w", input_: bytes = b"{}", *, past: Past | None = None, earlier: Earlier | None = None
     ) -> LiveRun:
         """Start a run as ``Coordinator.start`` does."""
         run = LiveRun.fresh(self.ids.next_run(), self.plans[name], input_, self.now, None)
+        if earlier is not None:
+            past, run.earlier = Past(list(earlier.kept)), earlier.below
         with self.event() as decision:
-            records.record_run(run, decision, retry_of=retry_of)
+            records.record_run(run, decision, retry_of=earlier.run if earlier else None)
             if past is not None:
                 past.steps = [row._replace(run_id=run.id) for row in past.steps]
                 self.seen |= {(run.id, row.node, row.item): StepState(row.state) for row in past.steps}
@@ -310,6 +313,29 @@ class World:
         with self.event() as decision:
             advance.cancel(run, decision)
 
+    def pause(self, run: LiveRun) -> None:
+        with self.event() as decision:
+            advance.pause(run, decision)
+
+    def resume(self, run: LiveRun) -> None:
+        with self.event() as decision:
+            advance.resume(run, decision)
+
+    def earlier(self, run: RunId, again: Again | None = None) -> Earlier:
+        """Return what a run that has ended has got, as ``scheduler.repairing`` reads it."""
+        rows = [row for row in self.rows.runs.values() if row.parent_id == run]
+        below = {
+            (row.parent_node, row.parent_item): self.earlier(row.id)
+            for row in rows
+            if self.rows.ended[row.id].state != RunState.SUCCEEDED
+            if row.parent_node is not None and row.parent_item is not None
+        }
+        again = again or Again()
+        kept = kept_of(self.plans[self.rows.runs[run].workflow], self.rows.steps[run].values(), again)
+        return Earlier(
+            run, self.rows.runs[run].input, kept, {place: it for place, it in below.items() if not again.has(*place)}
+        )
+
     def crash(self) -> None:
         """Forget everything but the rows, and take the runs up again from them as ``Coordinator.resume`` does."""
         self.epoch += 1
@@ -335,7 +361,7 @@ class World:
 
     def turn(self, faults: Faults | None = None) -> bool:
         """Do one thing that can be done; return whether there was one."""
-        tasks = self.tasks()
+        tasks = self.sendable()
         if not tasks:
             return False
         faults = faults or Faults()
@@ -376,6 +402,10 @@ class World:
         assert not self.live, "runs are open but nothing can happen to them"
 
     # --- looking
+
+    def sendable(self) -> list[LiveTask]:
+        """Return the open tasks to which something can happen: of paused runs those that are out."""
+        return [task for task in self.tasks() if task.state is not TaskState.SCHEDULED or not task.run.is_held]
 
     def tasks(self) -> list[LiveTask]:
         """Return the open tasks of all runs."""
@@ -435,13 +465,16 @@ class World:
     def _lease_at_once(self, decision: Decision) -> None:
         for task in (*decision.opened, *decision.rescheduled):
             can_be_sent = task.state is TaskState.SCHEDULED and task.id not in decision.closed
-            is_due = can_be_sent and task.schedule_time <= self.now
+            is_due = can_be_sent and task.schedule_time <= self.now and not task.run.is_held
             if is_due and self.random.random() < self.haste:
                 advance.lease(task, decision, self.epoch)
 
     def _commit(self, decision: Decision) -> None:
         for run in decision.began:
             self.live[run.id] = run
+            if run.id in decision.past:  # it goes on from an earlier run, whose results it keeps
+                kept = decision.past[run.id].steps
+                self.seen |= {(run.id, row.node, row.item): StepState(row.state) for row in kept}
         for run in decision.ended:
             self.live.pop(run.id, None)
         self.rows.apply(decision.seal())
@@ -464,6 +497,13 @@ class World:
                 pasts[row.parent_id].runs[parent.node.index, parent.item] = run
             else:
                 run = LiveRun.fresh(row.id, self.plans[row.workflow], row.input, row.created_at, None)
+            moved = self.rows.moved.get(row.id)
+            if moved is not None:
+                run.paused_at = moved.paused_at
+                run.ending = RunState(moved.ending) if moved.ending else None
+            run.is_held = run.paused_at is not None or (parent is not None and parent.run.is_held)
+            if row.retry_of is not None:
+                run.earlier = self.earlier(row.retry_of).below
             runs[row.id] = run
             steps = list(self.rows.steps[row.id].values())
             self.random.shuffle(steps)

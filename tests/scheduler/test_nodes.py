@@ -229,7 +229,7 @@ async def test_request_about_a_run_on_its_way_is_refused_for_a_moment(nodes: Nod
     with pytest.raises(RunMovingError):
         second.engine.url_of(run.id)
     with pytest.raises(RunMovingError):
-        await second.engine.cancel_run(RunId(run.id))
+        await second.engine.orders.cancel(RunId(run.id))
 
 
 # --- taking over ------------------------------------------------------------------------------------------------------

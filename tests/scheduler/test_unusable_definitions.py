@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hopline_engine.api.models import ShownState
 from hopline_engine.api.service import Service
 from hopline_engine.bootstrap import open_engine
 from hopline_engine.core.model import RunState
-from hopline_engine.errors import UnusableDefinitionError
+from hopline_engine.errors import RunEndedError, UnusableDefinitionError
 from hopline_engine.settings import Settings
 from tests.core.worlds import definition, http_step, ref, step
 from tests.support.targets import Target, json, target
@@ -50,8 +51,8 @@ async def prepared(folder: Path, service: Target) -> dict[str, str]:
         return {name: (await engine.start_run(name, {}, None)).run.id for name in ("above", "other")}
 
 
-async def ended(engine: Service, run: str) -> RunState:
-    async def look() -> RunState | None:
+async def ended(engine: Service, run: str) -> ShownState:
+    async def look() -> ShownState | None:
         state = (await engine.run_detail(run)).state
         return None if state is RunState.RUNNING else state
 
@@ -71,18 +72,34 @@ async def test_runs_of_a_definition_that_cannot_be_planned_wait_and_others_go_on
             assert [flow.name for flow in await engine.workflows()] == ["other"]
 
 
-async def test_why_cancel_and_start_say_what_is_wrong_with_the_definition(tmp_path: Path) -> None:
+async def test_why_and_start_say_what_is_wrong_with_the_definition(tmp_path: Path) -> None:
     async with target(lambda _: json(1)) as service:
         runs = await prepared(tmp_path, service)
         spoil(tmp_path, "below", of_the_future("below"))
         async with opened(tmp_path, dispatch=True) as engine:
             for refused in (
                 engine.why(runs["above"], None),
-                engine.cancel_run(runs["above"]),
                 engine.start_run("above", {}, None),
             ):
                 with pytest.raises(UnusableDefinitionError, match="definition format 2 is not 1"):
                     await refused
+
+
+async def test_run_of_a_definition_that_cannot_be_planned_can_be_cancelled(tmp_path: Path) -> None:
+    async with target(lambda _: json(1)) as service:
+        runs = await prepared(tmp_path, service)
+        spoil(tmp_path, "below", of_the_future("below"))
+        async with opened(tmp_path, dispatch=True) as engine:
+            assert (await engine.cancel_run(runs["above"])).state is RunState.CANCELLED
+            with pytest.raises(RunEndedError):
+                await engine.cancel_run(runs["above"])
+            assert (await engine.run_detail(runs["above"])).note is None
+        with closing(sqlite3.connect(tmp_path / "hopline.db")) as raw:
+            assert raw.execute("SELECT state FROM run WHERE workflow IN ('above', 'below')").fetchall() == [
+                ("cancelled",),
+                ("cancelled",),
+            ]
+            assert raw.execute("SELECT count(*) FROM task WHERE run_id IN (SELECT id FROM run)").fetchone() == (0,)
 
 
 async def test_run_that_waited_goes_on_under_an_engine_that_can_run_it(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "waits_removed": model.WaitRemoved._fields,
     "events_added": model.EventAdded._fields,
     "queues_moved": QueueMoved._fields,
+    "runs_moved": model.RunMoved._fields,
     "runs_ended": model.RunEnded._fields,
 }
 

@@ -26,6 +26,10 @@ class Context:
     callback_url: str | None = None
     callback_token: str | None = None
     traceparent: str | None = None
+    cancelled: bool = False
+    """Whether nobody waits for this attempt any more: its run was cancelled, or the engine is gone and will try the
+    step again. It changes while the step runs: one that takes long looks at it from time to time and returns. Async
+    steps need not look; they are cancelled."""
 
 
 _entered: ContextVar[Context | None] = ContextVar("hopline_context", default=None)
@@ -37,6 +41,11 @@ def context() -> Context:
     if wiring is not None:
         wiring.refuse("context() in a workflow body", "only a running step has a context; ask for it inside a step")
     return _entered.get() or Context()
+
+
+def cancel(value: Context) -> None:
+    """Let the step that runs in a context see that nobody waits for it any more."""
+    object.__setattr__(value, "cancelled", True)
 
 
 @contextmanager

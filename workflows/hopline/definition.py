@@ -68,7 +68,8 @@ def references(expr: Expr) -> Iterator[str]:
 
 def request_expressions(request: Mapping[str, Any]) -> list[Expr]:
     """Return the expressions of a request template; names of params and headers are none, whatever they look like."""
-    return [request["url"], *request["params"].values(), *request["headers"].values(), request.get("json")]
+    urls = [request["url"], request.get("cancel")]
+    return [*urls, *request["params"].values(), *request["headers"].values(), request.get("json")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ def request_template(request: Request[Any], encoder: Callable[[str], Encoder], r
         refuse(f"the method of the request is {request.method!r}", f"use one of {', '.join(METHODS)}")
     template: dict[str, Any] = {
         "method": request.method,
-        "url": _url(encoder("the URL").encode(request.url), refuse),
+        "url": _url(encoder("the URL").encode(request.url), "the URL", refuse),
         "params": _named("params", request.params, encoder, refuse),
         "headers": _named("headers", request.headers, encoder, refuse),
         "has_json": request.has_json,
@@ -35,15 +35,18 @@ def request_template(request: Request[Any], encoder: Callable[[str], Encoder], r
         _check_header(name, value, refuse)
     if request.has_json:
         template["json"] = encoder("the JSON body").encode(request.json)
+    if request.cancel is not None:
+        what = "the cancel URL"
+        template["cancel"] = _url(encoder(what).encode(request.cancel), what, refuse)
     return template
 
 
-def _url(url: Expr, refuse: Refuse) -> Expr:
+def _url(url: Expr, what: str, refuse: Refuse) -> Expr:
     if not _is_text(url):
-        refuse(f"the URL of the request is {url!r}", "give a text")
+        refuse(f"{what} of the request is {url!r}", "give a text")
     start = _parts(url)[0]
     if isinstance(start, str) and not start.lower().startswith(_SCHEMES):
-        refuse(f"the URL of the request is {start!r}", "begin with http:// or https:// and the host")
+        refuse(f"{what} of the request is {start!r}", "begin with http:// or https:// and the host")
     return url
 
 

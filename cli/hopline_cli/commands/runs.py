@@ -8,18 +8,38 @@ import typer
 from hopline_cli import options
 from hopline_cli.lazy import noun_app
 
-app = noun_app("List, show, watch, explain, cancel and retry runs.")
+app = noun_app("List, show, watch, explain, pause, cancel, retry and fork runs.")
 
 File = Annotated[
     str | None,
     typer.Argument(metavar="[FILE]", help="Serve the steps from this file too; without a server, go on here."),
 ]
+SomeRun = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="Id of a run or its beginning, @last or @failed.", show_default=False),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="NAME=VALUE,...",
+        help="All runs of which this is true: state=failed, workflow=X, step=charge_card, since=2h.",
+        show_default=False,
+    ),
+]
+Rate = Annotated[
+    str | None, typer.Option("--rate", metavar="N/s", help="At most so many a second, as in 50/s.", show_default=False)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list the runs that it would be.")]
 StepFilter = Annotated[str | None, typer.Option("--step", help="Only this step.", show_default=False)]
 
 
 @app.command("list")
 def list_runs(
-    state: Annotated[str | None, typer.Option("--state", help="running, succeeded, failed or cancelled.")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", help="running, paused, undoing, cancelling, succeeded, failed or cancelled."),
+    ] = None,
     workflow: Annotated[str | None, typer.Option("--workflow", help="Only runs of this workflow.")] = None,
     since: Annotated[str | None, typer.Option("--since", help="Only runs begun since: 24h, 30m or a time.")] = None,
     children_of: Annotated[
@@ -69,8 +89,16 @@ def watch(
 
 @app.command("retry")
 def retry(
-    ref: options.RunRef,
+    ref: SomeRun = None,
     file: File = None,
+    items: Annotated[
+        list[str] | None,
+        typer.Option("--items", metavar="STEP[3,5-7]", help="Run these elements again too, though they succeeded."),
+    ] = None,
+    where: Where = None,
+    rate: Rate = None,
+    dry_run: DryRun = False,
+    yes: options.Yes = False,
     as_json: options.Json = False,
     no_live: options.NoLive = False,
     server: options.Server = None,
@@ -78,24 +106,75 @@ def retry(
     """Run what is left of a failed or cancelled run.
 
     That is a new run, which keeps what has succeeded. With FILE, it is also served from that, watched to its end, and
-    its result printed.
+    its result printed. With --where it is many runs: all that failed, but for those that were retried already.
     """
+    from hopline_cli import bulk
     from hopline_cli.running import Order
     from hopline_cli.steering import retry_run
 
+    if ref is None or where:
+        bulk.check_alone(ref, where, file=file, items=items)
+        raise typer.Exit(asyncio.run(bulk.carry_out("retry", where, rate, dry_run=dry_run, yes=yes, server=server)))
     order = Order(file=file, server=server, live=not no_live, as_json=as_json, wait=file is not None)
-    raise typer.Exit(asyncio.run(retry_run(ref, order)))
+    raise typer.Exit(asyncio.run(retry_run(ref, items or [], order)))
+
+
+@app.command("fork")
+def fork(
+    ref: options.RunRef,
+    step: Annotated[str, typer.Option("--from", metavar="STEP", help="Run this step and all after it again.")],
+    given: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Arguments that are other than before.")
+    ] = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Run a part of a run again, perhaps with other arguments.
+
+    That is a new run, which keeps the results of all steps that neither are STEP nor depend on it.
+    """
+    from hopline_cli.steering import fork_run
+
+    asyncio.run(fork_run(ref, step, given or [], as_json=as_json, server=server))
+
+
+@app.command("pause")
+def pause(ref: options.RunRef, as_json: options.Json = False, server: options.Server = None) -> None:
+    """Let nothing more of a run start; what runs may finish."""
+    from hopline_cli.steering import order_run
+
+    asyncio.run(order_run(ref, "pause", as_json=as_json, server=server))
+
+
+@app.command("resume")
+def resume(ref: options.RunRef, as_json: options.Json = False, server: options.Server = None) -> None:
+    """Let a paused run go on."""
+    from hopline_cli.steering import order_run
+
+    asyncio.run(order_run(ref, "resume", as_json=as_json, server=server))
 
 
 @app.command("cancel")
-def cancel(ref: options.RunRef, as_json: options.Json = False, server: options.Server = None) -> None:
-    """Cancel a run.
+def cancel(
+    ref: SomeRun = None,
+    where: Where = None,
+    rate: Rate = None,
+    dry_run: DryRun = False,
+    yes: options.Yes = False,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Cancel a run, or with --where many.
 
-    No further attempt starts, and results that come later change nothing.
+    No further attempt starts, and results that come later change nothing. Who works on it is told.
     """
-    from hopline_cli.steering import cancel_run
+    from hopline_cli import bulk
+    from hopline_cli.steering import order_run
 
-    asyncio.run(cancel_run(ref, as_json=as_json, server=server))
+    if ref is None or where:
+        bulk.check_alone(ref, where)
+        raise typer.Exit(asyncio.run(bulk.carry_out("cancel", where, rate, dry_run=dry_run, yes=yes, server=server)))
+    asyncio.run(order_run(ref, "cancel", as_json=as_json, server=server))
 
 
 @app.command("logs")

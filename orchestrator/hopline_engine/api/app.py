@@ -28,7 +28,9 @@ from hopline_engine.api.asked import (
     CallbackReport,
     DefinitionsRequest,
     EventRequest,
+    ForkRequest,
     QueueLimits,
+    RetryRequest,
     RunRequest,
     WorkerRegistration,
 )
@@ -44,6 +46,8 @@ from hopline_engine.settings import Settings
 PREFIX = "/api/v1"
 _BODIES: tuple[type[Asked], ...] = (
     RunRequest,
+    RetryRequest,
+    ForkRequest,
     DefinitionsRequest,
     WorkerRegistration,
     QueueLimits,

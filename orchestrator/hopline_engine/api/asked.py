@@ -5,7 +5,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hopline_engine.api.models import ServedFile, ServedStep, Time
-from hopline_engine.core.model import RunState
+from hopline_engine.core.model import Phase, RunState
 from hopline_engine.core.schedules import KEY_PREFIX
 
 
@@ -31,17 +31,36 @@ class RunRequest(Asked):
         return key
 
 
+class RetryRequest(Asked):
+    """Run what is left of a run."""
+
+    items: list[str] = Field(default_factory=list, max_length=10_000)
+    """Elements of mapped steps, as in ``totals[3]``, that are run again although they succeeded, with all that depends
+    on them."""
+
+
+class ForkRequest(Asked):
+    """Run a part of a run again."""
+
+    step: str = Field(min_length=1, max_length=600)
+    """It and all that depends on it is run; the results of other steps are kept."""
+    input: dict[str, Any] = Field(default_factory=dict)
+    """Arguments that are other than in the first run."""
+
+
 class RunQuery(Asked):
     """Which runs to list."""
 
     model_config = ConfigDict(strict=False)
 
-    state: RunState | None = None
+    state: RunState | Phase | None = None
     workflow: str | None = None
     since: Time | None = None
     """Only runs created at this time or later."""
     parent: str | None = Field(default=None, min_length=1, max_length=64)
     """Only the runs that steps of this one started; without it, only runs that somebody started."""
+    retried: bool | None = None
+    """Only runs that another one is a retry of, or only those that none is."""
     limit: int = Field(default=50, ge=1, le=500)
     after: str | None = None
     """Only runs older than this one: ``next`` of the page before."""

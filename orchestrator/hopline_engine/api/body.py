@@ -32,10 +32,10 @@ BODY_SECONDS = 30.0
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def takes(model: type[BaseModel]) -> dict[str, Any]:
+def takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Return how OpenAPI says that a route takes a body; the application adds the schema of the model."""
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": reference}}}}
 
 
 async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:

@@ -4,7 +4,7 @@ Names of runs are public ids, except in ``resolve_run``. Every method may also r
 error nothing has changed. What a method returned or did is durable.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -282,12 +282,42 @@ class EngineService(Protocol):
         """
         ...
 
-    async def retry_run(self, run: str) -> Run:
-        """Start a new run that keeps what succeeded in a failed or cancelled one.
+    async def pause_run(self, run: str) -> Run:
+        """Let nothing more of a run, and of those below it, start; not an error when it is paused.
+
+        Raises:
+            RunEndedError
+        """
+        ...
+
+    async def resume_run(self, run: str) -> Run:
+        """Let a paused run go on; not an error when it is not paused.
+
+        Raises:
+            RunEndedError
+        """
+        ...
+
+    async def retry_run(self, run: str, items: Sequence[str] = ()) -> Run:
+        """Start a new run that keeps what succeeded in one that has ended, but for *items* and what depends on them.
 
         Raises:
             RunNotFinishedError
-            RunNotRetryableError: it succeeded.
+            RunNotRetryableError: it succeeded, and no items are named.
+            StepNotFoundError
+            NotMappedError: an item is not one.
+        """
+        ...
+
+    async def fork_run(self, run: str, step: str, given: dict[str, Any]) -> Run:
+        """Start a new run with the arguments of one that has ended, but for those *given*, that keeps what succeeded.
+
+        *step* and all that depends on it is made again.
+
+        Raises:
+            RunNotFinishedError
+            StepNotFoundError
+            InvalidInputError
         """
         ...
 

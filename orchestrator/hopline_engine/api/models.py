@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from hopline_engine.core.definition import Kind
-from hopline_engine.core.model import AttemptState, RunState, StepState
+from hopline_engine.core.model import AttemptState, Phase, RunState, StepState
 
 
 def iso_time(seconds: float) -> str:
@@ -83,6 +83,10 @@ class ScheduledTick(View):
     """Why it was not started just then."""
 
 
+ShownState = RunState | Phase
+"""State of a run as people see it; what is not among the last three of ``RunState`` is not final."""
+
+
 class RunSummary(View):
     """A run in a list."""
 
@@ -90,10 +94,13 @@ class RunSummary(View):
     workflow: str
     digest: str
     """Version of the workflow that the run began with and keeps."""
-    state: RunState
+    state: ShownState
     error: Failure | None
     idempotency_key: str | None
     retry_of: str | None
+    """The run that this one goes on from."""
+    fork_of: str | None = None
+    """The run of which this one makes a part again."""
     parent: Parent | None
     created_at: Time
     ended_at: Time | None
@@ -161,6 +168,8 @@ class Step(View):
     note: str | None
     """One line for people: what it waits for or is doing."""
     bars: list[Bar] = Field(max_length=20)
+    reused: bool = False
+    """Whether its result is that of the run that this one is a retry or a fork of."""
     runs: list[SubRun] = Field(max_length=20)
     """Of a step that is a workflow: the first runs of it. ``GET /runs?parent=`` has all."""
 
@@ -195,6 +204,7 @@ class Reason(View):
     reason: Literal[
         "upstream",
         "retry",
+        "paused",
         "queue_paused",
         "rate",
         "concurrency",
@@ -239,7 +249,7 @@ class Why(View):
     """Why the steps of a run are not further."""
 
     run: str
-    state: RunState
+    state: ShownState
     reasons: list[Reason]
 
 

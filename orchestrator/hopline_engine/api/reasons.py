@@ -16,6 +16,7 @@ from hopline_engine.queue.admission import Admission, Hindrance
 Why = Literal[
     "upstream",
     "retry",
+    "paused",
     "queue_paused",
     "rate",
     "concurrency",
@@ -75,6 +76,8 @@ class Explainer:
                 after = f"; {_short(task.last_failure.message)}" if task.last_failure else ""
                 text = f"is retrying, attempt {_count(task, task.attempt + 1)} at {self._at(task.schedule_time)}{after}"
                 return Standing(StepState.SCHEDULED, "retry", text, task.schedule_time)
+            case TaskState.SCHEDULED if task.run.is_held:
+                return Standing(StepState.QUEUED, "paused", _paused(task.run))
             case TaskState.SCHEDULED:
                 hindrance = self._admission.hindrance(task)
                 if hindrance is None:
@@ -178,6 +181,12 @@ class Explainer:
 def _is_looking(task: LiveTask) -> bool:
     """Return whether a task rests because it found nothing, and not because it failed."""
     return task.node.every is not None and task.attempt == 0
+
+
+def _paused(run: LiveRun) -> str:
+    while run.paused_at is None and run.parent is not None:
+        run = run.parent.run
+    return f"waits: run {run.public_id} is paused; hopline runs resume {run.public_id}"
 
 
 def _count(task: LiveTask, attempt: int) -> str:

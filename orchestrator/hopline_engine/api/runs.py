@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hopline_engine.api.asked import RunQuery, RunRequest
+from hopline_engine.api.asked import ForkRequest, RetryRequest, RunQuery, RunRequest
 from hopline_engine.api.body import answer, json_answer, read_body, read_model, takes
 from hopline_engine.api.events import EventStream
 from hopline_engine.api.given import Engine, HeldRun, RunId
@@ -70,7 +70,28 @@ async def cancel_run(run: HeldRun, engine: Engine) -> Response:
     return answer(await engine.cancel_run(run))
 
 
-@router.post("/{ref}/retry", response_model=Run, status_code=201)
-async def retry_run(run: RunId, engine: Engine) -> Response:
-    """Start a new run that keeps what succeeded in a failed or cancelled one."""
-    return answer(await engine.retry_run(run), 201)
+@router.post("/{ref}/pause", response_model=Run)
+async def pause_run(run: HeldRun, engine: Engine) -> Response:
+    """Let nothing more of a run start; what runs may finish."""
+    return answer(await engine.pause_run(run))
+
+
+@router.post("/{ref}/resume", response_model=Run)
+async def resume_run(run: HeldRun, engine: Engine) -> Response:
+    """Let a paused run go on."""
+    return answer(await engine.resume_run(run))
+
+
+@router.post("/{ref}/retry", response_model=Run, status_code=201, openapi_extra=takes(RetryRequest, required=False))
+async def retry_run(run: RunId, request: Request, engine: Engine) -> Response:
+    """Start a new run that keeps what succeeded in one that ended; the body may name elements to run again."""
+    body = await read_body(request)
+    asked = read_model(body, RetryRequest) if body else RetryRequest()
+    return answer(await engine.retry_run(run, asked.items), 201)
+
+
+@router.post("/{ref}/fork", response_model=Run, status_code=201, openapi_extra=takes(ForkRequest))
+async def fork_run(run: RunId, request: Request, engine: Engine) -> Response:
+    """Start a new run that makes a step and all that depends on it again, perhaps with other arguments."""
+    asked = read_model(await read_body(request), ForkRequest)
+    return answer(await engine.fork_run(run, asked.step, asked.input), 201)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
@@ -36,13 +37,16 @@ from hopline_engine.api.models import (
 from hopline_engine.api.models import Node as EngineNode
 from hopline_engine.api.reasons import Explainer
 from hopline_engine.api.roster import live_worker, node_view, worker_view
+from hopline_engine.api.run_orders import RunOrders, node_of
 from hopline_engine.api.schedule_service import Schedules, scheduled_tick
 from hopline_engine.api.views import (
     MOST_SUB_RUNS,
     attempt_view,
     detail_view,
     event_fields,
+    reused_steps,
     run_view,
+    shown_state,
     step_views,
     summary_view,
 )
@@ -53,19 +57,15 @@ from hopline_engine.core.names import parse_step_name, public_id, run_id
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.schedules import tick_of_key
+from hopline_engine.core.states import FINAL_RUN_STATES
 from hopline_engine.errors import (
-    RunEndedError,
     RunMovingError,
     RunNotFinishedError,
     RunNotFoundError,
-    RunNotRetryableError,
     RunNotSucceededError,
-    StepNotFoundError,
-    StoreUnavailableError,
     UnusableDefinitionError,
     VersionNotFoundError,
     WorkflowNotFoundError,
-    closest,
 )
 from hopline_engine.queue import admission
 from hopline_engine.scheduler.diagnosis import Diagnosis, examine
@@ -75,11 +75,12 @@ from hopline_engine.store import needs, nodes, runs, schedules, steps
 from hopline_engine.store.needs import Version
 from hopline_engine.store.queues import QueueLimits as StoredLimits
 from hopline_engine.store.runs import RunFilter, RunRecord, RunSummary
+from hopline_engine.store.steps import Overview
 
 _MOST_ATTEMPTS = 10_000
 
 
-class Service:
+class Service(RunOrders):
     """Implements ``EngineService``."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -219,14 +220,16 @@ class Service:
         """Return a run with its steps."""
         stored = await self._find(run)
         plan = await self._plan(stored)
-        return detail_view(await self._run(stored), await self._steps(stored.id, plan) if plan is not None else [])
+        return detail_view(await self._run(stored), await self._steps(stored, plan) if plan is not None else [])
 
     async def list_runs(self, query: RunQuery) -> RunPage:
         """Return one page of runs."""
         after = (await self._find(await self.resolve_run(query.after))).id if query.after else None
         above = await self._find(await self.resolve_run(query.parent)) if query.parent else None
         parent = above.id if above is not None else None
-        wanted = RunFilter(state=query.state, workflow=query.workflow, since=query.since, parent=parent)
+        wanted = RunFilter(
+            state=query.state, workflow=query.workflow, since=query.since, parent=parent, retried=query.retried
+        )
         page = await self._store.read(partial(runs.page, wanted=wanted, limit=query.limit, after=after))
         ended = await self._ended_steps(page.runs)
         views = []
@@ -252,7 +255,7 @@ class Service:
         node, item = None, None
         if step is not None:
             name, position = parse_step_name(step)
-            node = _node(run, plan, name).index
+            node = node_of(run, plan, name).index
             item = position if position != WHOLE else None
         rows = await self._store.read(
             partial(steps.attempts, run_id=stored.id, node=node, item=item, number=attempt, limit=_MOST_ATTEMPTS)
@@ -263,7 +266,7 @@ class Service:
         """Return why steps are not further."""
         stored = await self._find(run)
         plan = await self._engine.plan_of(stored.digest)
-        nodes = plan.nodes if step is None else [_node(run, plan, parse_step_name(step)[0])]
+        nodes = plan.nodes if step is None else [node_of(run, plan, parse_step_name(step)[0])]
         live = self._engine.coordinator.runs.get(stored.id)
         wanted = range(len(plan.nodes)) if step is None or live is None else [node.index for node in nodes]
         rows = await self._store.read(partial(steps.without_results, run_id=stored.id, nodes=wanted))
@@ -277,29 +280,7 @@ class Service:
             for reason in explainer.reasons(live, node, ended.get(node.index))
             if step is not None or reason.reason != "done"
         ]
-        return Why(run=run, state=RunState(stored.state), reasons=reasons)
-
-    async def cancel_run(self, run: str) -> Run:
-        """End a run as cancelled."""
-        stored = await self._find(run)
-        if stored.state is not RunState.RUNNING:  # said by any node: none works on it any more
-            raise RunEndedError(run=run, state=stored.state)
-        if not await self._engine.cancel_run(stored.id):
-            stored = await self._find(run)
-            if stored.state is RunState.RUNNING:
-                await self._engine.plan_of(stored.digest)
-                raise StoreUnavailableError(reason=f"run {run} has to be read again")
-            raise RunEndedError(run=run, state=stored.state)
-        return await self._run(await self._find(run))
-
-    async def retry_run(self, run: str) -> Run:
-        """Start a new run that keeps what succeeded."""
-        stored = await self._find(run)
-        if stored.state == RunState.RUNNING:
-            raise RunNotFinishedError(run=run)
-        if stored.state == RunState.SUCCEEDED:
-            raise RunNotRetryableError(run=run, state=stored.state)
-        return await self._run(await self._engine.retry_run(stored))
+        return Why(run=run, state=shown_state(stored), reasons=reasons)
 
     async def callback(
         self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure | StepHeartbeat
@@ -324,13 +305,13 @@ class Service:
             detail = await self.run_detail(run)
             yield detail
             state = detail.state
-            while state is RunState.RUNNING:
+            while state not in FINAL_RUN_STATES:
                 changed = await watch.changes()
                 if changed is None:
                     return
                 nodes = [plan.nodes[index] for index in sorted(changed)]
                 view = await self._run(await self._stored(stored.id))
-                yield RunChange(steps=tuple(await self._steps(stored.id, plan, nodes)), run=view)
+                yield RunChange(steps=tuple(await self._steps(stored, plan, nodes)), run=view)
                 state = view.state
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -467,7 +448,8 @@ class Service:
         item = stored.parent_item
         return Parent(run=above.public_id, step=step, item=None if item in {None, WHOLE} else item)
 
-    async def _steps(self, run: RunId, plan: Plan, nodes: Sequence[Node] | None = None) -> list[Step]:
+    async def _steps(self, of: RunSummary, plan: Plan, nodes: Sequence[Node] | None = None) -> list[Step]:
+        run = of.id
         wanted = plan.nodes if nodes is None else nodes
         single = [node.index for node in wanted if node.over is None]
         mapped = [node.index for node in wanted if node.over is not None]
@@ -480,14 +462,17 @@ class Service:
             if called
             else []
         )
-        return step_views(plan, rows, below, live, self._explainer(), nodes)
+        reused = await self._reused(of, rows)
+        return step_views(plan, rows, below, live, self._explainer(), nodes, reused)
 
-
-def _node(run: str, plan: Plan, name: str) -> Node:
-    node = plan.by_id.get(name)
-    if node is None:
-        raise StepNotFoundError(run=run, step=name, did_you_mean=closest(name, plan.by_id))
-    return node
+    async def _reused(self, of: RunSummary, rows: Overview) -> AbstractSet[int]:
+        """Return the steps whose results are those of the run that this one goes on from."""
+        origin = of.retry_of or of.fork_of
+        if origin is None:
+            return frozenset()
+        return reused_steps(
+            rows, await self._store.read(partial(steps.without_results, run_id=origin, nodes=rows.ended))
+        )
 
 
 def _as_ended(stored: RunRecord, plan: Plan, states: dict[int, StepState]) -> LiveRun:

@@ -1,6 +1,7 @@
 """What people see of a run, made from its rows and, while it is alive, from what its owner knows of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ from hopline_engine.api.models import (
     Run,
     RunDetail,
     RunSummary,
+    ShownState,
     Step,
     SubRun,
 )
@@ -69,10 +71,11 @@ def _summary_fields(
         "id": stored.public_id,
         "workflow": stored.workflow,
         "digest": stored.digest,
-        "state": RunState(stored.state),
+        "state": shown_state(stored),
         "error": failure_view(stored.error),
         "idempotency_key": stored.idempotency_key,
         "retry_of": public_id(stored.retry_of) if stored.retry_of is not None else None,
+        "fork_of": public_id(stored.fork_of) if stored.fork_of is not None else None,
         "parent": parent,
         "created_at": stored.created_at,
         "ended_at": stored.ended_at,
@@ -86,6 +89,24 @@ def event_fields(event: EventAdded) -> dict[str, Any]:
     """Return what is shown of an event."""
     payload = msgspec.json.decode(event.payload)
     return {"name": event.name, "key": event.key, "payload": payload, "emitted_at": event.emitted_at}
+
+
+def shown_state(stored: StoredSummary) -> ShownState:
+    """Return the state of a run as people see it."""
+    if stored.state is not RunState.RUNNING:
+        return stored.state
+    if stored.ending is not None:
+        return "cancelling" if stored.ending == RunState.CANCELLED else "undoing"
+    return "paused" if stored.paused_at is not None else RunState.RUNNING
+
+
+def reused_steps(rows: Overview, origin: Iterable[StepEnded]) -> AbstractSet[int]:
+    """Return the steps that ended as they did in the run that this one goes on from: with the same times."""
+    return {row.node for row in origin if _times(row) == _times(rows.ended.get(row.node))}
+
+
+def _times(row: StepEnded | None) -> tuple[object, ...] | None:
+    return None if row is None else (row.state, row.started_at, row.ended_at)
 
 
 def failure_view(error: bytes | None, step: str | None = None) -> Failure | None:
@@ -123,13 +144,17 @@ def step_views(
     live: LiveRun | None,
     explainer: Explainer,
     nodes: Sequence[Node] | None = None,
+    reused: AbstractSet[int] = frozenset(),
 ) -> list[Step]:
     """Return steps of a run in topological order, with the sub-runs in *below*; all of them without *nodes*."""
     wanted = plan.nodes if nodes is None else nodes
     sub_runs: dict[int, list[SubRun]] = {}
     for stored in below:
         sub_runs.setdefault(stored.node, []).append(_sub_run(stored))
-    return [_step_view(plan, node, rows, sub_runs.get(node.index, []), live, explainer) for node in wanted]
+    return [
+        _step_view(plan, node, rows, sub_runs.get(node.index, []), live, explainer, is_reused=node.index in reused)
+        for node in wanted
+    ]
 
 
 def _sub_run(stored: StoredSubRun) -> SubRun:
@@ -150,7 +175,14 @@ class _Progress(NamedTuple):
 
 
 def _step_view(
-    plan: Plan, node: Node, rows: Overview, sub_runs: list[SubRun], live: LiveRun | None, explainer: Explainer
+    plan: Plan,
+    node: Node,
+    rows: Overview,
+    sub_runs: list[SubRun],
+    live: LiveRun | None,
+    explainer: Explainer,
+    *,
+    is_reused: bool,
 ) -> Step:
     row = rows.ended.get(node.index)
     if row is not None:
@@ -177,6 +209,7 @@ def _step_view(
         next_at=progress.next_at,
         note=progress.note,
         bars=bars[-MOST_BARS:],
+        reused=is_reused,
         runs=sub_runs,
     )
 

@@ -26,7 +26,7 @@ from hopline_engine.core.live import (
     Traced,
     above,
 )
-from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
+from hopline_engine.core.model import AttemptState, RunMoved, RunState, StepState, TaskState
 from hopline_engine.core.past import apply_past
 from hopline_engine.core.records import record_attempt, record_step
 from hopline_engine.core.retry import Failure, lost_delay, retry_delay
@@ -194,6 +194,38 @@ def reject(task: LiveTask, failure: Failure, decision: Decision) -> None:
     """Fail a leased step run whose request cannot be made: nothing was sent."""
     record_attempt(task, AttemptState.FAILED, decision, failure=failure)
     _fail_task(task, failure, decision)
+
+
+def pause(run: LiveRun, decision: Decision) -> list[LiveTask]:
+    """Let nothing of a run and of those below it be sent any more; return the tasks that are not out."""
+    run.paused_at = decision.now
+    return _hold(run, decision)
+
+
+def resume(run: LiveRun, decision: Decision) -> None:
+    """Let what a paused run holds back be sent again, unless a run above it is paused too."""
+    run.paused_at = None
+    decision.rescheduled += [task for task in _hold(run, decision) if task.schedule_time <= decision.now]
+
+
+def _hold(run: LiveRun, decision: Decision) -> list[LiveTask]:
+    """Make the change of a pause durable and known below; return the tasks that are not out and changed by it."""
+    decision.rows.runs_moved.append(RunMoved(run.paused_at, run.ending.value if run.ending else None, run.id))
+    changed: list[LiveTask] = []
+    pending = [run]
+    while pending:
+        held = pending.pop()
+        above = held.parent.run if held.parent is not None else None
+        was_held, held.is_held = held.is_held, held.paused_at is not None or (above is not None and above.is_held)
+        decision.touched.setdefault(held, set())
+        if held.is_held == was_held:
+            continue
+        for unit in held.units():
+            if isinstance(unit, LiveRun):
+                pending.append(unit)
+            elif unit.state is TaskState.SCHEDULED:
+                changed.append(unit)
+    return changed
 
 
 def cancel(run: LiveRun, decision: Decision) -> None:

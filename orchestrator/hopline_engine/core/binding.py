@@ -309,6 +309,8 @@ class RequestTemplate:
     params: tuple[tuple[str, Expression], ...]
     headers: tuple[tuple[str, Text], ...]
     body: Expression | None
+    cancel: Text | None = None
+    """Where to post when the run is cancelled while the request is out."""
 
     def bind(self, scope: Scope) -> BoundRequest:
         """Return the request with its values.
@@ -327,6 +329,8 @@ class RequestTemplate:
     def sources(self) -> Iterator[str]:
         """Yield the sources of everything in the request."""
         yield from self.url.sources()
+        if self.cancel:
+            yield from self.cancel.sources()
         for _, value in (*self.params, *self.headers):
             yield from value.sources()
         if self.body:
@@ -345,6 +349,7 @@ def compile_request(spec: RequestSpec) -> RequestTemplate:
         params=tuple((name, compile_expression(value)) for name, value in spec.params.items()),
         headers=tuple((name, _as_text(compile_expression(value))) for name, value in spec.headers.items()),
         body=compile_expression(spec.json) if spec.has_json else None,
+        cancel=_as_text(compile_expression(spec.cancel)) if spec.cancel is not None else None,
     )
 
 

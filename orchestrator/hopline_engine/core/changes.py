@@ -9,6 +9,7 @@ from hopline_engine.core.model import (
     EventAdded,
     RunAdded,
     RunEnded,
+    RunMoved,
     StepEnded,
     TaskAdded,
     TaskMoved,
@@ -47,4 +48,5 @@ class Changes:
     waits_removed: list[WaitRemoved] = field(default_factory=list)
     events_added: list[EventAdded] = field(default_factory=list)
     queues_moved: list[QueueMoved] = field(default_factory=list)
+    runs_moved: list[RunMoved] = field(default_factory=list)
     runs_ended: list[RunEnded] = field(default_factory=list)

@@ -74,6 +74,8 @@ class Decision:
     """Tasks that are parked until an event, which may have happened."""
     closed: dict[TaskId, LiveTask] = field(default_factory=dict)
     """Tasks that are no more."""
+    called_off: list[LiveTask] = field(default_factory=list)
+    """Those of them whose targets are to be told that the run was cancelled."""
     began: list[LiveRun] = field(default_factory=list)
     ended: list[LiveRun] = field(default_factory=list)
     touched: dict[LiveRun, set[int]] = field(default_factory=dict)

@@ -69,6 +69,8 @@ class RequestSpec(msgspec.Struct, frozen=True):
     headers: dict[Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")], Any] = {}
     json: Any = None
     has_json: bool = False
+    cancel: Any = None
+    """Where to post when the run is cancelled while the request is out."""
 
 
 class GuardSpec(msgspec.Struct, frozen=True, rename={"condition": "if", "expected": "is"}):

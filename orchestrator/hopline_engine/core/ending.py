@@ -68,6 +68,8 @@ def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -
         if isinstance(unit, LiveTask):
             if unit.state in UNDER_WAY:
                 record_attempt(unit, AttemptState.CANCELLED, decision)
+                if node.request is not None and node.request.cancel is not None:
+                    decision.called_off.append(unit)
             close_task(unit, decision)
             record_step(unit, StepState.CANCELLED, decision)
         else:

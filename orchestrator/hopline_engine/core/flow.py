@@ -17,14 +17,17 @@ from hopline_engine.core.live import (
     LiveRun,
     LiveTask,
     Parent,
+    Past,
     RunScope,
     StoredTask,
     item_of,
 )
 from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState, WaitAdded
+from hopline_engine.core.past import apply_past
 from hopline_engine.core.plan import WAITS, Node, Plan
 from hopline_engine.core.records import record_node, record_run, record_sub_step
 from hopline_engine.core.retry import Failure
+from hopline_engine.core.reusing import Earlier
 from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.core.waits import key_of, waited_until
 
@@ -233,13 +236,30 @@ def _start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> N
 def begin_sub_run(run: LiveRun, node: Node, item: int, plan: Plan, arguments: bytes, decision: Decision) -> None:
     """Begin the run that is the execution of a step run from now on."""
     sub_run = LiveRun.fresh(decision.ids.next_run(run.id), plan, arguments, decision.now, Parent(run, node, item))
+    sub_run.is_held = run.is_held
     _attach(run, node, item, sub_run)
-    record_run(sub_run, decision)
+    earlier = run.earlier.get((node.index, item)) if run.earlier is not None else None
+    if earlier is not None and earlier.input == arguments:
+        _go_on_from(earlier, sub_run, decision)
+    else:
+        record_run(sub_run, decision)
     decision.touch(run, node)
     decision.began.append(sub_run)
-    if not sub_run.nodes:
+    if not sub_run.open_nodes:
         decision.empty.append(sub_run)
-    decision.todo.extend((sub_run, first) for first in plan.nodes if first.waits == 0)
+    for first, live in zip(plan.nodes, sub_run.nodes, strict=True):
+        if live.waits == 0 and live.state is StepState.PENDING:
+            decision.todo.append((sub_run, first))
+
+
+def _go_on_from(earlier: Earlier, run: LiveRun, decision: Decision) -> None:
+    """Let a run that begins keep what an earlier one has got."""
+    record_run(run, decision, retry_of=earlier.run)
+    past = Past([row._replace(run_id=run.id) for row in earlier.kept])
+    decision.rows.steps_ended += past.steps
+    decision.past[run.id] = past
+    run.earlier = earlier.below
+    apply_past(run, past)
 
 
 def _composed(expression: Expression, scope: RunScope, decision: Decision) -> bytes:

@@ -24,6 +24,7 @@ from hopline_engine.core.model import (
 from hopline_engine.core.names import public_id, step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import Failure
+from hopline_engine.core.reusing import Earlier
 
 NOTHING: Final = Value(b"null")
 
@@ -173,6 +174,13 @@ class LiveRun:
     nodes: list[LiveNode]
     open_nodes: int
     parent: Parent | None = None
+    paused_at: float | None = None
+    ending: RunState | None = None
+    """How it will end when its undo steps are done."""
+    is_held: bool = False
+    """Whether nothing of it is sent: it is paused, or a run above it is."""
+    earlier: "Mapping[tuple[int, int], Earlier] | None" = None
+    """Sub-runs of the run that this one goes on from, which are gone on with too."""
     public_id: str = field(init=False)
     """The id that people see; every request of the run says it."""
     state: RunState = RunState.RUNNING

@@ -26,6 +26,11 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
+Phase = Literal["paused", "undoing", "cancelling"]
+"""What a run that has not ended does when it does not go on: it is held, or it undoes what it did before it ends as
+failed or as cancelled."""
+
+
 class StepState(StrEnum):
     """State of a step run (or of one element of a mapped step); the last five are final."""
 
@@ -99,6 +104,16 @@ class RunAdded(NamedTuple):
     parent_item: int | None
     retry_of: RunId | None
     created_at: float
+    fork_of: RunId | None = None
+
+
+class RunMoved(NamedTuple):
+    """A run that has not ended is paused, goes on, or begins to undo what it did."""
+
+    paused_at: float | None
+    ending: str | None
+    """The final state that it will have when its undo steps are done."""
+    id: RunId
 
 
 class RunEnded(NamedTuple):

@@ -1,6 +1,5 @@
 """What is stored of a run, put back into its live state."""
 
-from collections.abc import Iterable
 from typing import Final
 
 from hopline_engine.core.binding import Value, decode_items
@@ -55,16 +54,6 @@ def _is_streaming(run: LiveRun, node: Node) -> bool:
         return False
     followed = run.nodes[node.stream_from]
     return followed.map is not None or followed.state is StepState.SKIPPED
-
-
-def rows_kept(rows: Iterable[StepEnded]) -> list[StepEnded]:
-    """Return the rows of an ended run that a run which goes on from them keeps: all of steps that succeeded.
-
-    Elements that failed belong to a map that succeeded in spite of them.
-    """
-    every = list(rows)
-    whole = {row.node for row in every if row.item == WHOLE and row.state == StepState.SUCCEEDED}
-    return [row for row in every if row.state == StepState.SUCCEEDED or row.node in whole]
 
 
 def _restore_maps(run: LiveRun, past: Past) -> None:

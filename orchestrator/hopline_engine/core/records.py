@@ -24,7 +24,12 @@ from hopline_engine.core.retry import Failure
 
 
 def record_run(
-    run: LiveRun, decision: Decision, *, idempotency_key: str | None = None, retry_of: RunId | None = None
+    run: LiveRun,
+    decision: Decision,
+    *,
+    idempotency_key: str | None = None,
+    retry_of: RunId | None = None,
+    fork_of: RunId | None = None,
 ) -> None:
     """Write the row of a run that begins."""
     parent = run.parent
@@ -42,6 +47,7 @@ def record_run(
             parent.item if parent else None,
             retry_of,
             run.created_at,
+            fork_of,
         )
     )
 

@@ -43,6 +43,9 @@ WORKER_GRACE_SECONDS: Final = 1.0
 BATCH_BYTES: Final = 8 * 2**20
 """Of arguments in one call; elements of a batch that do not fit go with the next one."""
 
+CALL_OFF_SECONDS: Final = 10.0
+"""How long a target may take to hear of a cancellation."""
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -222,6 +225,24 @@ class Dispatcher:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return [Lost(f"the worker answered {answer.status} with no list of answers: {error}")] * len(parts)
         return [self._read_answer(one.status, one.answer, seconds) for one in read]
+
+    async def call_off(self, task: LiveTask) -> str | None:
+        """Tell the target of a cancelled attempt at the URL that its request names; return what went wrong, if it did.
+
+        The same headers as those of the attempt say which one it is, so that telling twice does no harm.
+        """
+        request = task.node.request
+        assert request is not None
+        assert request.cancel is not None
+        try:
+            url = request.cancel.url(self._scope(task))
+            headers = self._headers(task, self._clock.now() + CALL_OFF_SECONDS)
+            answer = await self._target.exchange_raw(_endpoint("POST", url), headers, b"", CALL_OFF_SECONDS)
+        except ExchangeFailed as error:
+            return error.message
+        except (BindingError, httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
+            return f"the request cannot be made: {error}"
+        return f"HTTP {answer.status}" if answer.status == 429 or answer.status >= 500 else None
 
     def result_type(self, plan: Plan, node: Node) -> ResultType:
         """Return the declared type of a step's result."""

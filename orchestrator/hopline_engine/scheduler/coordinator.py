@@ -35,6 +35,7 @@ from hopline_engine.queue.dispatcher import (
     Unserved,
 )
 from hopline_engine.queue.workers import Worker
+from hopline_engine.scheduler.calling_off import CallingOff
 from hopline_engine.scheduler.pinning import Pinned, Pinning
 from hopline_engine.scheduler.timers import Timers
 from hopline_engine.store.errors import OwnershipLostError
@@ -101,6 +102,7 @@ class Coordinator:
         self._loop = asyncio.get_running_loop()
         self._timers = Timers(clock, self.wake)
         self._sending: dict[TaskId, asyncio.Task[None]] = {}
+        self._calling_off = CallingOff(dispatcher)
         self._token_timer: asyncio.TimerHandle | None = None
         self._held_back: frozenset[int] = frozenset()
         """Shards that are to go to another node."""
@@ -113,11 +115,12 @@ class Coordinator:
         *,
         idempotency_key: str | None = None,
         retry_of: RunId | None = None,
+        fork_of: RunId | None = None,
         past: Past | None = None,
     ) -> "asyncio.Future[None]":
         """Begin a new run; the future is done when the run is durable."""
         decision = self._decision()
-        records.record_run(run, decision, idempotency_key=idempotency_key, retry_of=retry_of)
+        records.record_run(run, decision, idempotency_key=idempotency_key, retry_of=retry_of, fork_of=fork_of)
         if past is not None:
             decision.rows.steps_ended += past.steps
         advance.begin(run, decision, past)
@@ -151,6 +154,38 @@ class Coordinator:
         decision = self._decision()
         advance.cancel(run, decision)
         return self._durably(decision)
+
+    def pause(self, run: LiveRun) -> "asyncio.Future[None]":
+        """Send nothing more of a run; what is in flight is answered as ever."""
+        decision = self._decision()
+        for task in advance.pause(run, decision):
+            self.admission.withdraw(task)
+        return self._durably(decision)
+
+    def unpause(self, run: LiveRun) -> "asyncio.Future[None]":
+        """Send again what a paused run holds back."""
+        decision = self._decision()
+        advance.resume(run, decision)
+        return self._durably(decision)
+
+    def now(self) -> float:
+        """Return the time that decisions are made at."""
+        return self._clock.now()
+
+    def submit(self, changes: Changes) -> "asyncio.Future[None]":
+        """Write rows of runs that are not among the live ones; the future is done when they are durable."""
+        durable: asyncio.Future[None] = self._loop.create_future()
+
+        def done(error: BaseException | None) -> None:
+            if durable.cancelled():
+                return
+            if error is None:
+                durable.set_result(None)
+            else:
+                durable.set_exception(error)
+
+        self._commits.submit(changes, done)
+        return durable
 
     def call_back(self, task: LiveTask, outcome: Succeeded | Failed) -> "asyncio.Future[None]":
         """Apply the callback of a step that answered 202."""
@@ -236,8 +271,8 @@ class Coordinator:
         """Return whether a task should have moved by itself before a time, and nothing will move it."""
         match task.state:
             case TaskState.SCHEDULED:
-                is_waiting = self.admission.is_waiting(task) or shard_of(task.run.id) in self._held_back
-                return task.schedule_time <= before and not is_waiting
+                is_held = task.run.is_held or shard_of(task.run.id) in self._held_back
+                return task.schedule_time <= before and not (is_held or self.admission.is_waiting(task))
             case TaskState.LEASED:
                 return self.is_dispatching and task.id not in self._sending and (task.leased_at or 0.0) <= before
             case TaskState.ACCEPTED:
@@ -268,6 +303,7 @@ class Coordinator:
         self._timers.stop()
         if self._token_timer is not None:
             self._token_timer.cancel()
+        await self._calling_off.stop()
         cut_off = list(self._sending.values())
         for exchange in cut_off:
             exchange.cancel()
@@ -407,7 +443,7 @@ class Coordinator:
             if task.schedule_time > decision.now or task.state is TaskState.PARKED:
                 if task.schedule_time < NEVER:
                     self._timers.add(task.schedule_time, task)
-            elif not self._held_back or shard_of(task.run.id) not in self._held_back:
+            elif not task.run.is_held and (not self._held_back or shard_of(task.run.id) not in self._held_back):
                 self.admission.offer(task)
         for task in decision.accepted:
             self._watch_deadline(task)
@@ -453,6 +489,8 @@ class Coordinator:
             self.runs.pop(run.id, None)
         for task in decision.closed.values():
             self._cut_off(task)
+        for task in decision.called_off:
+            self._calling_off.begin(task)
         for run, nodes in decision.touched.items():
             self._on_change(run, nodes)
         if decision.awaiting:

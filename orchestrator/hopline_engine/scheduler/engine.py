@@ -6,7 +6,7 @@ Knows the store, the catalogue of workflows and who watches; how things look to 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,14 +23,13 @@ from hopline_engine.core.model import (
     StepEnded,
     TaskState,
 )
-from hopline_engine.core.names import parse_step_name, public_id, run_id
-from hopline_engine.core.past import rows_kept
+from hopline_engine.core.names import parse_step_name, run_id
 from hopline_engine.core.plan import DEFAULT_QUEUE, Plan
 from hopline_engine.core.retry import Failure
+from hopline_engine.core.reusing import Earlier
 from hopline_engine.errors import (
     EngineStoppingError,
     NoShardError,
-    RunMovingError,
     StoreUnavailableError,
     UnusableDefinitionError,
     WorkerNotFoundError,
@@ -47,6 +46,7 @@ from hopline_engine.scheduler.events import Events
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
+from hopline_engine.scheduler.orders import Orders
 from hopline_engine.scheduler.pinning import Pinning
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
@@ -113,6 +113,7 @@ class Engine:
         self._scheduling: Scheduling | None = None
         self._schedules: ScheduleBook | None = None
         self._events: Events | None = None
+        self._orders: Orders | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -162,11 +163,15 @@ class Engine:
             held=lambda: membership.held,
             seconds=self.settings.audit_seconds,
         )
+        self._orders = Orders(
+            reads=self.store, coordinator=coordinator, resumer=self._resumer, membership=membership, begin=self._go_on
+        )
         self._scheduling = Scheduling(
             store=self.store,
             catalogue=self.catalogue,
             clock=self._clock,
             starter=self,
+            cancel=self._orders.cancel,
             held=lambda: membership.held,
         )
         self._schedules = ScheduleBook(
@@ -268,6 +273,17 @@ class Engine:
         if self._events is None:
             raise EngineStoppingError
         return self._events
+
+    @property
+    def orders(self) -> Orders:
+        """What runs of an open engine can be told to do.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._orders is None:
+            raise EngineStoppingError
+        return self._orders
 
     @property
     def membership(self) -> Membership:
@@ -408,7 +424,8 @@ class Engine:
         run_input: bytes,
         idempotency_key: str | None,
         retry_of: RunRecord | None = None,
-        kept: Iterable[StepEnded] = (),
+        fork_of: RunId | None = None,
+        earlier: Earlier | None = None,
         shard: int | None = None,
     ) -> RunRecord:
         coordinator = self.coordinator
@@ -429,32 +446,26 @@ class Engine:
             retry_of_public_id=retry_of.public_id if retry_of else None,
             created_at=run.created_at,
             ended_at=None,
+            fork_of=fork_of,
+            paused_at=None,
+            ending=None,
             error=None,
             input=run_input,
             result=None,
         )
-        past = Past([row._replace(run_id=run.id) for row in kept]) if retry_of else None
-        await coordinator.start(run, idempotency_key=idempotency_key, retry_of=record.retry_of, past=past)
+        past = None
+        if earlier is not None:
+            past = Past([row._replace(run_id=run.id) for row in earlier.kept])
+            run.earlier = earlier.below
+        await coordinator.start(
+            run, idempotency_key=idempotency_key, retry_of=record.retry_of, fork_of=fork_of, past=past
+        )
         return record
 
-    async def cancel_run(self, run: RunId) -> bool:
-        """End a run now; return whether it was alive. When this returns, no further attempt starts."""
-        live = self.coordinator.runs.get(run)
-        if live is None or live.state is not RunState.RUNNING:
-            await self.resumer.settled()  # its end may be decided and not durable, or it is just read again
-            live = self.coordinator.runs.get(run)
-            if live is None and not self.membership.is_ours(run):
-                raise RunMovingError(run=public_id(run))
-        if live is None or live.state is not RunState.RUNNING:
-            return False
-        await self.coordinator.cancel(live)
-        return True
-
-    async def retry_run(self, stored: RunRecord) -> RunRecord:
-        """Start a new run that keeps the results of the steps that succeeded in an ended one."""
-        plan = await self.plan_of(stored.digest)
-        ended = await self.store.read(lambda connection: steps.of_run(connection, stored.id))
-        return await self._start(plan, stored.input, None, retry_of=stored, kept=rows_kept(ended))
+    async def _go_on(
+        self, plan: Plan, run_input: bytes, earlier: Earlier, *, retry_of: RunRecord | None, fork_of: RunId | None
+    ) -> RunRecord:
+        return await self._start(plan, run_input, None, retry_of=retry_of, fork_of=fork_of, earlier=earlier)
 
     async def call_back(
         self, public: str, step: str, attempt: int, token: str, result: bytes | None, failure: Failure | None

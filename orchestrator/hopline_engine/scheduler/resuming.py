@@ -8,8 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from hopline_engine.core import unplanned
 from hopline_engine.core.live import LiveRun, Parent, Past
-from hopline_engine.core.model import RunId
+from hopline_engine.core.model import RunId, RunState
+from hopline_engine.core.reusing import Again
+from hopline_engine.scheduler import repairing
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.store import recovery
@@ -70,6 +73,18 @@ class Resumer:
             await self._coordinator.cancel(taken[orphan][0])
         await resumed
 
+    async def cancel_left_out(self, root: RunId) -> None:
+        """End a run that is left out, with those below it, by its rows: memory has nothing of them."""
+        family: list[StoredRun] = []
+        last = RunId(0)
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, root=root)
+        while page := await self._store.read(partial(pages, after=last)):
+            family += page
+            last = page[-1].run.id
+        changes = unplanned.cancel([(each.run, each.tasks) for each in family], root, self._coordinator.now())
+        await self._coordinator.submit(changes)
+        self.left_out.difference_update(each.run.id for each in family)
+
     async def settled(self) -> None:
         """Return when all that was decided before is durable or refused, and memory holds what the store does."""
         await self._store.execute(lambda _: None)
@@ -117,7 +132,10 @@ class Resumer:
                 alone = read.run._replace(parent_id=None, parent_node=None, parent_item=None)
                 stored = replace(read, run=alone) if is_orphan else read
                 if self._can_be_taken_up(stored, taken):
-                    taken[stored.run.id] = self._rebuilt(stored, taken)
+                    run, past = self._rebuilt(stored, taken)
+                    if stored.run.retry_of is not None:
+                        run.earlier = await repairing.below(self._store, run.plan, stored.run.retry_of, Again())
+                    taken[stored.run.id] = run, past
             last = page[-1].run.id
         return taken
 
@@ -135,9 +153,12 @@ class Resumer:
     def _rebuilt(self, stored: StoredRun, taken: Mapping[RunId, tuple[LiveRun, Past]]) -> tuple[LiveRun, Past]:
         row = stored.run
         run = LiveRun.fresh(row.id, self._catalogue.plan(row.digest), row.input, row.created_at, None)
+        run.paused_at, run.is_held = stored.paused_at, stored.paused_at is not None
+        run.ending = RunState(stored.ending) if stored.ending is not None else None
         if row.parent_id is not None and row.parent_node is not None and row.parent_item is not None:
             above, its_past = taken[row.parent_id]
             run.parent = Parent(above, above.plan.nodes[row.parent_node], row.parent_item)
+            run.is_held = run.is_held or above.is_held
             its_past.runs[row.parent_node, row.parent_item] = run
         return run, Past(stored.steps, {(task.node, task.item): task for task in stored.tasks})
 

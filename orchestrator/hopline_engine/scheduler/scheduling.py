@@ -10,7 +10,7 @@ one wins. When something is due is judged by the clock of the database.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from itertools import groupby
 from typing import Any, Final, Protocol
@@ -45,14 +45,10 @@ STARTS_AT_A_TIME: Final = 500
 
 
 class Starter(Protocol):
-    """Starts and ends runs; see ``Engine``."""
+    """Starts runs; see ``Engine``."""
 
     async def start_tick(self, workflow: str, given: Mapping[str, Any], key: str, shard: int | None) -> RunRecord:
         """Start the one run that has a key, or return it."""
-        ...
-
-    async def cancel_run(self, run: RunId) -> bool:
-        """End a run now."""
         ...
 
 
@@ -66,6 +62,7 @@ class Scheduling:
         catalogue: Catalogue,
         clock: Clock,
         starter: Starter,
+        cancel: Callable[[RunId], Awaitable[bool]],
         held: Callable[[], Collection[int]],
     ) -> None:
         """Make what fires schedules; nothing happens before ``run``.
@@ -75,12 +72,14 @@ class Scheduling:
             catalogue: knows what parameters workflows have.
             clock: only says how long to rest.
             starter: starts the runs.
+            cancel: ends a run now; see ``Orders``.
             held: returns the shards whose schedules are this node's.
         """
         self._store = store
         self._catalogue = catalogue
         self._clock = clock
         self._starter = starter
+        self._cancel = cancel
         self._held = held
         self._wake = asyncio.Event()
         self._looked_to = ""
@@ -209,7 +208,7 @@ class Scheduling:
     async def _cancel_before(self, name: str) -> None:
         for tick in await self._store.read(partial(schedules.open_ticks, name=name)):
             if tick.state is TickState.STARTED and tick.run_state is RunState.RUNNING and tick.run_id is not None:
-                await self._starter.cancel_run(tick.run_id)
+                await self._cancel(tick.run_id)
 
 
 def _over(ticks: Iterable[StoredTick]) -> list[float]:

@@ -26,6 +26,8 @@ class StoredRun:
     run: RunAdded
     steps: list[StepEnded]
     tasks: list[StoredTask]
+    paused_at: float | None = None
+    ending: str | None = None
 
 
 class LastIds(NamedTuple):
@@ -53,8 +55,11 @@ def live_runs(
         following &= (run.c.id % SHARDS).in_(shards)
     if root is not None:
         following &= run.c.id.in_(select(_family_of(root).c.id))
-    rows = connection.execute(select(*_RUN).where(_IS_LIVE, following).order_by(run.c.id).limit(limit))
-    runs = [RunAdded._make(row) for row in rows]
+    query = select(*_RUN, run.c.paused_at, run.c.ending).where(_IS_LIVE, following).order_by(run.c.id).limit(limit)
+    runs, moved = [], {}
+    for *fields, paused_at, ending in connection.execute(query):
+        runs.append(RunAdded._make(fields))
+        moved[runs[-1].id] = (paused_at, ending)
     if not runs:
         return []
     among = select(run.c.id).where(_IS_LIVE, following, run.c.id <= runs[-1].id)
@@ -64,7 +69,16 @@ def live_runs(
     tasks_of: dict[RunId, list[StoredTask]] = defaultdict(list)
     for open_task in map(StoredTask._make, connection.execute(select(*tasks.COLUMNS).where(task.c.run_id.in_(among)))):
         tasks_of[open_task.run_id].append(open_task)
-    return [StoredRun(run=each, steps=steps_of[each.id], tasks=tasks_of[each.id]) for each in runs]
+    return [
+        StoredRun(
+            run=each,
+            steps=steps_of[each.id],
+            tasks=tasks_of[each.id],
+            paused_at=moved[each.id][0],
+            ending=moved[each.id][1],
+        )
+        for each in runs
+    ]
 
 
 class LiveChild(NamedTuple):

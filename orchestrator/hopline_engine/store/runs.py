@@ -1,12 +1,12 @@
 """Runs as stored: found by what people call them, listed, and read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, false, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, exists, false, literal, select, tuple_
 
-from hopline_engine.core.model import Digest, RunId, RunState
+from hopline_engine.core.model import Digest, Phase, RunId, RunState
 from hopline_engine.errors import AmbiguousRunError
 from hopline_engine.store.tables import run
 
@@ -21,6 +21,7 @@ _MOST_CANDIDATES: Final = 5
 
 _parent: Final = run.alias("parent")
 _origin: Final = run.alias("origin")
+_again: Final = run.alias("again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,9 @@ class RunSummary:
     retry_of_public_id: str | None
     created_at: float
     ended_at: float | None
+    fork_of: RunId | None
+    paused_at: float | None
+    ending: str | None
     error: bytes | None
     """JSON of the failure that decided it."""
 
@@ -57,11 +61,13 @@ class RunRecord(RunSummary):
 class RunFilter:
     """Which runs to list. Runs of sub-workflows are listed only as children of their parent."""
 
-    state: RunState | None = None
+    state: RunState | Phase | None = None
     workflow: str | None = None
     since: float | None = None
     """Created at this time or later, in Unix seconds."""
     parent: RunId | None = None
+    retried: bool | None = None
+    """Whether another run is a retry of it."""
 
 
 class SubRun(NamedTuple):
@@ -151,6 +157,25 @@ def sub_runs(connection: Connection, parent: RunId, nodes: Sequence[int], limit:
     return found
 
 
+class EndedSubRun(NamedTuple):
+    """A run of a sub-workflow that ended without success, by the step run that it executed."""
+
+    id: RunId
+    node: int
+    item: int
+    input: bytes
+
+
+def unsuccessful_sub_runs(connection: Connection, parent: RunId) -> list[EndedSubRun]:
+    """Return the sub-runs of a run that failed or were cancelled, in the order in which they began."""
+    rows = connection.execute(
+        select(run.c.id, run.c.parent_node, run.c.parent_item, run.c.input)
+        .where(run.c.parent_id == parent, run.c.state.in_([RunState.FAILED.value, RunState.CANCELLED.value]))
+        .order_by(run.c.id)
+    )
+    return [EndedSubRun._make(row) for row in rows]
+
+
 def _columns(model: type[RunSummary]) -> Sequence[ColumnElement[Any]]:
     others: dict[str, ColumnElement[Any]] = {
         "parent_public_id": _parent.c.public_id.label("parent_public_id"),
@@ -176,12 +201,32 @@ def _one(connection: Connection, condition: ColumnElement[bool]) -> RunRecord | 
 def _filtered(wanted: RunFilter) -> Select[Any]:
     query = _select(RunSummary).where(run.c.parent_id == wanted.parent)
     if wanted.state is not None:
-        query = query.where(_in_state(wanted.state))
+        query = query.where(*_is_as(wanted.state))
+    if wanted.retried is not None:
+        again = exists().where(_again.c.retry_of == run.c.id)
+        query = query.where(again if wanted.retried else ~again)
     if wanted.workflow is not None:
         query = query.where(false() if _NUL in wanted.workflow else run.c.workflow == wanted.workflow)
     if wanted.since is not None:
         query = query.where(run.c.created_at >= wanted.since)
     return query
+
+
+def _is_as(state: RunState | Phase) -> Iterator[ColumnElement[bool]]:
+    """Yield what is true of runs in a state, or in a part of the running ones."""
+    if isinstance(state, RunState) and state is not RunState.RUNNING:
+        yield _in_state(state)
+        return
+    yield _in_state(RunState.RUNNING)
+    ending = {"undoing": RunState.FAILED, "cancelling": RunState.CANCELLED}.get(state)
+    if ending is not None:
+        yield run.c.ending == ending.value
+    elif state == "paused":
+        yield run.c.paused_at.is_not(None)
+        yield run.c.ending.is_(None)
+    else:
+        yield run.c.paused_at.is_(None)
+        yield run.c.ending.is_(None)
 
 
 def _in_state(state: RunState) -> ColumnElement[bool]:

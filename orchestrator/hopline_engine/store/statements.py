@@ -21,6 +21,7 @@ from hopline_engine.core.model import (
     EventAdded,
     RunAdded,
     RunEnded,
+    RunMoved,
     StepEnded,
     TaskAdded,
     TaskMoved,
@@ -108,6 +109,7 @@ ROW_TYPES: Final = (
     RowType("waits_removed", WaitRemoved._fields, tables.wait, _delete, counted=True),
     RowType("events_added", EventAdded._fields, tables.event, _insert, counted=False),
     RowType("queues_moved", QueueMoved._fields, tables.queue, _update, counted=True),
+    RowType("runs_moved", RunMoved._fields, tables.run, _update, counted=True),
     RowType("runs_ended", RunEnded._fields, tables.run, _end_run, counted=True),
 )
 """In the order in which a transaction writes them: that of the fields of ``Changes``."""

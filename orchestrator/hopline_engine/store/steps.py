@@ -1,7 +1,7 @@
 """History: how steps and their attempts ended."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, LargeBinary, Row, Select, Text, func, null, select
@@ -69,7 +69,7 @@ def get(connection: Connection, run_id: RunId, node: int, item: int) -> StepEnde
     return None if row is None else StepEnded._make(row)
 
 
-def without_results(connection: Connection, run_id: RunId, nodes: Sequence[int]) -> list[StepEnded]:
+def without_results(connection: Connection, run_id: RunId, nodes: Iterable[int]) -> list[StepEnded]:
     """Return those of the steps that ended, without elements of maps and with ``None`` for every result.
 
     Takes the positions of the steps, so that each is looked up by key and the elements of large maps are passed over.
@@ -146,7 +146,7 @@ def attempts(
 
 
 def _among(
-    connection: Connection, query: Select[*tuple[Any, ...]], column: ColumnElement[int], nodes: Sequence[int]
+    connection: Connection, query: Select[*tuple[Any, ...]], column: ColumnElement[int], nodes: Iterable[int]
 ) -> Iterator[Row[Any]]:
     """Yield what a query that is in order of steps finds of *nodes*, however many these are."""
     ordered = sorted(nodes)

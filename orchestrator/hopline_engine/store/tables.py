@@ -125,6 +125,7 @@ class RunRow(Row, table=True):
         _partial("run_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
         _partial("run_children", "parent_id", where="parent_id IS NOT NULL"),
         _partial("run_live", "id", where="state = 'running'"),
+        _partial("run_retries", "retry_of", where="retry_of IS NOT NULL"),
         # What people list and page through: only runs that were started by somebody, newest first.
         _partial("run_listed", "created_at", "id", where="parent_id IS NULL"),
         _partial("run_listed_by_workflow", "workflow", "created_at", "id", where="parent_id IS NULL"),
@@ -146,6 +147,10 @@ class RunRow(Row, table=True):
     input: bytes
     result: bytes | None
     error: bytes | None
+    fork_of: int | None = _big()
+    paused_at: float | None = _time()
+    ending: str | None = _text()
+    """The final state that it will have when its undo steps are done."""
 
 
 class StepRunRow(Row, table=True):

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hopline import Context, Dynamic, Pending, Step, schema
-from hopline.context import entered
+from hopline.context import cancel, entered
 from hopline.errors import ResultError
 from hopline_engine import clock
 from hopline_engine.core import strict_json
 from hopline_engine.worker.capture import Capture, current
 from hopline_engine.worker.deadlines import Deadlines
 from hopline_engine.worker.failure import describe, describe_late
+from hopline_engine.worker.leaving import Leaving
 from hopline_engine.worker.threads import Threads
 from hopline_engine.worker.tracing import dump_graph, tracer
 
@@ -84,18 +85,19 @@ class Served:
 class Runtime:
     """What the attempts of one worker share."""
 
-    __slots__ = ("deadlines", "result_max_bytes", "threads")
+    __slots__ = ("deadlines", "leaving", "result_max_bytes", "threads")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int, result_max_bytes: int) -> None:
         self.threads: Threads[Answer] = Threads(loop, concurrency)
         self.deadlines = Deadlines(loop)
+        self.leaving = Leaving(loop)
         self.result_max_bytes = result_max_bytes
 
 
 class Attempt:
     """One attempt at *step* with the JSON arguments *body*; to be run once."""
 
-    __slots__ = ("_body", "_call", "_capture", "_context", "_runtime", "_step", "_thread", "deadline")
+    __slots__ = ("_body", "_call", "_capture", "_context", "_runtime", "_step", "_task", "_thread", "deadline")
 
     def __init__(self, step: Served, body: bytes, context: Context, deadline: float, runtime: Runtime) -> None:
         self._step = step
@@ -108,31 +110,75 @@ class Attempt:
         self._call: asyncio.Future[Answer] | None = None
         self._thread: int | None = None
         """The thread that is in the step now."""
+        self._task: asyncio.Task[Any] | None = None
+        """The task that is in the step now, when the step is async."""
 
     async def run(self, gone: Callable[[], Awaitable[object]]) -> Answer | None:
         """Run the step and return the answer. Raises nothing but the cancellation of its own task.
 
         At the deadline the answer says where the step is then. An async step is cancelled. A sync one cannot be: it
         runs to its end in its thread, which is free for another attempt only then. When *gone* returns, nobody waits
-        for the answer any more; a step that waits for a thread by then is not run, and there is no answer.
+        for the answer any more: an async step is cancelled, a sync one sees it in its context, one that waits for a
+        thread by then is not run, and there is no answer.
         """
-        if not self._step.is_async:
+        leaving = self._runtime.leaving
+        if not self._step.is_async and self._runtime.threads.are_all_busy:
             return await self._run_sync(gone)
+        leaving.add(self, gone)
+        try:
+            return await (self._run_async() if self._step.is_async else self._run_sync(None))
+        finally:
+            leaving.remove(self)
+
+    def leave(self) -> None:
+        """Tell the step that nobody waits for it any more."""
+        cancel(self._context)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run_async(self) -> Answer | None:
         token = current.set(self._capture)
+        self._task = task = asyncio.current_task()
         try:
             return await self._run_on_loop()
+        except asyncio.CancelledError:
+            if not self._context.cancelled:
+                raise
+            return None
         finally:
+            self._task = None
+            if self._context.cancelled and task is not None:
+                task.uncancel()
             current.reset(token)
 
-    async def _run_sync(self, gone: Callable[[], Awaitable[object]]) -> Answer | None:
+    async def _run_sync(self, gone: Callable[[], Awaitable[object]] | None) -> Answer | None:
         threads, deadlines = self._runtime.threads, self._runtime.deadlines
         # A copy for each attempt: context variables that a step sets do not reach the thread's next attempt.
         self._call = call = threads.submit(partial(contextvars.copy_context().run, self._run_in_thread))
         deadlines.add(self)
         try:
-            return await (_unless_gone(call, threads, gone) if threads.are_all_busy else call)
+            return await (call if gone is None else self._unless_gone(call, gone))
         finally:
             deadlines.remove(self)
+
+    async def _unless_gone(
+        self, call: "asyncio.Future[Answer]", gone: Callable[[], Awaitable[object]]
+    ) -> Answer | None:
+        """Return the answer of *call*, or ``None`` when nobody waits for it any more before it has begun.
+
+        An engine that was started again makes another attempt, which may complete the step while this one stands in
+        line.
+        """
+        watching = asyncio.ensure_future(gone())
+        try:
+            await asyncio.wait((call, watching), return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                self.leave()
+                if self._runtime.threads.withdraw(call):
+                    return None
+            return await call
+        finally:
+            watching.cancel()
 
     def _run_in_thread(self) -> Answer:
         current.set(self._capture)
@@ -211,20 +257,3 @@ class Attempt:
 
     def _late(self, error: dict[str, Any]) -> Answer:
         return Answer(HTTPStatus.GATEWAY_TIMEOUT, encode({"error": error, "logs": self._capture.text()}))
-
-
-async def _unless_gone(
-    call: "asyncio.Future[Answer]", threads: Threads[Answer], gone: Callable[[], Awaitable[object]]
-) -> Answer | None:
-    """Return the answer of *call*, or ``None`` when nobody waits for it any more before it has begun.
-
-    An engine that was started again makes another attempt, which may complete the step while this one stands in line.
-    """
-    watching = asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait((call, watching), return_when=asyncio.FIRST_COMPLETED)
-        if not call.done() and threads.withdraw(call):
-            return None
-        return await call
-    finally:
-        watching.cancel()

@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0006');
+INSERT INTO "alembic_version" VALUES('0007');
 CREATE TABLE attempt (
 	run_id INTEGER NOT NULL, 
 	node INTEGER NOT NULL, 
@@ -149,7 +149,7 @@ CREATE TABLE run (
 	ended_at DOUBLE, 
 	input BLOB NOT NULL, 
 	result BLOB, 
-	error BLOB, 
+	error BLOB, fork_of INTEGER, paused_at DOUBLE, ending TEXT, 
 	CONSTRAINT pk_run PRIMARY KEY (id), 
 	CONSTRAINT ck_run_state CHECK (state = 'running' OR state = 'succeeded' OR state = 'failed' OR state = 'cancelled'), 
 	CONSTRAINT ck_run_ended CHECK ((state = 'running') = (ended_at IS NULL)), 
@@ -331,3 +331,4 @@ CREATE UNIQUE INDEX task_step ON task (run_id, node, item);
 CREATE INDEX task_due ON task (queue, schedule_time) WHERE state = 0;
 CREATE INDEX wait_for ON wait (name, "key");
 CREATE INDEX event_emitted ON event (emitted_at);
+CREATE INDEX run_retries ON run (retry_of) WHERE retry_of IS NOT NULL;

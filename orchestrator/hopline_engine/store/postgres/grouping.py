@@ -16,7 +16,7 @@ from hopline_engine.store.postgres.statements import Given, Rows
 from hopline_engine.store.statements import ROW_TYPES
 
 _FIELDS: Final = tuple((row.kind, attrgetter(row.kind)) for row in ROW_TYPES)
-_REPEATED: Final = ("tasks_moved", "queues_moved")
+_REPEATED: Final = ("tasks_moved", "queues_moved", "runs_moved")
 """Kinds of which a group may have several rows with the same key: the last counts."""
 _TASK_STATES: Final = frozenset(map(int, TaskState))
 _QUEUE_STATES: Final = frozenset({"running", "paused"})
@@ -37,7 +37,8 @@ def merged(given: Given) -> Given | None:
     added, moved = _firsts(given, "tasks_added"), _lasts(given, "tasks_moved")
     if not _lasts(given, "tasks_removed").isdisjoint(added | moved):
         return None
-    if not _lasts(given, "runs_ended").isdisjoint(_firsts(given, "runs_added")):
+    changed, ended = _lasts(given, "runs_moved"), _lasts(given, "runs_ended")
+    if not (changed | ended).isdisjoint(_firsts(given, "runs_added")) or not changed.isdisjoint(ended):
         return None
     result = dict(given)
     for kind in _REPEATED:
