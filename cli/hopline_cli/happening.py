@@ -32,7 +32,7 @@ class Emitted(Event):
 
 async def emit_event(name: str, key: str, payload: str, *, as_json: bool, server: str | None) -> None:
     """Say that something happened; *payload* is JSON, or ``@`` and a file with it."""
-    said = _json_of(payload)
+    said = json_of(payload)
     async with reached(server) as api:
         emitted: Emitted = await api.post("/events", {"name": name, "key": key, "payload": said})
     if as_json:
@@ -66,7 +66,8 @@ def _row(event: Event) -> tuple[str, ...]:
     return one_line(event["name"]), one_line(event["key"]), shown, one_line(json.dumps(event["payload"]))
 
 
-def _json_of(text: str) -> Any:
+def json_of(text: str) -> Any:
+    """Return the JSON that is given on the command line, or in the file that is named there after ``@``."""
     try:
         content = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
     except (OSError, UnicodeDecodeError) as error:
@@ -74,6 +75,4 @@ def _json_of(text: str) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise UsageError(
-            f"what the event says is no JSON: {error}", hint="""write it like: '{"tracking": "t1"}'"""
-        ) from None
+        raise UsageError(f"{text!r} is no JSON: {error}", hint="""write it like: '{"tracking": "t1"}'""") from None

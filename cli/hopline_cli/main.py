@@ -34,6 +34,9 @@ NOUNS = {
     "queues": Entry(
         module="hopline_cli.commands.queues", help="List, show, create, change and pause queues.", aliases=("queue",)
     ),
+    "approvals": Entry(
+        module="hopline_cli.commands.approvals", help="List what people are asked, and decide.", aliases=("approval",)
+    ),
     "events": Entry(module="hopline_cli.commands.events", help="Emit and list events.", aliases=("event",)),
     "schedules": Entry(
         module="hopline_cli.commands.schedules",

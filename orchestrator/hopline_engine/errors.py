@@ -16,6 +16,7 @@ HoplineError                  hopline.errors
 │   ├── RunNotFinishedError
 │   ├── RunNotSucceededError
 │   ├── RunNotRetryableError
+│   ├── ApprovalNotOpenError
 │   ├── ScheduleExistsError
 │   ├── ScheduleDeclaredError
 │   ├── BackfillOpenError
@@ -25,6 +26,7 @@ HoplineError                  hopline.errors
 │   ├── InvalidDefinitionError
 │   ├── InvalidEventError
 │   ├── NotMappedError
+│   ├── InvalidApprovalError
 │   ├── InvalidQueueLimitsError
 │   └── InvalidScheduleError
 ├── UnavailableError          the same call may succeed later
@@ -245,6 +247,20 @@ class RunNotSucceededError(ConflictError):
         self.state = state
 
 
+class ApprovalNotOpenError(ConflictError):
+    """The step waits for nobody's decision."""
+
+    code = "approval-not-open"
+
+    def __init__(self, *, run: str, step: str) -> None:
+        super().__init__(
+            f"step {step} of run {run} waits for no decision",
+            hint="it was decided, its time is over, or it is no approval: hopline approvals list --all",
+        )
+        self.run = run
+        self.step = step
+
+
 class UnusableDefinitionError(ConflictError):
     """A stored version of a workflow cannot be run by this version of the engine; its runs wait for one that can."""
 
@@ -302,6 +318,16 @@ class InvalidDefinitionError(InvalidError):
     def __init__(self, *, workflow: str | None, problems: Sequence[str]) -> None:
         super().__init__(f"definition of {workflow or 'a workflow without a name'}: {'; '.join(problems)}")
         self.workflow = workflow
+        self.problems = tuple(problems)
+
+
+class InvalidApprovalError(InvalidError):
+    """The answer of a person is not what they were asked for."""
+
+    code = "invalid-approval"
+
+    def __init__(self, *, problems: Sequence[str]) -> None:
+        super().__init__(f"this cannot be taken as a decision: {'; '.join(problems)}")
         self.problems = tuple(problems)
 
 

@@ -5,11 +5,19 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from hopline_engine.api.asked import EventQuery, QueueLimits, RunQuery, WorkerRegistration
+from hopline_engine.api.asked import (
+    ApprovalAnswer,
+    ApprovalQuery,
+    EventQuery,
+    QueueLimits,
+    RunQuery,
+    WorkerRegistration,
+)
 from hopline_engine.api.interface import (
     CallbackAnswer,
     CallbackOutcome,
     Fleet,
+    LinkState,
     RunChange,
     Started,
     StepFailure,
@@ -17,6 +25,8 @@ from hopline_engine.api.interface import (
     StepResult,
 )
 from hopline_engine.api.models import (
+    Approval,
+    ApprovalDetail,
     Attempt,
     Bar,
     Emitted,
@@ -42,6 +52,7 @@ from hopline_engine.core.model import AttemptState, RunState, StepState
 from hopline_engine.core.states import FINAL_RUN_STATES
 from hopline_engine.errors import (
     AmbiguousRunError,
+    ApprovalNotOpenError,
     EngineStoppingError,
     InvalidDefinitionError,
     InvalidInputError,
@@ -94,6 +105,7 @@ class SmallEngine:
         self._keys: dict[str, str] = {}
         self._reports: dict[tuple[str, str], StepResult | StepFailure | StepHeartbeat] = {}
         self._events: list[Event] = []
+        self.questions: list[ApprovalDetail] = []
         self._queues = {"default": queue("default"), "mail": queue("mail")}
         self._changed = asyncio.Condition()
         self._version: dict[str, int] = {}
@@ -345,6 +357,30 @@ class SmallEngine:
     def report_of(self, run: str, step: str) -> StepResult | StepFailure | StepHeartbeat:
         """Return what a callback reported."""
         return self._reports[run, step]
+
+    async def approvals(self, query: ApprovalQuery) -> list[Approval]:
+        return [approval for approval in self.questions if query.state in {"all", approval.state}]
+
+    async def approval(self, run: str, step: str) -> ApprovalDetail:
+        for approval in self.questions:
+            if (approval.run, approval.step) == (run, step):
+                return approval
+        raise ApprovalNotOpenError(run=run, step=step)
+
+    async def decide_approval(self, run: str, step: str, answer: ApprovalAnswer) -> ApprovalDetail:
+        question = await self.approval(run, step)
+        if question.state != "open":
+            raise ApprovalNotOpenError(run=run, step=step)
+        state = "approved" if answer.approved else "rejected"
+        changes = {"state": state, "by": answer.by, "form": answer.form, "decided_at": NOW}
+        decided = question.model_copy(update=changes)
+        self.questions[self.questions.index(question)] = decided
+        return decided
+
+    def approval_link_state(self, run: str, step: str, expires: int, signature: str) -> LinkState:
+        if signature != TOKEN:
+            return LinkState.FORGED
+        return LinkState.GOOD if expires > NOW else LinkState.EXPIRED
 
     async def emit_event(self, name: str, key: str, payload: bytes) -> Emitted:
         kept = next((event for event in self._events if (event.name, event.key) == (name, key)), None)

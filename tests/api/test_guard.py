@@ -14,7 +14,12 @@ from tests.api.small_engine import SmallEngine
 pytestmark = pytest.mark.anyio
 
 SECRET = "s3cret-tökén"
-OPEN = {"/healthz", "/readyz", "/api/v1/callbacks/{run}/{attempt}/{step}"}
+OPEN = {
+    "/healthz",
+    "/readyz",
+    "/api/v1/callbacks/{run}/{attempt}/{step}",
+    "/api/v1/approvals/{run}/{step}/page",
+}
 
 
 def authorization(value: str) -> list[tuple[bytes, bytes]]:

@@ -6,6 +6,8 @@ from hopline_engine.core.changes import Changes
 from hopline_engine.core.live import LiveRun, LiveTask, StoredTask
 from hopline_engine.core.model import (
     WHOLE,
+    ApprovalAdded,
+    ApprovalDecided,
     AttemptEnded,
     RunAdded,
     RunEnded,
@@ -50,6 +52,8 @@ class Rows:
     tasks: dict[TaskId, StoredTask] = field(default_factory=dict)
     waits: dict[TaskId, WaitAdded] = field(default_factory=dict)
     moved: dict[RunId, RunMoved] = field(default_factory=dict)
+    approvals: dict[TaskId, ApprovalAdded] = field(default_factory=dict)
+    answers: dict[TaskId, ApprovalDecided] = field(default_factory=dict)
 
     def apply(self, changes: Changes) -> None:
         for run in changes.runs_added:
@@ -80,10 +84,19 @@ class Rows:
             self.tasks[moved.id] = self.tasks[moved.id]._replace(**moved._asdict())
         for removed in changes.tasks_removed:
             del self.tasks[removed.id]
+        self._apply_waits(changes)
+
+    def _apply_waits(self, changes: Changes) -> None:
         for wait in changes.waits_added:
             self.waits[wait.task_id] = wait
         for over in changes.waits_removed:
             del self.waits[over.task_id]
+        for asked in changes.approvals_added:
+            self.approvals[asked.task_id] = asked
+        for answer in changes.approvals_decided:
+            assert answer.task_id in self.approvals
+            assert answer.task_id not in self.answers, "it was decided twice"
+            self.answers[answer.task_id] = answer
 
     def _open(self, run: RunId) -> dict[tuple[int, int], StepEnded]:
         assert run not in self.ended, f"run {run} has ended, but changes"

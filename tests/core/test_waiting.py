@@ -6,7 +6,7 @@ import pytest
 
 from hopline_engine.core import advance, waiting
 from hopline_engine.core.live import LiveRun
-from hopline_engine.core.model import RunState, StepState, TaskState
+from hopline_engine.core.model import ApprovalDecided, RunState, StepState, TaskState
 from hopline_engine.core.plan import PlanError
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.waits import NEVER
@@ -178,3 +178,34 @@ def test_sensor_that_finds_nothing_in_time_says_so() -> None:
     look(world, run)
     world.expire(world.task("s"))
     assert (world.error(run)["type"], world.error(run)["message"]) == ("TimeoutError", "it found nothing within 50 s")
+
+
+def approval(name: str, prompt: Any, **options: Any) -> dict[str, Any]:
+    return step(name, {"prompt": prompt, "to": ["ada"]}, **options) | {"kind": "approval", "signature": ""}
+
+
+def test_decision_is_kept_once_with_who_made_it() -> None:
+    world = World({"w": plan([approval("a", "Go?")], ref("a", "approved"))})
+    run = world.start()
+    (asked,) = world.rows.approvals.values()
+    assert (asked.prompt, asked.recipients, asked.expires_at) == ("Go?", b'["ada"]', None)
+    world.crash()
+    with world.event() as decision:
+        answer = ApprovalDecided(True, "Ada", b"null", world.now, world.task("a").id)
+        waiting.decide(world.task("a"), answer, b'{"approved":true}', decision)
+    assert (world.result(run), list(world.rows.answers.values())) == (True, [answer])
+
+
+def test_decision_that_does_not_come_in_time_fails_the_step() -> None:
+    world = World({"w": plan([approval("a", "Go?", deadline=60.0)])})
+    run = world.start()
+    world.wake(world.task("a"))
+    assert world.error(run)["message"] == "nobody decided within 60 s"
+    assert world.rows.answers == {}
+
+
+def test_question_that_is_no_text_fails_the_step() -> None:
+    world = World({"w": plan([approval("a", 5)])})
+    run = world.start()
+    assert "an approval asks with a text" in world.error(run)["message"]
+    assert world.rows.approvals == {}

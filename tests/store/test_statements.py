@@ -28,6 +28,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "tasks_removed": model.TaskRemoved._fields,
     "waits_added": model.WaitAdded._fields,
     "waits_removed": model.WaitRemoved._fields,
+    "approvals_added": model.ApprovalAdded._fields,
+    "approvals_decided": model.ApprovalDecided._fields,
     "events_added": model.EventAdded._fields,
     "queues_moved": QueueMoved._fields,
     "runs_moved": model.RunMoved._fields,

@@ -1,5 +1,6 @@
 """Hopline: durable workflows as Python DAGs of queued HTTP tasks. This package is what a workflow file imports."""
 
+from hopline.approvals import Decision, approval
 from hopline.context import Context, context
 from hopline.control import all_of, any_of, branch, not_, switch
 from hopline.decorators import Step, Workflow, http, sensor, step, workflow
@@ -19,6 +20,7 @@ __all__ = [
     "At",
     "Context",
     "Cron",
+    "Decision",
     "Definition",
     "DefinitionError",
     "Dynamic",
@@ -38,6 +40,7 @@ __all__ = [
     "Workflow",
     "all_of",
     "any_of",
+    "approval",
     "branch",
     "context",
     "defer",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event"]
+Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event", "approval"]
 """Those after dynamic are no steps of the user's: the engine decides them, or waits, itself."""
 Json = Any
 Expr = Any

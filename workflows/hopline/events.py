@@ -4,9 +4,9 @@ import re
 from typing import Any, Generic, Self, TypeVar, cast
 
 from hopline import plain, trace
-from hopline.errors import DefinitionError, definition_error
+from hopline.errors import definition_error
 from hopline.policy import Policy
-from hopline.waiting import Wait
+from hopline.waiting import Wait, returning, schemas_of
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Event(Generic[T]):
         self.name = name
         self.kind = kind
         self._upstream = upstream
-        self._payload = _returning(name, kind)
+        self._payload = returning(name, kind)
 
     def after(self, *results: object) -> Self:
         """Return the event, to be waited for only when the steps that gave *results* have ended well.
@@ -64,24 +64,7 @@ class Event(Generic[T]):
 
         Raises DefinitionError for a type that has none.
         """
-        from hopline import schema  # imports pydantic, which authoring alone does not need
-
-        try:
-            codec = schema.codec(self._payload)
-            found = codec.passed_result_schema, codec.passed_result_shape
-        except DefinitionError as error:
-            raise definition_error(f"Event({self.name!r}): {error.message}", error.hint) from None
-        return found
+        return schemas_of(f"Event({self.name!r})", self._payload)
 
     def __repr__(self) -> str:
         return f"<event {self.name}>"
-
-
-def _returning(name: str, kind: Any) -> Any:
-    """Return a function that is annotated to return *kind*, of which there are schemas."""
-
-    def payload() -> Any: ...
-
-    payload.__name__ = name
-    payload.__annotations__ = {"return": kind}
-    return payload

@@ -29,6 +29,20 @@ deliveries: ContextVar[tuple[tuple[str, str | None, Any], ...]] = ContextVar("ho
 """Events that have happened for waits in this thread or task: name, key (None for any), and what they say."""
 
 
+decisions: ContextVar[tuple[Any, ...]] = ContextVar("hopline_decisions", default=())
+"""What people decide in this thread or task; the last one counts."""
+
+
+def decided() -> Any:
+    """Return the decision that ``testing.answer`` gave."""
+    if not decisions.get():
+        raise NotStubbedError(
+            "approval() asks nobody in a plain call; "
+            "in a test say what is decided: `with hopline.testing.answer(): ...`"
+        )
+    return decisions.get()[-1]
+
+
 def delivered(name: str, key: str) -> Any:
     """Return what an event says that ``testing.deliver`` gave."""
     for of, its_key, value in reversed(deliveries.get()):

@@ -9,18 +9,22 @@ assert sent.calls == [{"report": report}]
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from hopline import plain
+from hopline.approvals import Decision
 from hopline.decorators import Step
 from hopline.emulator import CloudTasks, cloud_tasks
 from hopline.events import Event
 
-__all__ = ["CloudTasks", "Stub", "cloud_tasks", "deliver", "stub"]
+__all__ = ["CloudTasks", "Stub", "answer", "cloud_tasks", "deliver", "stub"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Stub(Generic[R]):
@@ -48,6 +52,19 @@ def stub(step: Any, value: Any = None, *, calls: Callable[..., Any] | None = Non
     before an outer one. To let a step fail, raise in *calls*.
     """
     return _standing_in(step, Stub(calls if calls is not None else lambda **_: value))
+
+
+@contextmanager
+def answer(*, approved: bool = True, form: Any = None, by: str = "test", at: datetime = _LONG_AGO) -> Iterator[None]:
+    """Let approvals be decided like this: *form* is what the person filled in.
+
+    Holds while the block runs; an inner one goes before an outer one.
+    """
+    token = plain.decisions.set((*plain.decisions.get(), Decision(approved=approved, form=form, by=by, at=at)))
+    try:
+        yield
+    finally:
+        plain.decisions.reset(token)
 
 
 @contextmanager

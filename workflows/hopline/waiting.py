@@ -1,16 +1,16 @@
-"""``sleep``: steps of a workflow in which the engine waits and nothing runs.
+"""Steps of a workflow in which the engine waits and nothing runs, and ``sleep``, the one for a time.
 
 In a workflow body that is compiled, a call adds a node. Everywhere else a sleep is over at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Self
 
 from hopline import durations, trace
 from hopline.definition import Kind
-from hopline.errors import definition_error
+from hopline.errors import DefinitionError, definition_error
 from hopline.markers import may_hold_marks
 from hopline.policy import Policy
 
@@ -30,6 +30,31 @@ class Wait:
     shape: Mapping[str, Any] = field(default_factory=lambda: {"type": "null"})
     """The same, with the Python names of fields that have aliases."""
     policy: Policy = field(default_factory=Policy)
+
+
+def returning(name: str, kind: Any) -> Callable[[], Any]:
+    """Return a function that is annotated to return *kind*, of which there are schemas."""
+
+    def payload() -> Any: ...
+
+    payload.__name__ = name
+    payload.__annotations__ = {"return": kind}
+    return payload
+
+
+def schemas_of(what: str, fn: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return the JSON schema of what *fn* returns, and the same with the Python names of fields that have aliases.
+
+    Raises DefinitionError, which begins with *what*, for a type that has none.
+    """
+    from hopline import schema  # imports pydantic, which authoring alone does not need
+
+    try:
+        codec = schema.codec(fn)
+        found = codec.passed_result_schema, codec.passed_result_shape
+    except DefinitionError as error:
+        raise definition_error(f"{what}: {error.message}", error.hint) from None
+    return found
 
 
 class Sleep:

@@ -177,6 +177,24 @@ def cancel(
     asyncio.run(order_run(ref, "cancel", as_json=as_json, server=server))
 
 
+@app.command("approve")
+def approve(
+    ref: options.RunRef,
+    form: Annotated[
+        str | None, typer.Option("--form", metavar="JSON", help="The form, filled in.", show_default=False)
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Who decides; without it, your user name.", show_default=False)
+    ] = None,
+    as_json: options.Json = False,
+    server: options.Server = None,
+) -> None:
+    """Approve what a run asks; see also ``hopline approvals``."""
+    from hopline_cli.deciding import Answer, decide
+
+    asyncio.run(decide(ref, None, Answer(approved=True, form=form, by=by), as_json=as_json, server=server))
+
+
 @app.command("logs")
 def logs(
     ref: options.RunRef,

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
 from hopline_engine.api import (
+    approvals,
     callbacks,
     doctor,
     emitting,
@@ -24,6 +25,7 @@ from hopline_engine.api import (
     workflows,
 )
 from hopline_engine.api.asked import (
+    ApprovalAnswer,
     Asked,
     CallbackReport,
     DefinitionsRequest,
@@ -56,12 +58,14 @@ _BODIES: tuple[type[Asked], ...] = (
     ScheduleRequest,
     ScheduleChange,
     BackfillRequest,
+    ApprovalAnswer,
 )
 
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, callbacks.router),
     (PREFIX, runs.router),
     (PREFIX, workers.router),
+    (PREFIX, approvals.router),
     (PREFIX, emitting.router),
     (PREFIX, queues.router),
     (PREFIX, schedules.router),

@@ -1,6 +1,6 @@
 """What the API understands: the bodies and queries that clients send, as pydantic models."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -64,6 +64,24 @@ class RunQuery(Asked):
     limit: int = Field(default=50, ge=1, le=500)
     after: str | None = None
     """Only runs older than this one: ``next`` of the page before."""
+
+
+class ApprovalQuery(Asked):
+    """Which questions to people to list."""
+
+    model_config = ConfigDict(strict=False)
+
+    state: Literal["open", "all"] = "open"
+    limit: int = Field(default=50, ge=1, le=500)
+
+
+class ApprovalAnswer(Asked):
+    """Decide for a person, or as one."""
+
+    approved: bool
+    by: str = Field(min_length=1, max_length=200)
+    """Who decides; kept with the decision."""
+    form: Any = None
 
 
 class EventRequest(Asked):

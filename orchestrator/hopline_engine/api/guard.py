@@ -18,9 +18,12 @@ from hopline.errors import HoplineError
 from hopline_engine.api.errors import ForeignOriginError, UnauthorizedError, UnknownHostError, answer_to
 from hopline_engine.settings import Settings
 
-OPEN = re.compile(r"/(healthz|readyz)|/api/v1/callbacks/.+|/\.well-known/(openid-configuration|jwks\.json)")
-"""Paths without the API's token: signs of life say nothing, a callback shows the token of its attempt, and the keys
-with which targets verify identity tokens are public."""
+OPEN = re.compile(
+    r"/(healthz|readyz)|/api/v1/callbacks/.+|/api/v1/approvals/[^/]+/[^/]+/page"
+    r"|/\.well-known/(openid-configuration|jwks\.json)"
+)
+"""Paths without the API's token: signs of life say nothing, a callback shows the token of its attempt, the page of an
+approval the signature of its link, and the keys with which targets verify identity tokens are public."""
 
 _HOST = re.compile(r"(\[(?P<address>[^\]]*)\]|(?P<name>[^:]*))(:[0-9]*)?")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -60,7 +63,10 @@ class Guard:
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_SECURITY_HEADERS]}
+                own = message.get("headers", ())
+                names = {name for name, _ in own}
+                added = [header for header in _SECURITY_HEADERS if header[0] not in names]
+                message = {**message, "headers": [*own, *added]}
             await send(message)
 
         refusal = self._refusal(scope, Headers(scope=scope))

@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from hopline_engine.api.asked import EventQuery, QueueLimits, RunQuery, WorkerRegistration
+from hopline_engine.api.asked import (
+    ApprovalAnswer,
+    ApprovalQuery,
+    EventQuery,
+    QueueLimits,
+    RunQuery,
+    WorkerRegistration,
+)
 from hopline_engine.api.models import (
+    Approval,
+    ApprovalDetail,
     Attempt,
     Emitted,
     Event,
@@ -97,6 +106,14 @@ class CallbackAnswer(NamedTuple):
     outcome: CallbackOutcome
     message: str | None = None
     """For people; what was wrong with the result when it is ``INVALID``."""
+
+
+class LinkState(StrEnum):
+    """What a link to a question is."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    FORGED = "forged"
 
 
 class Fleet(NamedTuple):
@@ -328,6 +345,31 @@ class EngineService(Protocol):
 
         The token is looked at first: whoever has none learns nothing else.
         """
+        ...
+
+    async def approvals(self, query: ApprovalQuery) -> list[Approval]:
+        """Return questions to people, the newest first."""
+        ...
+
+    async def approval(self, run: str, step: str) -> ApprovalDetail:
+        """Return the question of one step.
+
+        Raises:
+            ApprovalNotOpenError: the step never asked one.
+        """
+        ...
+
+    async def decide_approval(self, run: str, step: str, answer: ApprovalAnswer) -> ApprovalDetail:
+        """Take the answer of a person.
+
+        Raises:
+            ApprovalNotOpenError: the step does not wait for one.
+            InvalidApprovalError: the form is not filled in as it must be.
+        """
+        ...
+
+    def approval_link_state(self, run: str, step: str, expires: int, signature: str) -> LinkState:
+        """Return whether a link to a question is good."""
         ...
 
     async def emit_event(self, name: str, key: str, payload: bytes) -> Emitted:

@@ -214,11 +214,47 @@ class Reason(View):
         "sleeping",
         "polling",
         "waiting_for_event",
+        "waiting_for_approval",
         "running",
         "done",
     ]
     text: str
     """A sentence for people."""
+
+
+class Approval(View):
+    """A question to a person."""
+
+    run: str
+    workflow: str
+    step: str
+    prompt: str
+    to: list[str]
+    """Whom it is for."""
+    state: Literal["open", "approved", "rejected", "closed"]
+    """``closed`` when it ended without a decision: its time was over, or its run was cancelled."""
+    asked_at: Time
+    expires_at: Time | None
+    by: str | None
+    """Who decided."""
+    decided_at: Time | None
+    form: Any
+    """What the person filled in."""
+
+
+class ApprovalDetail(Approval):
+    """A question to a person, with what is needed to answer it."""
+
+    link: str | None
+    """To the page on which it is decided; null when it cannot be any more."""
+    form_schema: Any
+    """JSON schema of what is to be filled in; null for nothing."""
+
+
+class ApprovalList(View):
+    """Questions to people, the newest first."""
+
+    approvals: list[Approval]
 
 
 class Event(View):

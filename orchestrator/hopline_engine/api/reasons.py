@@ -10,7 +10,7 @@ from hopline_engine.core.model import WHOLE, StepEnded, StepState, TaskState
 from hopline_engine.core.names import step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
-from hopline_engine.core.waits import NEVER, key_of
+from hopline_engine.core.waits import NEVER, key_of, question_of
 from hopline_engine.queue.admission import Admission, Hindrance
 
 Why = Literal[
@@ -26,6 +26,7 @@ Why = Literal[
     "sleeping",
     "polling",
     "waiting_for_event",
+    "waiting_for_approval",
     "running",
     "done",
 ]
@@ -47,9 +48,23 @@ class Standing(NamedTuple):
 class Explainer:
     """Explains live steps as they are at one moment."""
 
-    def __init__(self, admission: Admission, newest: Callable[[str], Plan | None], now: float) -> None:
-        """Explain as of *now*; *newest* returns the newest version of a workflow."""
+    def __init__(
+        self,
+        admission: Admission,
+        newest: Callable[[str], Plan | None],
+        link: Callable[[LiveTask], str],
+        now: float,
+    ) -> None:
+        """Explain as of *now*.
+
+        Args:
+            admission: what hinders tasks.
+            newest: returns the newest version of a workflow.
+            link: returns the link by which an approval is decided.
+            now: the time.
+        """
         self._admission = admission
+        self._link = link
         self._newest = newest
         self._now = now
 
@@ -89,6 +104,11 @@ class Explainer:
         if task.node.kind == "sleep":
             return Standing(StepState.WAITING, "sleeping", f"sleeps until {self._at(task.schedule_time)}", until)
         at = f", until {self._at(until)}" if until is not None else ""
+        if task.node.kind == "approval":
+            prompt, to = question_of(task.run, task.node)
+            whose = f" of {', '.join(to)}" if to else ""
+            text = f"waits for the decision{whose}{at}: {_short(prompt)} {self._link(task)}"
+            return Standing(StepState.WAITING, "waiting_for_approval", text, until)
         text = f'waits for the event "{task.node.step}" with the key "{key_of(task.run, task.node)}"{at}'
         return Standing(StepState.WAITING, "waiting_for_event", text, until)
 

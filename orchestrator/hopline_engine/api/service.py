@@ -6,11 +6,19 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
-from hopline_engine.api.asked import EventQuery, QueueLimits, RunQuery, WorkerRegistration
+from hopline_engine.api.asked import (
+    ApprovalAnswer,
+    ApprovalQuery,
+    EventQuery,
+    QueueLimits,
+    RunQuery,
+    WorkerRegistration,
+)
 from hopline_engine.api.interface import (
     CallbackAnswer,
     CallbackOutcome,
     Fleet,
+    LinkState,
     RunChange,
     Started,
     StepFailure,
@@ -18,6 +26,8 @@ from hopline_engine.api.interface import (
     StepResult,
 )
 from hopline_engine.api.models import (
+    Approval,
+    ApprovalDetail,
     Attempt,
     Emitted,
     Event,
@@ -41,6 +51,7 @@ from hopline_engine.api.run_orders import RunOrders, node_of
 from hopline_engine.api.schedule_service import Schedules, scheduled_tick
 from hopline_engine.api.views import (
     MOST_SUB_RUNS,
+    approval_fields,
     attempt_view,
     detail_view,
     event_fields,
@@ -52,13 +63,14 @@ from hopline_engine.api.views import (
 )
 from hopline_engine.clock import Clock
 from hopline_engine.core.live import LiveRun
-from hopline_engine.core.model import WHOLE, RunId, RunState, StepState
+from hopline_engine.core.model import WHOLE, Digest, RunId, RunState, StepState
 from hopline_engine.core.names import parse_step_name, public_id, run_id
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.schedules import tick_of_key
 from hopline_engine.core.states import FINAL_RUN_STATES
 from hopline_engine.errors import (
+    ApprovalNotOpenError,
     RunMovingError,
     RunNotFinishedError,
     RunNotFoundError,
@@ -68,10 +80,11 @@ from hopline_engine.errors import (
     WorkflowNotFoundError,
 )
 from hopline_engine.queue import admission
+from hopline_engine.scheduler.approvals import form_of
 from hopline_engine.scheduler.diagnosis import Diagnosis, examine
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.needs import Need, needs_of_live_runs
-from hopline_engine.store import needs, nodes, runs, schedules, steps
+from hopline_engine.store import approvals, needs, nodes, runs, schedules, steps
 from hopline_engine.store.needs import Version
 from hopline_engine.store.queues import QueueLimits as StoredLimits
 from hopline_engine.store.runs import RunFilter, RunRecord, RunSummary
@@ -314,6 +327,39 @@ class Service(RunOrders):
                 yield RunChange(steps=tuple(await self._steps(stored, plan, nodes)), run=view)
                 state = view.state
 
+    # --- approvals --------------------------------------------------------------------------------------------------
+
+    async def approvals(self, query: ApprovalQuery) -> list[Approval]:
+        """Return questions to people, the newest first."""
+        only_open = query.state == "open"
+        stored = await self._store.read(partial(approvals.newest, only_open=only_open, limit=query.limit))
+        return [Approval(**approval_fields(one, await self._engine.plan_of(Digest(one.digest)))) for one in stored]
+
+    async def approval(self, run: str, step: str) -> ApprovalDetail:
+        """Return the question of one step."""
+        stored = await self._find(run)
+        plan = await self._engine.plan_of(stored.digest)
+        place = (node_of(run, plan, parse_step_name(step)[0]).index, parse_step_name(step)[1])
+        asked = await self._store.read(partial(approvals.of_run, run_id=stored.id))
+        found = next((one for one in asked if (one.node, one.item) == place), None)
+        if found is None:
+            raise ApprovalNotOpenError(run=run, step=step)
+        task = self._engine.coordinator.find(stored.id, *parse_step_name(step)) if found.is_open else None
+        link = self._engine.approvals.link(task) if task is not None else None
+        schema = form_of(plan.nodes[found.node])
+        return ApprovalDetail(**approval_fields(found, plan), link=link, form_schema=schema)
+
+    async def decide_approval(self, run: str, step: str, answer: ApprovalAnswer) -> ApprovalDetail:
+        """Take the answer of a person."""
+        await self._engine.approvals.decide(run, step, approved=answer.approved, form=answer.form, by=answer.by)
+        return await self.approval(run, step)
+
+    def approval_link_state(self, run: str, step: str, expires: int, signature: str) -> LinkState:
+        """Return whether a link to a question is good."""
+        if not self._engine.approvals.is_good(run, step, expires, signature):
+            return LinkState.FORGED
+        return LinkState.EXPIRED if self._engine.approvals.is_over(expires) else LinkState.GOOD
+
     # --- events -----------------------------------------------------------------------------------------------------
 
     async def emit_event(self, name: str, key: str, payload: bytes) -> Emitted:
@@ -376,7 +422,7 @@ class Service(RunOrders):
     # --- parts ------------------------------------------------------------------------------------------------------
 
     def _explainer(self) -> Explainer:
-        return Explainer(self._engine.admission, self._newest, self._clock.now())
+        return Explainer(self._engine.admission, self._newest, self._engine.approvals.link, self._clock.now())
 
     def _newest(self, workflow: str) -> Plan | None:
         with contextlib.suppress(WorkflowNotFoundError, UnusableDefinitionError):

@@ -31,9 +31,10 @@ from hopline_engine.core.model import (
     StepState,
     TaskState,
 )
-from hopline_engine.core.names import public_id
+from hopline_engine.core.names import public_id, step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
+from hopline_engine.store.approvals import StoredApproval
 from hopline_engine.store.runs import RunRecord
 from hopline_engine.store.runs import RunSummary as StoredSummary
 from hopline_engine.store.runs import SubRun as StoredSubRun
@@ -82,6 +83,26 @@ def _summary_fields(
         "steps_total": len(plan.nodes) if plan is not None else 0,
         "steps_done": done,
         "note": note,
+    }
+
+
+def approval_fields(stored: StoredApproval, plan: Plan) -> dict[str, Any]:
+    """Return what is shown of a question to a person."""
+    state = "open" if stored.is_open else "closed"
+    if stored.approved is not None:
+        state = "approved" if stored.approved else "rejected"
+    return {
+        "run": stored.public_id,
+        "workflow": stored.workflow,
+        "step": step_name(plan.nodes[stored.node].id, stored.item),
+        "prompt": stored.prompt,
+        "to": msgspec.json.decode(stored.recipients),
+        "state": state,
+        "asked_at": stored.asked_at,
+        "expires_at": stored.expires_at,
+        "by": stored.person,
+        "decided_at": stored.decided_at,
+        "form": None if stored.form is None else msgspec.json.decode(stored.form),
     }
 
 

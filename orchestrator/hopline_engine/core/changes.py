@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hopline_engine.core.model import (
+    ApprovalAdded,
+    ApprovalDecided,
     AttemptEnded,
     DefinitionAdded,
     EventAdded,
@@ -46,6 +48,8 @@ class Changes:
     tasks_removed: list[TaskRemoved] = field(default_factory=list)
     waits_added: list[WaitAdded] = field(default_factory=list)
     waits_removed: list[WaitRemoved] = field(default_factory=list)
+    approvals_added: list[ApprovalAdded] = field(default_factory=list)
+    approvals_decided: list[ApprovalDecided] = field(default_factory=list)
     events_added: list[EventAdded] = field(default_factory=list)
     queues_moved: list[QueueMoved] = field(default_factory=list)
     runs_moved: list[RunMoved] = field(default_factory=list)

@@ -12,6 +12,7 @@ from hopline_engine.core.live import (
     Past,
 )
 from hopline_engine.core.model import (
+    ApprovalAdded,
     RunId,
     TaskAdded,
     TaskId,
@@ -70,6 +71,8 @@ class Decision:
     accepted: list[LiveTask] = field(default_factory=list)
     waits: list[WaitAdded] = field(default_factory=list)
     """What new tasks wait for that are parked until an event."""
+    asked: list[ApprovalAdded] = field(default_factory=list)
+    """What people are asked to decide, by new tasks that are parked until they do."""
     awaiting: list[TaskId] = field(default_factory=list)
     """Tasks that are parked until an event, which may have happened."""
     closed: dict[TaskId, LiveTask] = field(default_factory=dict)
@@ -100,6 +103,8 @@ class Decision:
                 task.stored = True
         if self.waits:
             rows.waits_added += [wait for wait in self.waits if wait.task_id not in self.closed]
+        if self.asked:
+            rows.approvals_added += [asked for asked in self.asked if asked.task_id not in self.closed]
         return rows
 
 

@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from hopline_engine.core.schedules import ScheduleSpec
 
-Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event"]
-"""Branch, recover and first are decided by the engine itself and have no task; sleep and event have one that waits."""
+Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event", "approval"]
+"""Branch, recover and first are decided by the engine itself and have no task; the last three have one that waits."""
 Jitter = Literal["none", "full", "equal"]
 
 _CENTURY = 100 * 366 * 86_400

@@ -22,14 +22,14 @@ from hopline_engine.core.live import (
     StoredTask,
     item_of,
 )
-from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState, WaitAdded
+from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState
 from hopline_engine.core.past import apply_past
 from hopline_engine.core.plan import WAITS, Node, Plan
 from hopline_engine.core.records import record_node, record_run, record_sub_step
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Earlier
 from hopline_engine.core.states import FINAL_STEP_STATES
-from hopline_engine.core.waits import key_of, waited_until
+from hopline_engine.core.waits import parked
 
 
 def settle(decision: Decision) -> None:
@@ -199,16 +199,10 @@ def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
 def _park(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
     """Open a step that waits and is never sent."""
     try:
-        until = waited_until(run, node, decision.now)
-        key = key_of(run, node) if node.kind == "event" else None
+        task = parked(run, node, item, decision)
     except BindingError as error:
         _node_failed(run, node, _binding_failure(error), decision)
         return
-    task = LiveTask(decision.ids.next_task(run.id), run, node, item, None, TaskState.PARKED, schedule_time=until)
-    task.first_attempt_at = decision.now
-    if key is not None:
-        decision.waits.append(WaitAdded(task.id, run.id, node.step, key))
-        decision.awaiting.append(task.id)
     _attach(run, node, item, task)
     decision.opened.append(task)
 

@@ -221,6 +221,31 @@ class WaitRemoved(NamedTuple):
     task_id: TaskId
 
 
+class ApprovalAdded(NamedTuple):
+    """A person is asked to decide. Kept as long as its run."""
+
+    task_id: TaskId
+    run_id: RunId
+    node: int
+    item: int
+    prompt: str
+    recipients: bytes
+    """JSON list of whom it is for."""
+    asked_at: float
+    expires_at: float | None
+
+
+class ApprovalDecided(NamedTuple):
+    """A person has decided. Written once."""
+
+    approved: bool
+    person: str
+    form: bytes
+    """JSON of what was filled in."""
+    decided_at: float
+    task_id: TaskId
+
+
 class EventAdded(NamedTuple):
     """Something happened. Of each name and key the first one is kept."""
 

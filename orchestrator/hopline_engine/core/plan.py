@@ -32,7 +32,11 @@ from hopline_engine.core.schedules import ScheduleSpec
 
 FORMAT: Final = 1
 DEFAULT_QUEUE: Final = "default"
-WAITS: Final[Mapping[Kind, frozenset[str]]] = {"sleep": frozenset({"seconds", "until"}), "event": frozenset({"key"})}
+WAITS: Final[Mapping[Kind, frozenset[str]]] = {
+    "sleep": frozenset({"seconds", "until"}),
+    "event": frozenset({"key"}),
+    "approval": frozenset({"prompt"}),
+}
 """Kinds of steps that are never sent and wait, each with inputs of which it has one."""
 OF_WORKERS: Final = frozenset({"python", "dynamic"})
 """Kinds of steps whose tasks workers take."""

@@ -4,7 +4,7 @@ from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import close_task
 from hopline_engine.core.flow import settle, unit_failed, unit_succeeded
 from hopline_engine.core.live import LiveTask
-from hopline_engine.core.model import StepState
+from hopline_engine.core.model import ApprovalDecided, StepState
 from hopline_engine.core.records import record_step
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.waits import key_of
@@ -28,6 +28,12 @@ def fulfil(task: LiveTask, result: bytes, decision: Decision) -> None:
     settle(decision)
 
 
+def decide(task: LiveTask, answer: ApprovalDecided, result: bytes, decision: Decision) -> None:
+    """End a wait with what a person decided."""
+    decision.rows.approvals_decided.append(answer)
+    fulfil(task, result, decision)
+
+
 def give_up(task: LiveTask, failure: Failure, decision: Decision) -> None:
     """End a wait without that for which it was."""
     close_task(task, decision)
@@ -37,6 +43,7 @@ def give_up(task: LiveTask, failure: Failure, decision: Decision) -> None:
 
 
 def _not_come(task: LiveTask) -> str:
-    return (
-        f'no event "{task.node.step}" with the key "{key_of(task.run, task.node)}" came within {task.node.deadline:g} s'
-    )
+    within = f"within {task.node.deadline:g} s"
+    if task.node.kind == "approval":
+        return f"nobody decided {within}"
+    return f'no event "{task.node.step}" with the key "{key_of(task.run, task.node)}" came {within}'

@@ -1,28 +1,48 @@
 """What a step that is never sent waits for, and how long: read from its inputs when it opens."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from hopline_engine.core.binding import BindingError
-from hopline_engine.core.live import LiveRun, RunScope
+from hopline_engine.core.decision import Decision
+from hopline_engine.core.live import LiveRun, LiveTask, RunScope
+from hopline_engine.core.model import ApprovalAdded, TaskState, WaitAdded
 from hopline_engine.core.plan import Node
 
 NEVER: Final = 253_402_300_800.0
 """The first second of the year 10000: no date that people can be shown lies as far ahead."""
 
 
+LONGEST_PROMPT: Final = 10_000
 LONGEST_KEY: Final = 500
 """Characters of the key of an event: databases index it."""
 
 
-def waited_until(run: LiveRun, node: Node, now: float) -> float:
-    """Return the time at which the wait of a step that opens is over by itself.
+def parked(run: LiveRun, node: Node, item: int, decision: Decision) -> LiveTask:
+    """Return the task of a step that opens to wait, with what it can be found by in the rows of the decision.
 
     Raises:
-        BindingError: its inputs are not there, or are no such time.
+        BindingError: its inputs are not there, or are not what it can wait for; then nothing was done.
     """
+    until = _until(run, node, decision.now)
+    key = key_of(run, node) if node.kind == "event" else None
+    question = question_of(run, node) if node.kind == "approval" else None
+    task = LiveTask(decision.ids.next_task(run.id), run, node, item, None, TaskState.PARKED, schedule_time=until)
+    task.first_attempt_at = decision.now
+    if key is not None:
+        decision.waits.append(WaitAdded(task.id, run.id, node.step, key))
+        decision.awaiting.append(task.id)
+    if question is not None:
+        to, expires_at = msgspec.json.encode(question.to), until if until < NEVER else None
+        asked = ApprovalAdded(task.id, run.id, node.index, item, question.prompt, to, decision.now, expires_at)
+        decision.asked.append(asked)
+    return task
+
+
+def _until(run: LiveRun, node: Node, now: float) -> float:
+    """Return the time at which the wait of a step is over by itself."""
     if node.kind != "sleep":
         return now + node.deadline if node.deadline is not None else NEVER
     inputs = _inputs_of(run, node)
@@ -44,6 +64,27 @@ def key_of(run: LiveRun, node: Node) -> str:
             f"it waits for {node.step!r} with the key {shown}; a key is a text of 1 to {LONGEST_KEY} characters"
         )
     return key
+
+
+class Question(NamedTuple):
+    """What a person is asked."""
+
+    prompt: str
+    to: list[str]
+    """Whom it is for."""
+
+
+def question_of(run: LiveRun, node: Node) -> Question:
+    """Return what a person is asked by a step.
+
+    Raises:
+        BindingError: it is not there, or is no text.
+    """
+    inputs = _inputs_of(run, node)
+    prompt, to = inputs["prompt"], inputs.get("to", [])
+    if not isinstance(prompt, str) or not isinstance(to, list) or not all(isinstance(name, str) for name in to):
+        raise BindingError("an approval asks with a text, and is for a list of texts")
+    return Question(prompt[:LONGEST_PROMPT], to)
 
 
 def _inputs_of(run: LiveRun, node: Node) -> dict[str, Any]:

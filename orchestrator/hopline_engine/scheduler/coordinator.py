@@ -19,7 +19,7 @@ from hopline_engine.core import advance, records, waiting
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Decision, Ids, Limits
 from hopline_engine.core.live import LiveRun, LiveTask, Past, families
-from hopline_engine.core.model import AttemptState, EventAdded, RunId, RunState, TaskId, TaskState
+from hopline_engine.core.model import ApprovalDecided, AttemptState, EventAdded, RunId, RunState, TaskId, TaskState
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.shards import shard_of
 from hopline_engine.core.waits import NEVER
@@ -206,6 +206,12 @@ class Coordinator:
         """End a parked task with what it waited for."""
         decision = self._decision()
         waiting.fulfil(task, result, decision)
+        return self._durably(decision)
+
+    def decide(self, task: LiveTask, answer: ApprovalDecided, result: bytes) -> "asyncio.Future[None]":
+        """End an approval with what a person decided."""
+        decision = self._decision()
+        waiting.decide(task, answer, result, decision)
         return self._durably(decision)
 
     def give_up(self, task: LiveTask, failure: Failure) -> "asyncio.Future[None]":

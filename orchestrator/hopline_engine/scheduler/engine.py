@@ -39,6 +39,7 @@ from hopline_engine.queue.dispatcher import Dispatcher, Failed, Succeeded
 from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker, Workers
+from hopline_engine.scheduler.approvals import Approvals
 from hopline_engine.scheduler.controls import Controls
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
@@ -114,6 +115,7 @@ class Engine:
         self._schedules: ScheduleBook | None = None
         self._events: Events | None = None
         self._orders: Orders | None = None
+        self._approvals: Approvals | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -191,6 +193,14 @@ class Engine:
             retention_seconds=self.settings.event_retention_seconds,
         )
         membership.on_taken = self._events.take_up
+        self._approvals = Approvals(
+            coordinator=coordinator,
+            signer=self._signer,
+            clock=self._clock,
+            base_url=lambda: self._dispatcher.callback_base,
+            link_seconds=self.settings.approval_link_seconds,
+            result_max_bytes=self.settings.result_max_bytes,
+        )
         await self._controls.load()
         if not self.store.owner.alone:
             self._shares = Shares(
@@ -262,6 +272,17 @@ class Engine:
         if self._controls is None:
             raise EngineStoppingError
         return self._controls
+
+    @property
+    def approvals(self) -> Approvals:
+        """The decisions of people in an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._approvals is None:
+            raise EngineStoppingError
+        return self._approvals
 
     @property
     def events(self) -> Events:

@@ -16,6 +16,8 @@ from sqlalchemy.sql.selectable import TableClause
 
 from hopline_engine.core.changes import Changes, QueueMoved
 from hopline_engine.core.model import (
+    ApprovalAdded,
+    ApprovalDecided,
     AttemptEnded,
     DefinitionAdded,
     EventAdded,
@@ -85,6 +87,10 @@ def _end_run(target: TableClause, given: Given) -> UpdateBase:
     return _update(target, given).where(target.c.state == literal_column("'running'", Text))
 
 
+def _decide(target: TableClause, given: Given) -> UpdateBase:
+    return _update(target, given).where(target.c.decided_at.is_(None))
+
+
 def _delete(target: TableClause, given: Given) -> UpdateBase:
     (key,) = target.c
     return delete(target).where(key == given(key.name))
@@ -107,6 +113,8 @@ ROW_TYPES: Final = (
     RowType("tasks_removed", TaskRemoved._fields, tables.task, _delete, counted=True),
     RowType("waits_added", WaitAdded._fields, tables.wait, _insert, counted=False),
     RowType("waits_removed", WaitRemoved._fields, tables.wait, _delete, counted=True),
+    RowType("approvals_added", ApprovalAdded._fields, tables.approval, _insert, counted=False),
+    RowType("approvals_decided", ApprovalDecided._fields, tables.approval, _decide, counted=True),
     RowType("events_added", EventAdded._fields, tables.event, _insert, counted=False),
     RowType("queues_moved", QueueMoved._fields, tables.queue, _update, counted=True),
     RowType("runs_moved", RunMoved._fields, tables.run, _update, counted=True),

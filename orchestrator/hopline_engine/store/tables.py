@@ -229,6 +229,26 @@ class WaitRow(Row, table=True):
     key: str = _text()
 
 
+class ApprovalRow(Row, table=True):
+    """A person was asked to decide, and what was decided. A decision is never changed."""
+
+    __tablename__ = "approval"
+    __table_args__ = (Index("approval_step", "run_id", "node", "item"), Index("approval_asked", "asked_at"))
+
+    task_id: int = _big_key()
+    run_id: int = _big()
+    node: int
+    item: int
+    prompt: str = _text()
+    asked_at: float = _time()
+    expires_at: float | None = _time()
+    approved: bool | None
+    person: str | None = _text()
+    decided_at: float | None = _time()
+    recipients: bytes
+    form: bytes | None
+
+
 class EventRow(Row, table=True):
     """Something that happened; the first of its name and key, kept for a while. Never changed."""
 
@@ -484,6 +504,7 @@ step_run: Final = METADATA.tables["step_run"]
 attempt: Final = METADATA.tables["attempt"]
 task: Final = METADATA.tables["task"]
 wait: Final = METADATA.tables["wait"]
+approval: Final = METADATA.tables["approval"]
 event: Final = METADATA.tables["event"]
 queue: Final = METADATA.tables["queue"]
 node: Final = METADATA.tables["node"]

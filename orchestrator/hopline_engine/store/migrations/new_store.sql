@@ -2,7 +2,22 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0007');
+INSERT INTO "alembic_version" VALUES('0008');
+CREATE TABLE approval (
+	task_id INTEGER NOT NULL, 
+	run_id INTEGER NOT NULL, 
+	node INTEGER NOT NULL, 
+	item INTEGER NOT NULL, 
+	prompt TEXT NOT NULL, 
+	asked_at DOUBLE NOT NULL, 
+	expires_at DOUBLE, 
+	approved BOOLEAN, 
+	person TEXT, 
+	decided_at DOUBLE, 
+	recipients BLOB NOT NULL, 
+	form BLOB, 
+	CONSTRAINT pk_approval PRIMARY KEY (task_id)
+);
 CREATE TABLE attempt (
 	run_id INTEGER NOT NULL, 
 	node INTEGER NOT NULL, 
@@ -332,3 +347,5 @@ CREATE INDEX task_due ON task (queue, schedule_time) WHERE state = 0;
 CREATE INDEX wait_for ON wait (name, "key");
 CREATE INDEX event_emitted ON event (emitted_at);
 CREATE INDEX run_retries ON run (retry_of) WHERE retry_of IS NOT NULL;
+CREATE INDEX approval_step ON approval (run_id, node, item);
+CREATE INDEX approval_asked ON approval (asked_at);
