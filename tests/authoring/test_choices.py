@@ -10,8 +10,25 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from hopline import DefinitionError, Request, all_of, any_of, branch, http, not_, step, switch, workflow
+from hopline import (
+    DefinitionError,
+    Failure,
+    Request,
+    all_of,
+    any_of,
+    branch,
+    first,
+    http,
+    not_,
+    recover,
+    step,
+    switch,
+    workflow,
+)
+from hopline.errors import NotStubbedError
 from hopline.testing import stub
+from hopline_engine.core.model import Digest
+from hopline_engine.core.plan import build_plan
 from tests.authoring.refused import refused
 
 
@@ -455,6 +472,205 @@ def test_is_none_on_a_choice_is_refused() -> None:
     @workflow
     def wired(order: Order) -> int:
         found = branch(order.total > 1, then=lambda: publish(order))
+        return 1 if found is None else 2  # refused
+
+    refused(wired, "`is` needs the value of found")
+
+
+# --- recover and first ------------------------------------------------------------------------------------------------
+
+
+@step
+def charge(order: Order) -> Receipt:
+    return Receipt(url="card")
+
+
+@step
+def invoice(order: Order, why: Failure) -> Receipt:
+    return Receipt(url=f"{why.step}: {why.error}")
+
+
+@step
+def apologize(why: Failure) -> Receipt:
+    return Receipt(url=why.error)
+
+
+@workflow
+def paid(order: Order) -> Receipt:
+    def by_card() -> Receipt:
+        receipt = charge(order)
+        tell(receipt.url)
+        return receipt
+
+    return recover(by_card, lambda why: invoice(order, why), on=(402, range(500, 600), KeyError))
+
+
+def test_recover_is_a_node_behind_the_primary_part_and_one_behind_both() -> None:
+    nodes = paid.compile().nodes
+    failed = {"$ref": "recover", "path": ["failed"]}
+    assert nodes["recover"].kind == "recover"
+    assert nodes["recover"].arms == ({"value": None, "steps": ["charge", "tell"]},)
+    assert nodes["recover"].on == ({"status": 402}, {"range": [500, 600]}, {"error": "KeyError"})
+    assert nodes["invoice"].guards == [{"if": failed, "is": True}]
+    assert nodes["invoice"].inputs["why"] == {"$ref": "recover", "path": ["failure"]}
+    assert nodes["recovered"].arms == (
+        {"guards": [{"if": failed, "is": False}], "value": {"$ref": "charge", "path": []}},
+        {"guards": [{"if": failed, "is": True}], "value": {"$ref": "invoice", "path": []}},
+    )
+    assert paid.compile().result == {"$ref": "recovered", "path": []}
+
+
+def test_fallback_may_be_a_step_that_takes_the_failure_or_a_function_without_parameters() -> None:
+    @workflow
+    def wired(order: Order) -> Receipt:
+        first_try = recover(lambda: charge(order), apologize)
+        return recover(lambda: publish.after(first_try)(order), lambda: charge(order))
+
+    nodes = wired.compile().nodes
+    assert nodes["apologize"].inputs == {"why": {"$ref": "recover", "path": ["failure"]}}
+    assert nodes["charge_2"].guards == [{"if": {"$ref": "recover_2", "path": ["failed"]}, "is": True}]
+
+
+def test_fields_of_a_failure_are_paths() -> None:
+    @workflow
+    def wired(order: Order) -> None:
+        def instead(why: Failure) -> None:
+            branch(why.status == 402, then=lambda: tell(f"{why.step} {why.run_url} {why.attempts}"))
+
+        recover(lambda: tell("x"), instead)
+
+    assert [each["if"] for each in wired.compile().nodes["tell_2"].guards][1]["args"][0] == {
+        "$ref": "recover",
+        "path": ["failure", "status"],
+    }
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def answer(**_: Any) -> Any:
+        raise error
+
+    return answer
+
+
+class AnswerError(Exception):
+    status = 503
+
+
+@pytest.mark.parametrize("error", [PermissionError("402"), KeyError("x"), AnswerError("down")])
+def test_plain_recover_falls_back_on_what_it_names(error: Exception) -> None:
+    with stub(charge, calls=raising(error)), stub(tell, None):
+        assert paid(Order(id="a", total=1)).url == f"charge: {error}"
+
+
+def test_plain_recover_lets_other_failures_through() -> None:
+    with stub(charge, calls=raising(ValueError("no"))), pytest.raises(ValueError, match="no"):
+        paid(Order(id="a", total=1))
+    with stub(charge, Receipt(url="u")), stub(tell, None):
+        assert paid(Order(id="a", total=1)).url == "u"
+
+
+def test_plain_recover_does_not_hide_a_missing_stub() -> None:
+    @workflow
+    def wired(order: Order) -> None:
+        recover(lambda: post(order), lambda: tell("x"))
+
+    with pytest.raises(NotStubbedError):
+        wired(Order(id="a", total=1))
+
+
+@workflow
+def fastest(order: Order) -> Receipt | int:
+    return first(lambda: publish(order), lambda: count(order), lambda: charge(order))
+
+
+def test_first_is_a_node_behind_all_arms() -> None:
+    node = fastest.compile().nodes["first"]
+    assert node.kind == "first"
+    assert node.arms == tuple(
+        {"value": {"$ref": name, "path": []}, "steps": [name]} for name in ("publish", "count", "charge")
+    )
+    assert node.guards == []
+
+
+def test_plain_first_tries_one_arm_after_the_other() -> None:
+    order = Order(id="a", total=1, lines=["x"])
+    assert fastest(order) == Receipt(url="a")
+    with stub(publish, calls=raising(OSError())):
+        assert fastest(order) == 1
+    with (
+        stub(publish, calls=raising(OSError())),
+        stub(count, calls=raising(OSError())),
+        stub(charge, calls=raising(ValueError("last"))),
+        pytest.raises(ValueError, match="last"),
+    ):
+        fastest(order)
+
+
+def test_choices_nest_in_recoveries_and_races() -> None:
+    @workflow
+    def wired(order: Order) -> None:
+        def tried() -> None:
+            first(
+                lambda: tell("a"),
+                lambda: recover(lambda: tell("b"), lambda: branch(order.total > 1, then=lambda: tell("c"))),
+            )
+
+        recover(tried, lambda: None)
+
+    nodes = wired.compile().nodes
+    assert nodes["recover"].arms[0]["steps"] == ["tell_2"]
+    assert nodes["first"].arms[1]["steps"] == ["recover", "tell_3", "branch", "recovered"]
+    assert nodes["recover_2"].arms[0]["steps"] == ["first"]
+    assert build_plan(wired.compile().to_json(), Digest("d"), {}).by_id["tell_2"].within is not None
+
+
+untyped: Any = recover  # what type checkers refuse is refused at run time too
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda order: recover(lambda: 5, lambda: tell("x")), "the first part of recover() calls no step"),
+        (lambda order: untyped(tell("x"), lambda: None), "is given <result tell> and not a function"),
+        (lambda order: untyped(lambda: tell("x"), tell("y")), "the fallback of recover() is given <result tell>"),
+        (lambda order: untyped(lambda: tell("x"), lambda: None, on=("402",)), "recover(): on holds '402'"),
+        (lambda order: untyped(lambda: tell("x"), lambda: None, on=402), "recover(): on is 402"),
+        (lambda order: first(), "first() is given nothing"),
+        (lambda order: first(lambda: tell("x"), lambda: None), "arm 2 of first() calls no step"),
+    ],
+)
+def test_recovery_or_race_that_means_nothing_is_refused(use: Callable[[Any], Any], message: str) -> None:
+    @workflow
+    def wired(order: Order) -> None:
+        use(order)
+
+    with pytest.raises(DefinitionError) as caught:
+        wired.compile()
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("choose", [lambda order, fn: recover(fn, lambda: None), lambda order, fn: first(fn)])
+def test_result_from_inside_a_recovery_or_race_is_refused_outside(choose: Callable[..., Any]) -> None:
+    @workflow
+    def wired(order: Order) -> None:
+        kept: list[Any] = []
+
+        def inside() -> None:
+            kept.append(publish(order))
+            tell(kept[0].url)
+
+        choose(order, inside)
+        tell(kept[0].url)
+
+    with pytest.raises(DefinitionError, match=r"is made in an arm of (recover|first)\(\) that may not run"):
+        wired.compile()
+
+
+def test_is_none_on_a_recovery_is_refused() -> None:
+    @workflow
+    def wired(order: Order) -> int:
+        found = recover(lambda: publish(order), lambda: None)
         return 1 if found is None else 2  # refused
 
     refused(wired, "`is` needs the value of found")

@@ -59,7 +59,7 @@ def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
     assert next(run.units(), None) is not None, f"nothing will ever wake run {run.id}"
     steps = rows.steps[run.id]
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
-        if live.map is not None:
+        if live.map is not None and live.state is not StepState.CANCELLED:
             _check_elements(node, live.map, steps)
         ended = steps.get((node.index, WHOLE))
         if ended is not None:

@@ -8,7 +8,8 @@ import pytest
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState, StepState
 from hopline_engine.core.plan import PlanError
-from tests.core.small_worlds import CHILD, call, failing, with_child, world
+from hopline_engine.core.retry import Failure
+from tests.core.small_worlds import CHILD, call, failing, identity, with_child, world
 from tests.core.worlds import Execute, Outcome, branch, choice, guard, guarded, op, plan, ref, step
 
 
@@ -193,3 +194,205 @@ def test_decision_outlives_a_crash_at_every_point() -> None:
                 w.crash()
             w.turn()
         assert (w.state(run), w.result(run)) == (RunState.SUCCEEDED, "end")
+
+
+# --- recover ----------------------------------------------------------------------------------------------------------
+
+FAILED, WENT_WELL = guard(ref("caught", "failed")), guard(ref("caught", "failed"), expected=False)
+
+
+def recovering(*inside: dict[str, Any], on: list[dict[str, Any]] | None = None) -> tuple[dict[str, Any], ...]:
+    names = [node["id"] for node in inside]
+    return (
+        *inside,
+        choice("recover", "caught", [{"value": None, "steps": names}], on=on or []),
+        guarded(step("instead", {"why": ref("caught", "failure")}), FAILED),
+        branch("merged", ([WENT_WELL], ref(names[-1])), ([FAILED], ref("instead"))),
+    )
+
+
+def test_fallback_runs_when_the_primary_part_has_failed_and_the_run_goes_on() -> None:
+    w = world(*recovering(step("bad", attempts=2)), result=ref("merged"), execute=failing("bad"))
+    run = w.start()
+    w.run_step("bad")
+    assert w.step_state(run, "bad") is StepState.SCHEDULED
+    w.run_step("bad")
+    assert w.step_state(run, "bad") is StepState.FAILED
+    assert w.open_steps() == ["instead"]
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+    why = w.result(run)["why"]
+    assert (why["step"], why["error"], why["type"], why["attempts"]) == ("bad", "broken", "ValueError", 2)
+    assert why["run"] == run.public_id
+    assert why["run_url"].endswith(f"/{run.public_id}")
+
+
+def test_fallback_is_skipped_where_the_primary_part_succeeds() -> None:
+    w = world(*recovering(step("good", {"x": 5})), result=ref("merged"))
+    run = w.start()
+    w.finish()
+    assert (w.state(run), w.result(run)) == (RunState.SUCCEEDED, 5)
+    assert w.step_state(run, "instead") is StepState.SKIPPED
+
+
+def test_fallback_waits_until_everything_in_the_primary_part_has_ended() -> None:
+    w = world(*recovering(step("bad"), step("slow"), step("behind", after=["bad"])), execute=failing("bad"))
+    run = w.start()
+    w.run_step("bad")
+    assert w.step_state(run, "behind") is StepState.UPSTREAM_FAILED
+    assert w.open_steps() == ["slow"]
+    w.run_step("slow")
+    assert w.open_steps() == ["instead"]
+
+
+@pytest.mark.parametrize(
+    ("on", "recovers"),
+    [
+        ([], True),
+        ([{"error": "ValueError"}], True),
+        ([{"error": "Exception"}], True),
+        ([{"error": "KeyError"}], False),
+        ([{"status": 402}], False),
+        ([{"range": [400, 500]}, {"error": "ValueError"}], True),
+    ],
+)
+@pytest.mark.parametrize("crashes", [False, True])
+def test_only_named_failures_are_recovered_from(on: list[dict[str, Any]], recovers: bool, crashes: bool) -> None:
+    w = world(*recovering(step("bad"), step("slow"), on=on), execute=failing("bad"))
+    run = w.start()
+    w.run_step("bad")
+    if crashes:
+        w.crash()
+    w.finish()
+    assert w.state(run) is (RunState.SUCCEEDED if recovers else RunState.FAILED)
+    if not recovers:
+        error = w.error(run)
+        assert (error["step"], error["type"], error["message"]) == ("bad", "ValueError", "broken")
+        assert w.step_state(run, "caught") is StepState.FAILED
+        assert w.step_state(run, "instead") is StepState.UPSTREAM_FAILED
+
+
+def test_statuses_are_matched() -> None:
+    w = world(*recovering(step("bad"), on=[{"status": 402}]))
+    w.execute = lambda task, _: Failure("HTTPError", "no", (), 402) if task.name == "bad" else b"1"
+    run = w.start()
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+
+
+def test_failure_in_the_fallback_fails_the_run() -> None:
+    w = world(*recovering(step("bad")), execute=failing("bad", "instead"))
+    run = w.start()
+    w.finish()
+    assert w.state(run) is RunState.FAILED
+    assert w.error(run)["step"] == "instead"
+
+
+def test_failure_outside_is_not_recovered_from() -> None:
+    w = world(step("outside"), *recovering(step("inside", after=["outside"])), execute=failing("outside"))
+    run = w.start()
+    w.finish()
+    assert w.state(run) is RunState.FAILED
+    assert w.step_state(run, "caught") is StepState.UPSTREAM_FAILED
+    assert w.step_state(run, "instead") is StepState.UPSTREAM_FAILED
+
+
+def test_failure_of_a_sub_workflow_is_recovered_from() -> None:
+    w = with_child(CHILD, *recovering(call("sub")), execute=failing("first"))
+    run = w.start()
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+    row = w.step_row(run, "caught")
+    assert row is not None
+    failure = msgspec.json.decode(row.result or b"")["failure"]
+    assert failure["step"] == "sub"
+    assert "broken" in failure["error"]
+
+
+# --- first ------------------------------------------------------------------------------------------------------------
+
+
+def racing(*arms: list[str], **more: Any) -> dict[str, Any]:
+    return choice("first", "race", [{"value": ref(arm[-1]), "steps": arm} for arm in arms], **more)
+
+
+def test_first_arm_that_succeeds_wins_and_the_others_are_cancelled() -> None:
+    w = with_child(
+        CHILD,
+        step("fast", {"x": 1}),
+        call("sub"),
+        step("mapped", {"x": [1, 2]}, over="x"),
+        step("behind", after=["mapped"]),
+        racing(["fast"], ["sub"], ["mapped", "behind"]),
+        step("after", {"x": ref("race")}),
+        result=ref("race"),
+    )
+    run = w.start()
+    w.lease(w.task("mapped[0]"))
+    w.run_step("fast")
+    assert w.open_steps() == ["after"]
+    for name in ("sub", "mapped", "behind"):
+        assert w.step_state(run, name) is StepState.CANCELLED
+    assert w.attempts(run, "mapped[0]") == ["cancelled"]
+    w.finish()
+    assert (w.state(run), w.result(run)) == (RunState.SUCCEEDED, 1)
+    assert all(w.rows.ended[other].state == "cancelled" for other in w.rows.runs if other != run.id)
+
+
+def test_arm_has_succeeded_when_all_of_its_steps_have() -> None:
+    w = world(step("a"), step("effect"), step("b"), racing(["effect", "a"], ["b"]), execute=identity)
+    run = w.start()
+    w.run_step("a")
+    assert w.open_steps() == ["b", "effect"]
+    w.run_step("effect")
+    assert w.state(run) is RunState.SUCCEEDED
+
+
+def test_failed_arm_leaves_the_race_to_the_others() -> None:
+    w = world(step("a"), step("b"), racing(["a"], ["b"]), result=ref("race"), execute=failing("a"))
+    run = w.start()
+    w.run_step("a")
+    assert w.step_state(run, "race") is StepState.PENDING
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_race_that_all_arms_lose_fails(crashes: bool) -> None:
+    w = world(step("a"), step("b"), racing(["a"], ["b"]), execute=failing("a", "b"))
+    run = w.start()
+    w.run_step("b")
+    if crashes:
+        w.crash()
+    w.run_step("a")
+    assert w.state(run) is RunState.FAILED
+    assert (w.error(run)["step"], w.error(run)["message"]) == ("b", "all 2 failed, b before the others: broken")
+
+
+def test_late_answer_of_a_loser_finds_nothing() -> None:
+    w = world(step("a"), step("b"), racing(["a"], ["b"]), step("after", after=["race"]))
+    run = w.start()
+    loser = w.task("b")
+    w.lease(loser)
+    w.run_step("a")
+    assert not loser.is_open
+    assert run.unit(run.plan.by_id["b"], -1) is None
+    w.crash()
+    assert w.open_steps() == ["after"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([step("a"), choice("recover", "r", [{"steps": ["a"]}, {"steps": ["a"]}])], "2 arms, not 1"),
+        ([choice("recover", "r", [{"value": 1}])], "have steps"),
+        ([step("a"), racing(["a"]), choice("recover", "r", [{"steps": ["a"]}])], "step 'a' is inside of"),
+        ([step("a"), racing(["a"]), step("b", after=["a"])], "'b' needs 'a', which is inside of 'race'"),
+        ([step("a"), step("b", after=["a"]), racing(["a"], ["b"])], "'b' needs 'a', which is inside of 'race'"),
+        ([racing(["gone"])], "'gone', which does not exist"),
+        ([step("a"), choice("recover", "r", [{"steps": ["a"]}], on=[{"x": 1}])], "cannot name failures"),
+    ],
+)
+def test_region_that_means_nothing_is_refused(nodes: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan(nodes)

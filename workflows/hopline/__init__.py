@@ -2,7 +2,7 @@
 
 from hopline.approvals import Decision, approval
 from hopline.context import Context, context
-from hopline.control import all_of, any_of, branch, not_, switch
+from hopline.control import all_of, any_of, branch, first, not_, recover, switch
 from hopline.decorators import Step, Workflow, http, sensor, step, workflow
 from hopline.definition import Definition
 from hopline.dynamic import Dynamic, dynamic
@@ -45,8 +45,10 @@ __all__ = [
     "context",
     "defer",
     "dynamic",
+    "first",
     "http",
     "not_",
+    "recover",
     "scheduled",
     "secret",
     "sensor",

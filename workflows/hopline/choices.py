@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hopline.canonical_schema import redirected
 from hopline.conditions import Claim, Condition, claim_of, incomparable, is_condition, literal_shape
+from hopline.control import takes_failure
 from hopline.definition import Expr, Json, Kind, Node
+from hopline.errors import Failure
 from hopline.expressions import is_literal, literal_value
-from hopline.policy import Policy
+from hopline.policy import Policy, named_failures
+from hopline.schema import codec
 from hopline.shape import Shape
 from hopline.trace import Reference, Symbol, is_symbol, reference_of
 
@@ -203,6 +206,45 @@ class Choices:
         made = tuple({"guards": list(result.arm.guards), "value": result.expr} for result in results)
         return self._added(word, kind, made, either(shapes))
 
+    # ------------------------------------------------------------------ recover and first
+
+    def recover(self, primary: Any, fallback: Any, on: object) -> Symbol:
+        """See ``trace.Control``."""
+        with self._body.refusals_noted():
+            self._check_place("recover()")
+            named = tuple(named_failures("recover()", on))
+            tried = self._inside("recover", "the first part of recover()", primary)
+            made = ({"value": None, "steps": tried.arm.steps},)
+            caught = reference_of(self._added("recover", "recover", made, _CAUGHT, named))
+            failed = Claim(self._body, caught.at("failed").to_json(), (caught,), "failed")
+            with self._arm("recover", [_guard(failed, True)]) as arm:
+                is_told = not is_symbol(fallback) and callable(fallback) and takes_failure(fallback)
+                why = (Symbol(caught.at("failure")),) if is_told else ()
+                instead = self._traced("the fallback of recover()", arm, fallback, *why)
+            arms = (
+                {"guards": [_guard(failed, False)], "value": tried.expr},
+                {"guards": [_guard(failed, True)], "value": instead.expr},
+            )
+            return self._added("recovered", "branch", arms, either([tried.shape, instead.shape]))
+
+    def first(self, arms: tuple[Any, ...]) -> Symbol:
+        """See ``trace.Control``."""
+        with self._body.refusals_noted():
+            self._check_place("first()")
+            if not arms:
+                self._body.refuse("first() is given nothing", "give it functions: first(lambda: ..., lambda: ...)")
+            results = [self._inside("first", f"arm {number} of first()", fn) for number, fn in enumerate(arms, start=1)]
+            made = tuple({"value": result.expr, "steps": result.arm.steps} for result in results)
+            return self._added("first", "first", made, either([result.shape for result in results]))
+
+    def _inside(self, word: str, what: str, fn: Any) -> _Result:
+        """Trace an arm that decides what the failures of its steps mean."""
+        with self._arm(word, is_inside=True) as arm:
+            result = self._traced(what, arm, fn)
+        if not arm.steps:
+            self._body.refuse(f"{what} calls no step", "only steps can fail, or be the first: call one in it")
+        return result
+
     # ------------------------------------------------------------------ nodes
 
     def _added(
@@ -231,6 +273,22 @@ class Choices:
                 f"{building.name}() calls {what} while it builds a request",
                 "an @http function only describes its request; choose in the workflow body, between two steps",
             )
+
+
+def _fallback(why: Failure) -> None:
+    """Stand for all that are told of a failure."""
+
+
+_CAUGHT = Shape(
+    {
+        "type": "object",
+        "properties": {
+            "failed": {"type": "boolean"},
+            "failure": codec(_fallback).parameters_shape["properties"]["why"],
+        },
+    },
+    codec(_fallback).parameters_shape["$defs"],
+)
 
 
 def either(shapes: Sequence[Shape]) -> Shape:

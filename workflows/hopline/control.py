@@ -3,10 +3,13 @@
 Each means the same in a workflow that is compiled and in one that is called as a plain function.
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from hopline import trace
+from hopline import plain, trace
+from hopline.errors import Failure, HoplineError
+from hopline.policy import Retryable, named_failures
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -66,3 +69,75 @@ def switch(value: Any, cases: Mapping[Any, Callable[[], Any]], default: Callable
         return wiring.control.switch(value, cases, default)
     chosen = cases.get(value, default)
     return None if chosen is None else chosen()
+
+
+@overload
+def recover(primary: Callable[[], A], fallback: Callable[[], B], *, on: Sequence[Retryable] = ()) -> A | B: ...
+@overload
+def recover(primary: Callable[[], A], fallback: Callable[[Failure], B], *, on: Sequence[Retryable] = ()) -> A | B: ...
+def recover(primary: Callable[[], Any], fallback: Callable[..., Any], *, on: Sequence[Retryable] = ()) -> Any:
+    """Return what *primary* returns; if one of its steps fails for good, what *fallback* returns instead.
+
+    The fallback may take the ``Failure``. It begins when everything in the primary part has ended. *on* names the
+    failures it is for, as that of ``Retry`` does: exception types, HTTP statuses, ranges of them; others fail the run.
+
+    recover(lambda: charge_card(order), lambda why: send_invoice(order, why), on=(402,))
+    """
+    wiring = trace.current.get()
+    if wiring is not None:
+        return wiring.control.recover(primary, fallback, on)
+    named_failures("recover()", on)
+    try:
+        return primary()
+    except HoplineError:
+        raise
+    except Exception as error:
+        if on and not _is_named(error, on):
+            raise
+        return fallback(plain.failure_of(error)) if takes_failure(fallback) else fallback()
+
+
+@overload
+def first(a: Callable[[], A], /) -> A: ...
+@overload
+def first(a: Callable[[], A], b: Callable[[], B], /) -> A | B: ...
+@overload
+def first(a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /) -> A | B | C: ...
+@overload
+def first(*arms: Callable[[], A]) -> A: ...
+def first(*arms: Callable[[], Any]) -> Any:
+    """Return what the arm returns that succeeds first; the steps of the others are cancelled then.
+
+    An arm has succeeded when all of its steps have. If all arms fail, this fails. In a plain call the arms are tried
+    one after the other.
+
+    first(lambda: ask_mirror_one(key), lambda: ask_mirror_two(key))
+    """
+    wiring = trace.current.get()
+    if wiring is not None:
+        return wiring.control.first(arms)
+    *before, last = arms
+    for arm in before:
+        try:
+            return arm()
+        except HoplineError:
+            raise
+        except Exception:  # noqa: BLE001, S112 - the next arm may do better; the last one's failure is told
+            continue
+    return last()
+
+
+def takes_failure(fallback: Callable[..., Any]) -> bool:
+    """Return whether a fallback wants to be told of the failure."""
+    return bool(inspect.signature(fallback).parameters)
+
+
+def _is_named(error: Exception, on: Sequence[Retryable]) -> bool:
+    status = plain.status_of(error)
+    for item in on:
+        if isinstance(item, type):
+            if isinstance(error, item):
+                return True
+        elif status is not None and (status in item if isinstance(item, range) else status == item):
+            return True
+    return False

@@ -94,6 +94,14 @@ class Failure:
     """Why a step of a run failed, as handed to whatever handles the failure."""
 
     step: str
+    """The node id of the step that failed."""
     error: str
-    attempts: int
-    run_url: str
+    """What its last attempt said."""
+    type: str = "Exception"
+    """The class of the exception, or what kind of failure it was, as ``HTTPError`` and ``DeadlineExceeded``."""
+    status: int | None = None
+    """The HTTP status of the answer, if there was one."""
+    attempts: int = 1
+    run: str = "local"
+    run_url: str = ""
+    """Where the run is looked at."""

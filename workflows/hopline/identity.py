@@ -14,11 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from hopline import source
-from hopline.control import branch, switch
+from hopline.control import branch, first, recover, switch
 from hopline.decorators import Step
 from hopline.errors import DefinitionError, definition_error
 
-_CHOICES = (branch, switch)
+_CHOICES = (branch, switch, recover, first)
 
 
 def identity_test(fn: Callable[..., Any], symbolic: Collection[str]) -> DefinitionError | None:

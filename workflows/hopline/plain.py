@@ -1,10 +1,11 @@
 """Steps as plain functions: what a call does outside workflow bodies, in tests and in users' own code."""
 
+import re
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hopline.errors import HoplineError, NotScheduledError, NotStubbedError, RunningLoopError
+from hopline.errors import Failure, HoplineError, NotScheduledError, NotStubbedError, RunningLoopError
 from hopline.outcomes import Err, Ok
 from hopline.pending import Pending
 from hopline.policy import exception_name
@@ -12,6 +13,10 @@ from hopline.schedules import ScheduledValue
 
 if TYPE_CHECKING:
     from hopline.decorators import Step
+
+
+_FAILED_STEP = "__hopline_step__"
+_STATUS = re.compile(r"[1-5][0-9][0-9]\b")
 
 
 class Substitute(Protocol):
@@ -55,7 +60,36 @@ def delivered(name: str, key: str) -> Any:
 
 
 def run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run *step* here and now. Its policies do not apply: an exception comes back as it is."""
+    """Run *step* here and now. Its policies do not apply: an exception comes back as it is, with a note of the step."""
+    try:
+        return _run(step, args, kwargs)
+    except Exception as error:
+        setattr(error, _FAILED_STEP, step.name)
+        raise
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return what a step is told of another one that raised *error*."""
+    step = getattr(error, _FAILED_STEP, "local")
+    return Failure(step=step, error=str(error), type=exception_name(type(error)), status=status_of(error))
+
+
+def status_of(error: Exception) -> int | None:
+    """Return the HTTP status that an exception stands for: in a stub, that of the answer which it is raised for.
+
+    >>> status_of(PermissionError("402 Payment Required")), status_of(ValueError("no"))
+    (402, None)
+    """
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status", "status_code", "code"):
+            found = getattr(holder, name, None)
+            if isinstance(found, int) and not isinstance(found, bool):
+                return found
+    match = _STATUS.match(str(error))
+    return int(match[0]) if match else None
+
+
+def _run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     substitute = substitutes.get().get(step.fn)
     if substitute is not None:
         return _awaited(step, substitute.answer(step.bind(args, kwargs)))

@@ -49,11 +49,8 @@ class Retry:
             )
         if self.jitter not in get_args(Jitter):
             raise definition_error(f"Retry: jitter is {self.jitter!r}", 'give "none", "full" or "equal"')
-        if not isinstance(self.on, list | tuple):
-            raise definition_error(f"Retry: on is {self.on!r}", "give a tuple: on=(429, range(500, 600), TimeoutError)")
+        named_failures("Retry", self.on)
         object.__setattr__(self, "on", tuple(self.on))
-        for item in self.on:
-            _retryable(item)
 
     def to_json(self) -> dict[str, Any]:
         """Return the policy as it stands in a definition; waits are seconds."""
@@ -63,7 +60,7 @@ class Retry:
             "factor": float(self.factor),
             "max": durations.parse(self.max),
             "jitter": self.jitter,
-            "on": [_retryable(item) for item in self.on],
+            "on": named_failures("Retry", self.on),
         }
 
 
@@ -169,7 +166,14 @@ def exception_name(kind: type[BaseException]) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _retryable(item: object) -> dict[str, Any]:
+def named_failures(what: str, on: object) -> list[dict[str, Any]]:
+    """Return the failures that *on* names, as they stand in a definition; *what* has it, for messages."""
+    if not isinstance(on, list | tuple):
+        raise definition_error(f"{what}: on is {on!r}", "give a tuple: on=(429, range(500, 600), TimeoutError)")
+    return [_named_failure(what, item) for item in on]
+
+
+def _named_failure(what: str, item: object) -> dict[str, Any]:
     if isinstance(item, type) and issubclass(item, Exception) and not issubclass(item, Fail | RetryAfter):
         return {"error": exception_name(item)}
     if isinstance(item, int) and not isinstance(item, bool) and _LOWEST_STATUS <= item <= _HIGHEST_STATUS:
@@ -177,7 +181,7 @@ def _retryable(item: object) -> dict[str, Any]:
     if isinstance(item, range) and _LOWEST_STATUS <= item.start < item.stop <= _HIGHEST_STATUS + 1 and item.step == 1:
         return {"range": [item.start, item.stop]}
     raise definition_error(
-        f"Retry: on holds {item!r}",
+        f"{what}: on holds {item!r}",
         "give exception types, HTTP statuses from 100 to 599, or ranges of them such as range(500, 600)",
     )
 

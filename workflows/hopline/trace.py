@@ -37,6 +37,14 @@ class Control(Protocol):
         """Trace all arms and return the symbol of the result of the one that *value* chooses."""
         ...
 
+    def recover(self, primary: Any, fallback: Any, on: object) -> Any:
+        """Trace both parts and return the symbol of the result of the one that is used."""
+        ...
+
+    def first(self, arms: tuple[Any, ...]) -> Any:
+        """Trace all arms and return the symbol of the result of the one that succeeds first."""
+        ...
+
 
 class Wiring(Protocol):
     """The trace of one workflow body, as far as symbols and steps need to know it."""

@@ -56,7 +56,7 @@ def hindrance(run: LiveRun, node: Node) -> Skipped | Blocked | None:
     return next((_skipped(run, index) for index in before if run.nodes[index].state is StepState.SKIPPED), None)
 
 
-def decide(run: LiveRun, node: Node) -> Skipped | Blocked | Failed | Chosen:
+def decide(run: LiveRun, node: Node, runs_url: str) -> Skipped | Blocked | Failed | Chosen:
     """Return what becomes of a step that the engine decides itself.
 
     Raises:
@@ -69,7 +69,7 @@ def decide(run: LiveRun, node: Node) -> Skipped | Blocked | Failed | Chosen:
         case "branch":
             return _branch(run, node)
         case "recover":
-            return _recover(run, node)
+            return _recover(run, node, runs_url)
     return _first(run, node)
 
 
@@ -88,7 +88,7 @@ def _branch(run: LiveRun, node: Node) -> Skipped | Blocked | Chosen:
     return Chosen(b"null")
 
 
-def _recover(run: LiveRun, node: Node) -> Blocked | Failed | Chosen:
+def _recover(run: LiveRun, node: Node, runs_url: str) -> Blocked | Failed | Chosen:
     problem = run.nodes[node.index].problem
     if problem is None:
         is_well = _are_well(run, node.arms[0].steps)
@@ -96,7 +96,7 @@ def _recover(run: LiveRun, node: Node) -> Blocked | Failed | Chosen:
     step, failure = problem
     if any(node.on) and not node.on.has(failure):
         return Failed(step, failure)
-    return Chosen(msgspec.json.encode({"failed": True, "failure": told(run, step, failure)}))
+    return Chosen(msgspec.json.encode({"failed": True, "failure": told(run, step, failure, runs_url)}))
 
 
 def _first(run: LiveRun, node: Node) -> Skipped | Blocked | Failed | Chosen:
@@ -121,7 +121,7 @@ def _winner(run: LiveRun, node: Node) -> Arm | None:
     return None
 
 
-def told(run: LiveRun, step: str, failure: Failure) -> dict[str, object]:
+def told(run: LiveRun, step: str, failure: Failure, runs_url: str) -> dict[str, object]:
     """Return a failure as steps are told of it: ``hopline.Failure``."""
     return {
         "step": step,
@@ -130,6 +130,7 @@ def told(run: LiveRun, step: str, failure: Failure) -> dict[str, object]:
         "status": failure.status,
         "attempts": failure.attempts,
         "run": run.public_id,
+        "run_url": f"{runs_url}/{run.public_id}",
     }
 
 

@@ -61,6 +61,8 @@ class Decision:
     random: Callable[[], float]
     ids: Ids
     limits: Limits
+    runs_url: str = ""
+    """Where people look at runs: before the id of one."""
     rows: Changes = field(default_factory=Changes)
     opened: list[LiveTask] = field(default_factory=list)
     """New tasks, to be queued."""

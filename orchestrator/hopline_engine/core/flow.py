@@ -75,7 +75,7 @@ def _is_hindered(run: LiveRun, node: Node, decision: Decision) -> bool:
 def _decide(run: LiveRun, node: Node, decision: Decision) -> None:
     """Decide a step that has no task: ``branch``, ``recover`` or ``first``."""
     try:
-        verdict = choices.decide(run, node)
+        verdict = choices.decide(run, node, decision.runs_url)
         if isinstance(verdict, Chosen):
             _check_size(verdict.value, decision)
     except BindingError as error:

@@ -20,7 +20,7 @@ STEP: Final[Mapping[StepState, frozenset[StepState]]] = {
             StepState.QUEUED,
             StepState.RUNNING,
             StepState.WAITING,  # for a time, an event or a person
-            StepState.SUCCEEDED,  # a map over nothing
+            StepState.SUCCEEDED,  # a map over nothing, or decided by the engine itself
             StepState.FAILED,  # its inputs cannot be bound
             StepState.SKIPPED,
             StepState.UPSTREAM_FAILED,

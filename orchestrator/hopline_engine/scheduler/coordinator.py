@@ -81,6 +81,8 @@ class Coordinator:
         self.runs: dict[RunId, LiveRun] = {}
         self.admission = admission
         self.is_dispatching = False
+        self.runs_url = ""
+        """Where people look at runs: before the id of one."""
         self.on_forgotten: Callable[[RunId], None] = _leave_to_next_engine
         self.on_lost: Callable[[OwnershipLostError], None] = _leave_as_it_is
         """Told when the store takes nothing of this node any more."""
@@ -318,7 +320,7 @@ class Coordinator:
     # --- deciding ---------------------------------------------------------------------------------------------------
 
     def _decision(self) -> Decision:
-        return Decision(self._clock.now(), self._clock.random, self.ids, self._limits)
+        return Decision(self._clock.now(), self._clock.random, self.ids, self._limits, self.runs_url)
 
     def _decide(self, task: LiveTask, outcome: Outcome | Pinned, decision: Decision) -> None:
         try:

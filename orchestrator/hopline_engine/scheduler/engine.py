@@ -212,11 +212,12 @@ class Engine:
         watches = (self._keep_watch(), self._reconciler.run(), self._events.run())
         self._watches = [asyncio.create_task(watch) for watch in watches]
 
-    def dispatch(self, url: str | None = None, *, schedules: bool = False) -> None:
+    def dispatch(self, url: str | None = None, *, runs_url: str = "", schedules: bool = False) -> None:
         """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now.
 
-        Other nodes reach this one at *url*. With *schedules*, these fire.
+        Other nodes reach this one at *url*; people look at runs at *runs_url*. With *schedules*, these fire.
         """
+        self.coordinator.runs_url = runs_url
         self.coordinator.is_dispatching = True
         self.membership.take_part(url)
         if schedules:

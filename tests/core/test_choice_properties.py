@@ -1,0 +1,106 @@
+"""Any workflow with branches, recoveries and races ends as its steps decide, whatever the order and whatever breaks."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hopline_engine.core.decision import Limits
+from hopline_engine.core.live import LiveRun
+from hopline_engine.core.model import WHOLE, RunState, StepState
+from hopline_engine.core.states import STEP
+from tests.core.choice_flows import LOST, SHOWN, choice_flows, evaluate
+from tests.core.flows import MAIN, Flow
+from tests.core.worlds import Faults, World
+
+SEEDS = st.integers(0, 2**32)
+TURNS = st.integers(0, 40)
+LIMITS = Limits(map_window=2, lost_limit=1000)
+FAULTS = Faults(crash=0.05, undo=0.05, lose=0.1, unlease=0.1)
+
+many = settings(max_examples=100)
+
+
+def world_of(flow: Flow, seed: int) -> World:
+    return World(flow.plans(), flow.execute, seed=seed, limits=LIMITS, haste=seed % 3 / 2)
+
+
+def assert_ended_as_it_must(world: World, run: LiveRun, flow: Flow) -> None:
+    rows = world.rows.steps[run.id]
+    shown = {node.id: StepState(rows[node.index, WHOLE].state) for node in run.plan.nodes}
+    expected = evaluate(flow, shown)
+    wrong = {
+        name: (state, shown[name])
+        for name, state in expected.states.items()
+        if state != LOST and shown[name] not in SHOWN[state]
+    }
+    assert wrong == {}
+    assert (world.state(run) is RunState.SUCCEEDED) == expected.succeeds
+    if expected.succeeds:
+        names = [each["$ref"] for each in flow.definitions[MAIN]["result"]["all"]]
+        assert world.result(run) == {"all": [expected.values[name] for name in names]}
+
+
+@many
+@given(choice_flows(), SEEDS)
+def test_every_choice_is_made_as_the_definition_says(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    world.finish()
+    assert_ended_as_it_must(world, run, flow)
+
+
+@many
+@given(choice_flows(), SEEDS)
+def test_faults_change_no_choice(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed)
+    world.haste = 0.0  # or changes of state would be seen two at a time
+    run = world.start(MAIN)
+    world.finish(FAULTS)
+    assert_ended_as_it_must(world, run, flow)
+    assert {(before, after) for before, after in world.transitions if after not in STEP[before]} == set()
+
+
+@settings(max_examples=30, deadline=None)
+@given(choice_flows(), SEEDS)
+def test_crash_after_any_commit_changes_no_choice(flow: Flow, seed: int) -> None:
+    before = 0
+    while True:
+        world = world_of(flow, seed)
+        run = world.start(MAIN)
+        is_over = not all(world.turn() for _ in range(before))
+        world.crash()
+        world.finish()
+        assert_ended_as_it_must(world, run, flow)
+        if is_over:
+            break
+        before += 1
+
+
+@many
+@given(choice_flows(), SEEDS, TURNS)
+def test_after_a_cancel_nothing_of_any_arm_starts(flow: Flow, seed: int, turns: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    for _ in range(turns):
+        world.turn(FAULTS)
+    if world.state(run) is RunState.RUNNING:
+        world.cancel(world.live[run.id])
+    assert world.live == {}
+    assert world.rows.tasks == {}
+
+
+@many
+@given(choice_flows(), SEEDS, TURNS)
+def test_retry_keeps_choices_that_were_made_and_calls_only_what_is_missing(flow: Flow, seed: int, turns: int) -> None:
+    world = world_of(flow, seed)
+    first = world.start(MAIN)
+    for _ in range(turns):
+        world.turn(FAULTS)
+    if world.state(first) is RunState.RUNNING:
+        world.cancel(world.live[first.id])
+    earlier = world.earlier(first.id)
+    world.execute = flow.healed().execute
+    second = world.start(MAIN, earlier=earlier)
+    world.finish(FAULTS)
+    assert world.state(second) is RunState.SUCCEEDED
+    called = {(node, item) for run, node, item in world.rows.attempts if run == second.id}
+    assert not called & {(row.node, row.item) for row in earlier.kept}
