@@ -1,6 +1,8 @@
 """``hopline schedules`` in front of a whole server, and what a one-off run leaves alone."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,14 @@ def test_schedule_of_a_served_file_is_there_and_can_be_steered(hopline: Cli, sta
     )
     assert "begun" in begun.err
     assert "wait (1 at a time" in hopline("schedules", "backfill", "daily", "--order", "pause").out
+
+    running.process.terminate()
+    running.end()
+    with closing(sqlite3.connect(".hopline/hopline.db")) as raw, raw:
+        raw.execute("UPDATE schedule SET next_tick = next_tick - 172800, due_at = due_at - 172800")
+    missed, *_, coming = hopline("schedules", "next", "daily", "--count", "9").out.splitlines()
+    assert "no server has looked at it" in missed
+    assert "no server" not in coming
 
     made = hopline("schedules", "create", "once", "--workflow", "daily", "--at", "2040-01-01", "day=2026-11-21")
     assert (made.code, "no tick within 5 years" in made.err) == (ExitCode.USAGE, True)

@@ -28,7 +28,7 @@ from hopline_engine.api.schedule_models import (
 from hopline_engine.clock import Clock
 from hopline_engine.core.backfills import Pace, Planned
 from hopline_engine.core.names import public_id
-from hopline_engine.core.ticks import TickState
+from hopline_engine.core.ticks import GRACE_SECONDS, TickState
 from hopline_engine.scheduler.schedule_book import ScheduleBook, Shown
 from hopline_engine.store.runs import RunRecord
 from hopline_engine.store.schedules import StoredSchedule, StoredTick
@@ -52,7 +52,7 @@ class ScheduleService(Protocol):
         ...
 
     async def next(self, name: str, count: int) -> NextTicks:
-        """Return the ticks that come next, whether or not it is paused.
+        """Return the ticks that come next, whether or not it is paused; first those that no server has looked at yet.
 
         Raises:
             ScheduleNotFoundError
@@ -175,12 +175,13 @@ class Schedules:
         stored = await self._book.get(name)
         timing = timing_of(stored.schedule, stored.anchor_at)
         now = self._clock.now()
-        ticks = list(islice(timing.ticks(now), count))
+        overdue = None if stored.is_paused or stored.due_at is None or stored.due_at > now else stored.next_tick
+        ticks = list(islice(timing.ticks(now if overdue is None else overdue - 0.001), count))
         changes = timing.changes(now, ticks[-1].at) if ticks else ()
         return NextTicks(
             schedule=name,
             tz=str(timing.zone),
-            ticks=[_next_tick(tick.at, timing.zone, said(tick) or None) for tick in ticks],
+            ticks=[_next_tick(tick.at, timing.zone, said(tick) or _missed(tick.at, now)) for tick in ticks],
             skipped=[said(change) for change in changes if change.change is Change.SKIPPED],
         )
 
@@ -289,6 +290,10 @@ def in_words(schedule: Mapping[str, Any]) -> str:
         count, rest = divmod(rest, size)
         parts += f"{count:.0f}{unit}" if count else ""
     return f"every {parts}{f'{rest * 1000:.0f}ms' if rest else ''}"
+
+
+def _missed(at: float, now: float) -> str | None:
+    return "its time has passed and no server has looked at it" if now - at > GRACE_SECONDS else None
 
 
 def _next_tick(at: float, zone: tzinfo, note: str | None) -> NextTick:
