@@ -62,7 +62,8 @@ def _node(raw: Definition, upstream: tuple[str, ...], level: int) -> Node:
 
 
 def _references(node: Definition) -> set[str]:
-    return {*node.get("after", []), *_referred(node.get("inputs")), *_referred(node.get("request"))}
+    repeated = _referred((node.get("loop") or {}).get("until"))
+    return {*node.get("after", []), *_referred(node.get("inputs")), *_referred(node.get("request")), *repeated}
 
 
 def _referred(expression: Any) -> Iterator[str]:
@@ -121,7 +122,9 @@ def _branches(parent: Node, below: Mapping[str | None, list[Node]], indent: str)
 
 
 def _label(node: Node) -> str:
-    marks = [f"workflow {node.calls}"] if node.calls else [] if node.kind == "python" else [node.kind]
+    marks = [f"workflow {node.calls}"] if node.calls else []
+    if node.kind not in {"python", "workflow"}:
+        marks.insert(0, node.kind)
     if node.mapped:
         marks.append("for each, failures kept" if node.settled else "for each")
     return printable(node.id + (f"  [{', '.join(marks)}]" if marks else ""))

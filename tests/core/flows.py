@@ -22,6 +22,8 @@ from tests.core.worlds import ACCEPT, Outcome, definition, event_step, ref, slee
 
 ALWAYS = 1000
 MAIN = "main"
+HALF = 2**31
+"""Half of all results of steps are at least this."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,26 @@ def evaluate(flow: Flow, name: str = MAIN, given: Mapping[str, Any] | None = Non
 def _call(flow: Flow, workflow: str, node: dict[str, Any], values: dict[str, Any]) -> Any:
     arguments = {key: _bind(value, values) for key, value in node["inputs"].items()}
     over = node["over"]
+    if node.get("loop"):
+        return _looped(flow, workflow, node, arguments)
     if over is None:
         return _call_once(flow, workflow, node, arguments, None)
     called = [(arguments | {over: value}, item) for item, value in enumerate(arguments[over])]
     if not node.get("settled"):
         return [_call_once(flow, workflow, node, *call) for call in called]
     return [_settled(flow, workflow, node, *call) for call in called]
+
+
+def _looped(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    loop = node["loop"]
+    given = arguments[loop["over"]]
+    for lap in range(loop["limit"]):
+        given = _call_once(flow, workflow, node, arguments | {loop["over"]: given}, lap)
+        if not isinstance(given, dict) or "v" not in given:
+            break  # the condition cannot be told
+        if given["v"] >= HALF:
+            return given
+    raise StepFailedError
 
 
 def _settled(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[str, Any], item: int) -> Any:
@@ -178,12 +194,13 @@ def _bind(value: Any, values: Mapping[str, Any]) -> Any:
 
 @st.composite
 def _nodes(
-    draw: st.DrawFn, called: str | None, *, has_input: bool, deadlines: bool, settled: bool
+    draw: st.DrawFn, called: str | None, *, has_input: bool, deadlines: bool, settled: bool, failures: bool
 ) -> list[dict[str, Any]]:
     """Draw steps that need some of the steps before them."""
     nodes: list[dict[str, Any]] = []
     for name in "abcdef"[: draw(st.integers(1, 6))]:
         before = [node["id"] for node in nodes]
+        kinds = {node["id"]: node["kind"] for node in nodes}
         if draw(st.integers(0, 7)) == 0:
             waits = draw(
                 st.sampled_from([sleep_step(name, 0.0, after=before[-1:]), event_step(name, "k", after=before[-1:])])
@@ -191,7 +208,8 @@ def _nodes(
             nodes.append(waits)
             continue
         maps = [node["id"] for node in nodes if node["over"] is not None]
-        plain = [node["id"] for node in nodes if node["over"] is None and node["kind"] == "python"]
+        own = [node["id"] for node in nodes if node["over"] is None and node["workflow"] is None]
+        plain = [name for name in own if kinds[name] in {"python", "loop"}]
         calls = called is not None and draw(st.integers(0, 3)) == 0
         inputs: dict[str, Any] = {}
         for source in draw(st.sets(st.sampled_from(before), max_size=2)) if before else ():
@@ -219,10 +237,20 @@ def _nodes(
         )
         if settled and over is not None and not calls and draw(st.booleans()):
             node["settled"] = True
-        if calls and draw(st.booleans()):
+        if over is None and draw(st.integers(0, 4)) == 0 and (failures or not calls):
+            _repeat(node, draw(st.integers(1, 3)) if failures else 100, draw(st.sampled_from([None, 1.0])))
+        elif calls and draw(st.booleans()):
             node |= {"kind": "dynamic", "signature": "s", "workflow": None, "traces": called}
         nodes.append(node)
     return nodes
+
+
+def _repeat(node: dict[str, Any], limit: int, every: float | None) -> None:
+    """Make a step a loop."""
+    until = {"$op": ">=", "args": [ref("$item", "v"), HALF]}
+    node["inputs"].setdefault("x", 0)
+    node["loop"] = {"kind": node["kind"], "over": "x", "until": until, "limit": limit, "every": every}
+    node["kind"] = "loop"
 
 
 def _conducts(failures: bool) -> st.SearchStrategy[Conduct]:
@@ -244,11 +272,11 @@ def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False, se
     conducts: dict[tuple[str, str], Conduct] = {}
     for name in names:
         called = next(reversed(definitions), None)
-        nodes = draw(_nodes(called, has_input=name != MAIN, deadlines=deadlines, settled=settled))
+        nodes = draw(_nodes(called, has_input=name != MAIN, deadlines=deadlines, settled=settled, failures=failures))
         result = {"all": [ref(node["id"]) for node in nodes]}
         definitions[name] = definition(name, nodes, result)
         for node in nodes:
-            if node["kind"] in {"python", "dynamic"}:
+            if node["workflow"] is None and node["kind"] not in {"sleep", "event"}:
                 conduct = draw(_conducts(failures))
                 is_traced = node["kind"] == "dynamic"  # by a worker, which answers at once
                 conducts[name, node["id"]] = replace(conduct, accepts=False) if is_traced else conduct

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from hopline_engine.core.live import LiveMap, LiveRun, LiveTask, StoredTask
+from hopline_engine.core.live import LiveLaps, LiveMap, LiveRun, LiveTask, StoredTask
 from hopline_engine.core.model import (
     UNDER_WAY,
     WHOLE,
@@ -59,8 +59,10 @@ def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
     assert next(run.units(), None) is not None, f"nothing will ever wake run {run.id}"
     steps = rows.steps[run.id]
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
-        if live.map is not None and live.state is not StepState.CANCELLED:
+        if isinstance(live.map, LiveMap) and live.state is not StepState.CANCELLED:
             _check_elements(node, live.map, steps)
+        elif isinstance(live.map, LiveLaps) and (node.index, WHOLE) not in steps:
+            _check_laps(node, live.map, steps)
         ended = steps.get((node.index, WHOLE))
         if ended is not None:
             assert live.state == ended.state
@@ -76,8 +78,16 @@ def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
         is_open = live.unit is not None or live.map is not None
         assert is_open == (live.state is StepState.RUNNING), f"{node.id} is {live.state}"
         assert is_open == (live.waits == 0), f"{node.id} waits for {live.waits} and is {live.state}"
-        if live.map is not None:
+        if isinstance(live.map, LiveMap):
             _check_map(run, node, live.map)
+
+
+def _check_laps(node: Node, laps: LiveLaps, steps: Mapping[tuple[int, int], StepEnded]) -> None:
+    """An open loop has one open lap, the one after those that are stored, and that is given the result of the last."""
+    done = {item: row.result for (index, item), row in steps.items() if index == node.index}
+    assert set(done) == set(range(laps.done))
+    assert set(laps.units) == {laps.done}
+    assert not done or laps.given == done[laps.done - 1]
 
 
 def _check_elements(node: Node, live_map: LiveMap, steps: Mapping[tuple[int, int], StepEnded]) -> None:

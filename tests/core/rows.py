@@ -106,7 +106,7 @@ class Rows:
 def items_of(run: LiveRun, node: Node, rows: Rows) -> set[int]:
     """Return the elements of a step that were opened, and the step as a whole."""
     live_map = run.nodes[node.index].map
-    ended = {item for index, item in rows.steps[run.id] if index == node.index} if node.over is not None else set()
+    ended = {item for index, item in rows.steps[run.id] if index == node.index}
     return {WHOLE, *ended, *(live_map.units if live_map else ())}
 
 

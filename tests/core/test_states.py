@@ -11,7 +11,7 @@ from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState, StepState, TaskState
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.states import FINAL_RUN_STATES, FINAL_STEP_STATES, RUN, STEP, TASK
-from tests.core.worlds import ACCEPT, Outcome, World, plan, ref, sleep_step, step
+from tests.core.worlds import ACCEPT, Outcome, World, loop_step, plan, ref, sleep_step, step
 
 S = TypeVar("S", bound=Enum)
 FAILURE = Failure("ValueError", "no", ("ValueError",))
@@ -94,7 +94,10 @@ def busy_world() -> World:
         step("empty", workflow=("empty", "empty")),
         step("m_fails", {"x": [1, 2]}, over="x", max_parallel=1),
         step("over_m_fails", {"x": ref("m_fails")}, over="x"),
+        loop_step("laps", every=5.0, limit=2),
+        loop_step("laps_of_runs", every=5.0, limit=2, workflow=("child", "child")),
     ]
+    nodes[-1]["loop"]["until"]["args"][0] = 0  # which is never 3
     top = plan(nodes, children={"child": child, "empty": empty})
     return World({"w": top, "child": child, "empty": empty}, answer)
 

@@ -117,6 +117,23 @@ def event_step(name: str, key: Any, *, deadline: float | None = None, **options:
     return node | {"kind": "event", "step": "happened", "signature": ""}
 
 
+def loop_step(
+    name: str = "l",
+    start: Any = 0,
+    *,
+    until: int = 3,
+    limit: int = 10,
+    every: float | None = None,
+    over: str = "x",
+    **more: Any,
+) -> dict[str, Any]:
+    """Return a loop that ends when the result of a lap is at least *until*."""
+    node = step(name, {over: start}, **more)
+    condition = {"$op": ">=", "args": [ref("$item"), until]}
+    repeated = {"kind": node["kind"], "over": over, "until": condition, "limit": limit, "every": every}
+    return {**node, "kind": "loop", "loop": repeated}
+
+
 def http_step(name: str, url: Any, **request: Any) -> dict[str, Any]:
     """Return the node of an HTTP step."""
     node = step(name)
@@ -332,9 +349,9 @@ class World:
         }
         again = again or Again()
         kept = kept_of(self.plans[self.rows.runs[run].workflow], self.rows.steps[run].values(), again)
-        return Earlier(
-            run, self.rows.runs[run].input, kept, {place: it for place, it in below.items() if not again.has(*place)}
-        )
+        row = self.rows.runs[run]
+        below = {place: it for place, it in below.items() if not again.has(*place)}
+        return Earlier(run, row.digest, row.input, kept, below)
 
     def crash(self) -> None:
         """Forget everything but the rows, and take the runs up again from them as ``Coordinator.resume`` does."""

@@ -23,6 +23,7 @@ CALLS: dict[str, tuple[dict[str, Any], Any]] = {
     ),
     "squares": ({"count": 130}, sum(number * number for number in range(130))),
     "thumbnails": ({"names": ["a.jpg", "b.mov"]}, ["small a.jpg", "small first frame of b.mov"]),
+    "exported": ({"name": "a"}, "a has 62 rows"),
     "thumbnail": ({"name": "b.mov"}, "small first frame of b.mov"),
 }
 

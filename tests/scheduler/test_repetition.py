@@ -1,6 +1,8 @@
 """Maps that settle, batches and dynamic workflows on a whole engine with a worker."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.processes import site
 from tests.support.running_engine import RunningEngine, running_engine
-from tests.support.waiting import until
+from tests.support.waiting import until, until_seen
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +18,7 @@ FLOW = """
 import time
 from pathlib import Path
 
-from hopline import Err, Ok, Retry, context, dynamic, step, workflow
+from hopline import Err, Ok, Retry, context, dynamic, loop, step, workflow
 
 BOOK = Path("book.txt")
 
@@ -75,6 +77,27 @@ def late(numbers: list[int]) -> list[Ok[int] | Err]:
 @workflow
 def large_in_batches(numbers: list[int]) -> list[int]:
     return lengths(large.using(batch=10).map(numbers))
+
+
+@step
+def increase(number: int) -> int:
+    note(f"increase {number}")
+    return number + 1
+
+
+@workflow
+def counted(most: int) -> int:
+    return loop(increase, 0, until=lambda number: number >= most, every="200ms", limit=20)
+
+
+@workflow
+def patient(most: int) -> int:
+    return loop(increase, 0, until=lambda number: number >= most, every="1h", limit=20)
+
+
+@workflow
+def counted_by_runs(most: int) -> int:
+    return loop(lambda number: increase(number), 0, until=lambda number: number >= most, every="200ms", limit=20)
 
 
 @dynamic
@@ -200,3 +223,51 @@ async def test_killed_after_tracing_the_engine_does_not_trace_again(tmp_path: Pa
         ended = await client.ended(run)
         assert (ended["state"], ended["result"]) == ("succeeded", 7)
         assert book.read_text().count("traced") == 1
+
+
+async def test_laps_are_shown_and_rest_between_each_other(engine: RunningEngine, tmp_path: Path) -> None:
+    run = await engine.client.start("counted", {"most": 3})
+    ended = await engine.client.ended(run)
+    assert (ended["state"], ended["result"]) == ("succeeded", 3)
+    (loop,) = ended["steps"]
+    assert (loop["id"], loop["kind"]) == ("increase", "loop")
+    assert loop["items"] == {"total": 3, "succeeded": 3, "failed": 0, "running": 0}
+    attempts = await engine.client.attempts(run)
+    assert [attempt["item"] for attempt in attempts] == [0, 1, 2]
+    times = [(_time(attempt["started_at"]), _time(attempt["ended_at"])) for attempt in attempts]
+    assert all(begun - ended >= timedelta(seconds=0.2) for (_, ended), (begun, _) in pairwise(times))
+
+
+async def test_loop_says_in_which_lap_it_is_and_when_the_next_one_begins(engine: RunningEngine) -> None:
+    run = await engine.client.start("patient", {"most": 9})
+
+    async def look() -> str | None:
+        (step,) = (await engine.client.run(run))["steps"]
+        return step["note"] if "lap 2" in (step["note"] or "") else None
+
+    note = await until_seen(look, "the loop rests before its second lap")
+    assert note.startswith("lap 2 of at most 20; increase[1] begins at ")
+    assert await engine.client.cancel(run)
+
+
+@pytest.mark.parametrize("workflow", ["counted", "counted_by_runs"])
+async def test_killed_between_laps_the_engine_goes_on_with_the_next_one(
+    tmp_path: Path, flow: Path, workflow: str
+) -> None:
+    async with site(tmp_path, flow) as place:
+        run = await place.client.start(workflow, {"most": 12}, key="once")
+        for lap in (2, 5, 8):
+            await until(lambda: f"increase {lap}\n" in _book(tmp_path), f"lap {lap} ran")  # noqa: B023 - awaited here
+            place.engine.kill()
+            await place.restart_engine()
+        ended = await place.client.ended(run)
+        assert (ended["state"], ended["result"]) == ("succeeded", 12)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _book(folder: Path) -> str:
+    book = folder / "book.txt"
+    return book.read_text() if book.exists() else ""

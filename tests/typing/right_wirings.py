@@ -8,7 +8,22 @@ from typing import assert_type
 
 from pydantic import BaseModel
 
-from hopline import Definition, Err, Ok, Queue, Request, Retry, Workflow, context, http, secret, step, workflow
+from hopline import (
+    Definition,
+    Err,
+    Ok,
+    Queue,
+    Request,
+    Retry,
+    Workflow,
+    context,
+    dynamic,
+    http,
+    loop,
+    secret,
+    step,
+    workflow,
+)
 from hopline.testing import stub
 
 gentle = Retry(5, first="2s", factor=2, max="5m", on=(429, range(500, 600), TimeoutError))
@@ -113,6 +128,29 @@ def first_problem(results: list[Ok[float] | Err]) -> str:
 def settled(shops: list[Shop], day: date) -> str:
     join.after(first_problem(one_shop.map_settled(shops, day)))(succeeded(slow_totals.map_settled(shops, day)))
     return first_problem(one_shop.using(max_parallel=2).map_settled(shops, day=day))
+
+
+@step
+def grow(total: Totals) -> Totals:
+    return total
+
+
+@workflow
+def looped(total: Totals) -> Totals:
+    grown = loop(grow, total, until=lambda one: one.eur > 5, every="1m", limit=10)
+    assert_type(grown, Totals)
+    return loop(lambda one: grow(grow(one)), grown, until=lambda one: one.shop == "a", limit=3)
+
+
+@dynamic
+def unfolded(shops: list[Shop], day: date) -> float:
+    return join([totals(shop, day) for shop in shops if shop.tags])
+
+
+assert_type(unfolded([], date(2026, 1, 1)), float)
+assert_type(unfolded.map([[Shop(id="a", tags=[])]], date(2026, 1, 1)), list[float])
+assert_type(unfolded.map_settled([[Shop(id="a", tags=[])]], date(2026, 1, 1)), list[Ok[float] | Err])
+assert_type(totals.using(batch=10).map([Shop(id="a", tags=[])], date(2026, 1, 1)), list[Totals])
 
 
 def uses_the_same_type_after_using(given: Workflow[[int], str]) -> str:

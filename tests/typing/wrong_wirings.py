@@ -9,7 +9,7 @@ from datetime import date
 
 from pydantic import BaseModel
 
-from hopline import Queue, Request, Retry, http, step, workflow
+from hopline import Queue, Request, Retry, http, loop, step, workflow
 from hopline.testing import stub
 
 
@@ -88,6 +88,21 @@ def settled(day: date) -> None:
     totals.map_settled(shops)  # E: mypy,pyright
     join(totals.map_settled(shops, day))  # E: mypy,pyright
     totals.map_settled(shops, day)[0].value  # E: mypy,pyright
+
+
+@step
+def grow(total: Totals) -> Totals:
+    return total
+
+
+@workflow
+def looped(day: date) -> None:
+    loop(join, [], until=lambda total: total > 5, limit=3)  # E: mypy,pyright
+    loop(grow, Totals(eur=1.0), until=lambda one: one.shop == "a", limit=3)  # E: mypy,pyright
+    loop(grow, Totals(eur=1.0), until=lambda one: one.eur, limit=3)  # E: mypy,pyright
+    loop(grow, Totals(eur=1.0), limit=3)  # E: mypy,pyright
+    loop(grow, Totals(eur=1.0), until=lambda one: one.eur > 5, limit="3")  # E: mypy,pyright
+    loop(grow, Totals(eur=1.0), until=lambda one: one.eur > 5, every=5, limit=3)  # E: mypy,pyright
 
 
 @workflow

@@ -8,6 +8,7 @@ from hopline.definition import Definition
 from hopline.dynamic import Dynamic, dynamic
 from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAfter
 from hopline.events import Event
+from hopline.looping import loop
 from hopline.markers import secret
 from hopline.outcomes import Err, Ok
 from hopline.pending import Pending, defer
@@ -47,6 +48,7 @@ __all__ = [
     "dynamic",
     "first",
     "http",
+    "loop",
     "not_",
     "recover",
     "scheduled",

@@ -115,7 +115,7 @@ class Choices:
         """See ``trace.Control``."""
         if not conditions:
             self._body.refuse(f"{operator}() is given no condition", "give it comparisons of results")
-        claims = [self._claim(f"{operator}()", condition) for condition in conditions]
+        claims = [self.claim(f"{operator}()", condition) for condition in conditions]
         return Condition(
             Claim(
                 self._body,
@@ -125,7 +125,7 @@ class Choices:
             )
         )
 
-    def _claim(self, what: str, condition: object) -> Claim:
+    def claim(self, what: str, condition: object) -> Claim:
         """Return what a condition stands for; refuse what is none."""
         if is_condition(condition):
             claim = claim_of(condition)
@@ -154,7 +154,7 @@ class Choices:
         """See ``trace.Control``."""
         with self._body.refusals_noted():
             self._check_place("branch()")
-            claim = self._claim("branch()", condition)
+            claim = self.claim("branch()", condition)
             arms = [("branch(then=)", [_guard(claim, True)], then)]
             if otherwise is not None:
                 arms.append(("branch(otherwise=)", [_guard(claim, False)], otherwise))

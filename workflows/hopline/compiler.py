@@ -120,6 +120,8 @@ def _check_graph(trace: BodyTrace, result: Expr) -> None:
             "a workflow body only wires; let the steps that are to come later wait for it: step.after(sleep(...))(...)",
             trace.places[node.id],
         )
+    for inner, its_result in trace.inner:
+        _check_graph(inner, its_result)
     for node in unused_in(trace.nodes, result):
         raise definition_error(
             f"nothing uses the result of {node.id} in {trace.workflow.name}",
@@ -130,9 +132,6 @@ def _check_graph(trace: BodyTrace, result: Expr) -> None:
 
 def _assembled(trace: BodyTrace, result: Expr) -> Definition:
     own = codec(trace.workflow.fn)
-    children: dict[str, Definition] = {}
-    for child in trace.children:
-        children |= {child.digest: child, **child.children}
     return Definition(
         name=trace.workflow.name,
         parameters=own.parameters_schema,
@@ -142,7 +141,7 @@ def _assembled(trace: BodyTrace, result: Expr) -> Definition:
         on=trace.on(),
         queues=tuple(trace.queues[name].to_json() for name in sorted(trace.queues)),
         schedule=_schedule(trace.workflow, own.parameters_schema),
-        children=children,
+        children=trace.all_children(),
     )
 
 

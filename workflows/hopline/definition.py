@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event", "approval"]
-"""Those after dynamic are no steps of the user's: the engine decides them, or waits, itself."""
+Kind = Literal[
+    "python", "http", "workflow", "dynamic", "loop", "branch", "recover", "first", "sleep", "event", "approval"
+]
+"""Those after loop are no steps of the user's: the engine decides them, or waits, itself."""
 Json = Any
 Expr = Any
 """JSON, with objects of one ``$`` key where values of the run go; see ``expressions``."""
@@ -98,11 +100,20 @@ class Node:
     on: tuple[Json, ...] = ()
     """The failures that ``recover`` is for; all of them if there is none."""
 
+    loop: Mapping[str, Any] | None = None
+    """How it is repeated; ``kind`` in it is what a lap is."""
+
+    @property
+    def unit_kind(self) -> str:
+        """What one execution of it is: of a loop, what a lap is."""
+        return self.kind if self.loop is None else str(self.loop["kind"])
+
     def uses(self) -> set[str]:
         """Return the ids of the nodes whose results, or whose ends, this one was given."""
         expressions = [*self.inputs.values(), *(request_expressions(self.request) if self.request else ())]
         expressions += [guard["if"] for guard in self.guards]
         expressions += [[arm["value"], [guard["if"] for guard in arm.get("guards", ())]] for arm in self.arms]
+        expressions += [self.loop["until"]] if self.loop is not None else []
         return {*self.after, *(name for name in references(expressions) if not name.startswith("$"))}
 
     def upstream(self) -> list[str]:
@@ -124,6 +135,7 @@ class Node:
             "result": self.result,
             "policy": dict(self.policy),
             **({"settled": True} if self.settled else {}),
+            **({"loop": dict(self.loop)} if self.loop is not None else {}),
             **({"guards": self.guards} if self.guards else {}),
             **({"arms": [dict(arm) for arm in self.arms]} if self.arms else {}),
             **({"on": list(self.on)} if self.on else {}),

@@ -8,6 +8,7 @@
     ├── ResultError          a step returned what cannot be stored
     ├── NotStubbedError      an HTTP step was called plainly, without engine and without stub
     ├── NotScheduledError    a workflow was called plainly, without the values that a schedule would give
+    ├── LoopLimitError       a loop has had all its laps and its condition still does not hold
     └── RunningLoopError     an async step was called plainly inside a running event loop
 
     Fail, RetryAfter         raised by steps on purpose; control flow, not errors of Hopline
@@ -69,6 +70,10 @@ class NotStubbedError(HoplineError):
 
 class NotScheduledError(HoplineError):
     """A workflow was called as a plain function without a value that otherwise its schedule gives."""
+
+
+class LoopLimitError(HoplineError):
+    """A loop has had as many laps as it may have. In a run, the step fails with a failure of this name."""
 
 
 class RunningLoopError(HoplineError):

@@ -10,6 +10,7 @@ _FORMS = {
     "Step.using": f"using() takes {_POLICY}, and batch=100 for a map",
     "Step.map": "write step.map(items), and behind the items the arguments that are the same for all",
     "Step.map_settled": "write step.map_settled(items), and behind the items the arguments that are the same for all",
+    "loop": "write loop(step, start, until=lambda result: result.done, limit=100, every='30s')",
     "Retry.__init__": 'write Retry(5, first="2s", factor=2, max="5m", jitter="full", on=(429, TimeoutError))',
     "Queue.__init__": 'write Queue("erp", rate="10/s", burst=20, max_concurrent=20)',
 }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hopline.errors import Failure, HoplineError, NotScheduledError, NotStubbedError, RunningLoopError
+from hopline.errors import Failure, HoplineError, LoopLimitError, NotScheduledError, NotStubbedError, RunningLoopError
 from hopline.outcomes import Err, Ok
 from hopline.pending import Pending
 from hopline.policy import exception_name
@@ -126,6 +126,8 @@ def run_settled(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str,
     """Run *step* here and now, and return also its failure. Mistakes in the test itself come back as they are."""
     try:
         return Ok(run(step, args, kwargs))
+    except LoopLimitError as error:
+        return Err(exception_name(type(error)), str(error))
     except HoplineError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever the step raises is what is asked for

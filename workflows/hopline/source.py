@@ -24,6 +24,8 @@ def of_function(fn: Callable[..., Any]) -> Location:
     """Return the line of *fn*'s ``def``; a code object itself starts at its first decorator."""
     code = inspect.unwrap(fn).__code__
     first = code.co_firstlineno
+    if code.co_name == "<lambda>":
+        return Location(code.co_filename, first)
     for line in range(first, first + _SEARCHED_LINES):
         text = linecache.getline(code.co_filename, line).lstrip()
         if text.startswith(("def ", "async def ")):

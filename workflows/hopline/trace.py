@@ -67,6 +67,10 @@ class Wiring(Protocol):
         """
         ...
 
+    def loop(self, body: Any, start: Any, *, until: Any, limit: int, every: str | None) -> Any:
+        """Add a node that repeats *body* and return the symbol of the result of the last lap."""
+        ...
+
     def wait(self, wait: Any) -> Any:
         """Add a node that waits, a ``waiting.Wait``, and return the symbol of what it waits for."""
         ...

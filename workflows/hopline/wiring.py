@@ -16,6 +16,7 @@ from hopline.expressions import Encoder, is_literal, literal_value
 from hopline.fit import disagreement, misfit
 from hopline.hints import misuse_hint
 from hopline.identity import identity_test
+from hopline.laps import Body, Repeat, add_traced, check_fit, condition_of
 from hopline.markers import ResultMark, may_hold_marks, readable
 from hopline.policy import Queue
 from hopline.request import Request
@@ -36,8 +37,14 @@ _NOT_YET = "a workflow body runs once, before there are values; work with values
 class BodyTrace:
     """Runs a workflow body once and keeps what it wired. Used for one trace only."""
 
-    def __init__(self, workflow: Workflow[..., Any], admit: "Admit") -> None:
+    def __init__(self, workflow: Workflow[..., Any], admit: "Admit", around: "BodyTrace | None" = None) -> None:
+        """Make a trace; of the body of a loop, with the trace *around* it."""
         self.workflow = workflow
+        self.around = around
+        self.captured: dict[str, Expr] = {}
+        """What the body of a loop uses from around it, by the parameter that brings it."""
+        self.inner: list[tuple[BodyTrace, Expr]] = []
+        """The bodies of loops, with their results."""
         self.nodes: dict[str, Node] = {}
         self.places: dict[str, source.Location] = {}
         self.queues: dict[str, Queue] = {}
@@ -128,6 +135,20 @@ class BodyTrace:
             arguments = self._bound(step, (self._listed(step, items), *args), kwargs)
             return self._add(step, arguments, over, settled=settled)
 
+    def loop(self, body: Any, start: Any, *, until: Any, limit: int, every: str | None) -> Symbol:
+        """See ``trace.Wiring``."""
+        with self.refusals_noted():
+            self._refuse_while_building("loop")
+            repeat = Repeat(until, limit, every)
+            if not issubclass(type(body), Step):
+                return add_traced(self, body, start, repeat)
+            over = next(iter(body.parameters), None)
+            if over is None:
+                self.refuse(
+                    f"loop() repeats {body.name}(), which has no parameter", "give it one that takes a lap's result"
+                )
+            return self._add(body, self._bound(body, (start,), {}), over, repeat=repeat)
+
     def wait(self, wait: Wait) -> Symbol:
         """See ``trace.Wiring``."""
         with self.refusals_noted():
@@ -189,28 +210,38 @@ class BodyTrace:
         return expr
 
     def _add(
-        self, step: Step[..., Any], arguments: dict[str, Any], over: str | None, *, settled: bool = False
+        self,
+        step: Step[..., Any],
+        arguments: dict[str, Any],
+        over: str | None,
+        *,
+        settled: bool = False,
+        repeat: Repeat | None = None,
     ) -> Symbol:
         child = self._admitted(step)
-        self._check_batch(step, over)
+        mapped = over if repeat is None else None
+        self._check_batch(step, mapped)
         own = _codec_for(step)
         is_composed = step.kind in {"workflow", "dynamic"}
-        given = {name: self._argument(step, own, name, value, name == over) for name, value in arguments.items()}
+        given = {name: self._argument(step, own, name, value, name == mapped) for name, value in arguments.items()}
+        shape = Shape.of(own.passed_result_shape if is_composed else _found(step, own.result_shape))
+        loop = self._loop(step, own, over, shape, repeat) if repeat is not None and over is not None else None
         inputs, request, after = given, None, self._after(step.name, step.upstream)
         if step.kind == "http":
-            request = self._request(step, arguments, over)
+            request = self._request(step, arguments, over, is_mapped=mapped is not None)
             inputs = {over: given[over]} if over else {}
             # What is passed but not part of the request is waited for all the same, as with every step.
             after |= _nodes_in([*given.values()]) - _nodes_in([*inputs.values(), *request_expressions(request)])
         node = Node(
             id=self.new_id(step.name),
-            kind=step.kind,
+            kind=step.kind if loop is None else "loop",
             step=step.name,
             signature=step.signature,
             inputs=inputs,
             request=request,
             workflow=None if child is None else {"name": child.name, "digest": child.digest},
-            over=over,
+            over=mapped,
+            loop=loop,
             settled=settled,
             after=tuple(sorted(after)),
             result=own.passed_result_schema if is_composed else _found(step, own.result_schema),
@@ -218,10 +249,42 @@ class BodyTrace:
             guards=self.control.guards(),
         )
         self.add_node(node)
-        shape = Shape.of(own.passed_result_shape if is_composed else _found(step, own.result_shape))
         if settled:
             shape = shape.settled()
-        return Symbol(Reference(self, node.id, (), shape.listed() if over else shape))
+        return Symbol(Reference(self, node.id, (), shape.listed() if mapped else shape))
+
+    def _loop(self, step: Step[..., Any], own: Codec, over: str, result: Shape, repeat: Repeat) -> dict[str, Any]:
+        place = Shape.of(own.parameters_shape).at(over)
+        check_fit(self, f"{step.name}()", place[1] if place else Shape(True), result)
+        return repeat.to_json(step.kind, over, condition_of(self, repeat, result))
+
+    def within(self, body: Body) -> "BodyTrace":
+        """Return the trace of the body of a loop."""
+        return BodyTrace(cast("Workflow[..., Any]", body), self._admit, self)
+
+    @contextmanager
+    def entered_within(self) -> Iterator[None]:
+        """Have what is called now belong to the body of a loop."""
+        assert self.around is not None
+        self._files = self.around._files | source.files_of(self.workflow.fn)  # noqa: SLF001 - of the same class
+        token = current.set(self)
+        try:
+            yield
+        finally:
+            current.reset(token)
+
+    def adopt(self, inner: "BodyTrace", result: Expr, definition: Definition) -> None:
+        """Take over what the body of a loop needs."""
+        self.inner.append((inner, result))
+        self.children.append(definition)
+        self.queues |= inner.queues
+
+    def all_children(self) -> dict[str, Definition]:
+        """Return the definitions of all workflows that are started, and of those that those start, by digest."""
+        children: dict[str, Definition] = {}
+        for child in self.children:
+            children |= {child.digest: child, **child.children}
+        return children
 
     def add_node(self, node: Node) -> None:
         """Make a node part of the workflow."""
@@ -316,13 +379,15 @@ class BodyTrace:
             names.add(reference.node)
         return names
 
-    def _request(self, step: Step[..., Any], arguments: dict[str, Any], over: str | None) -> dict[str, Any]:
+    def _request(
+        self, step: Step[..., Any], arguments: dict[str, Any], over: str | None, *, is_mapped: bool
+    ) -> dict[str, Any]:
         given = dict(arguments)
         if over:
             place = Shape.of(codec(step.fn).parameters_shape).at(over)
-            given[over] = Symbol(
-                Reference(self, ITEM, (), self._element(arguments[over], place[1] if place else Shape(True)))
-            )
+            declared = place[1] if place else Shape(True)
+            shape = self._element(arguments[over], declared) if is_mapped else declared
+            given[over] = Symbol(Reference(self, ITEM, (), shape))
         outside, self.building, self._files = (self._files, step, self._files | source.files_of(step.fn))
         try:
             request = self._called(step, given)
@@ -346,6 +411,8 @@ class BodyTrace:
     def own(self, symbol: Symbol, what: str) -> Reference:
         """Return what a symbol stands for; refuse one that means nothing here."""
         reference = reference_of(symbol)
+        if reference.wiring is not self and self.around is not None:
+            return self._capture(self.around.own(symbol, what))
         if reference.wiring is not self:
             self.refuse(
                 f"{what} uses {reference}, a result of another workflow or of another compilation",
@@ -354,15 +421,32 @@ class BodyTrace:
         self.control.check_reach(reference, what)
         return reference
 
+    def _capture(self, reference: Reference) -> Reference:
+        """Return what stands in the body of a loop for a value from around it."""
+        expr = reference.to_json()
+        name = next((name for name, known in self.captured.items() if known == expr), None)
+        if name is None:
+            name = f"outer_{len(self.captured) + 1}"
+            self.captured[name] = expr
+        return Reference(self, INPUT, (name,), reference.shape)
+
+    def text_of(self, mark: ResultMark, what: str) -> tuple[Reference, str] | None:
+        """Return what a mark in a text stands for, and its format; None for one of another workflow."""
+        if mark.wiring == self._number:
+            reference, spec = self._texts[mark.number]
+            self.control.check_reach(reference, what)
+            return reference, spec
+        found = self.around.text_of(mark, what) if self.around is not None else None
+        return None if found is None else (self._capture(found[0]), found[1])
+
     def encoder(self, what: str, *, secrets: bool = False) -> Encoder:
         """Return what turns a value of the body into an expression; *what* it is, for messages."""
 
         def mark(mark: ResultMark) -> Expr:
-            if mark.wiring != self._number:
+            found = self.text_of(mark, what)
+            if found is None:
                 self.refuse(f"{what} holds a text with a result of another workflow", "make the text where it is used")
-            reference, spec = self._texts[mark.number]
-            self.control.check_reach(reference, what)
-            return {**reference.to_json(), "format": spec}
+            return {**found[0].to_json(), "format": found[1]}
 
         return Encoder(
             what=what,

@@ -122,10 +122,10 @@ class Run(RunSummary):
 
 
 class MapProgress(View):
-    """How far the elements of a mapped step are."""
+    """How far the elements of a mapped step, or the laps of a loop, are."""
 
     total: int | None
-    """null while an upstream map may still add elements."""
+    """null while an upstream map may still add elements, and of a loop until it has ended."""
     succeeded: int
     failed: int
     running: int
@@ -156,7 +156,7 @@ class Step(View):
     state: StepState
     attempts: int
     items: MapProgress | None
-    """Only of a mapped step."""
+    """Only of a mapped step and of a loop."""
     started_at: Time | None
     ended_at: Time | None
     upstream: list[str]

@@ -82,15 +82,8 @@ class Explainer:
                 return Standing(StepState.WAITING, "waiting_for_callback", text, until)
             case TaskState.PARKED:
                 return self._parked(task)
-            case TaskState.SCHEDULED if task.schedule_time > self._now and _is_looking(task):
-                text = f"has found nothing yet and looks again at {self._at(task.schedule_time)}"
-                if task.deadline_time is not None:
-                    text += f", until {self._at(task.deadline_time)}"
-                return Standing(StepState.SCHEDULED, "polling", text, task.schedule_time)
             case TaskState.SCHEDULED if task.schedule_time > self._now:
-                after = f"; {_short(task.last_failure.message)}" if task.last_failure else ""
-                text = f"is retrying, attempt {_count(task, task.attempt + 1)} at {self._at(task.schedule_time)}{after}"
-                return Standing(StepState.SCHEDULED, "retry", text, task.schedule_time)
+                return self._scheduled(task)
             case TaskState.SCHEDULED if task.run.is_held:
                 return Standing(StepState.QUEUED, "paused", _paused(task.run))
             case TaskState.SCHEDULED:
@@ -99,7 +92,27 @@ class Explainer:
                     return Standing(StepState.QUEUED, "running", "is about to be sent")
                 return Standing(StepState.QUEUED, hindrance.value, self._hindered(task, hindrance))
 
+    def _scheduled(self, task: LiveTask) -> Standing:
+        """Return where a task stands that waits for its time."""
+        if _is_looking(task):
+            text = f"has found nothing yet and looks again at {self._at(task.schedule_time)}"
+            if task.deadline_time is not None:
+                text += f", until {self._at(task.deadline_time)}"
+            return Standing(StepState.SCHEDULED, "polling", text, task.schedule_time)
+        if _is_between_laps(task):
+            return self._resting(task)
+        after = f"; {_short(task.last_failure.message)}" if task.last_failure else ""
+        text = f"is retrying, attempt {_count(task, task.attempt + 1)} at {self._at(task.schedule_time)}{after}"
+        return Standing(StepState.SCHEDULED, "retry", text, task.schedule_time)
+
+    def _resting(self, task: LiveTask) -> Standing:
+        text = f"begins at {self._at(task.schedule_time)}, after the rest between laps"
+        state = StepState.WAITING if task.state is TaskState.PARKED else StepState.SCHEDULED
+        return Standing(state, "sleeping", text, task.schedule_time)
+
     def _parked(self, task: LiveTask) -> Standing:
+        if task.node.loop is not None:
+            return self._resting(task)
         until = task.schedule_time if task.schedule_time < NEVER else None
         if task.node.kind == "sleep":
             return Standing(StepState.WAITING, "sleeping", f"sleeps until {self._at(task.schedule_time)}", until)
@@ -196,6 +209,11 @@ class Explainer:
         form = "%H:%M:%S UTC" if time - self._now < _DAY else "%Y-%m-%d %H:%M UTC"
         shown = datetime.fromtimestamp(time, UTC).strftime(form)
         return f"{shown} (in {_seconds(time - self._now)})"
+
+
+def _is_between_laps(task: LiveTask) -> bool:
+    """Return whether a task rests because its lap is not to begin yet, and not because it failed."""
+    return task.node.loop is not None and task.attempt == 0
 
 
 def _is_looking(task: LiveTask) -> bool:

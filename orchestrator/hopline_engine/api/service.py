@@ -497,8 +497,8 @@ class Service(RunOrders):
     async def _steps(self, of: RunSummary, plan: Plan, nodes: Sequence[Node] | None = None) -> list[Step]:
         run = of.id
         wanted = plan.nodes if nodes is None else nodes
-        single = [node.index for node in wanted if node.over is None]
-        mapped = [node.index for node in wanted if node.over is not None]
+        single = [node.index for node in wanted if node.over is None and node.loop is None]
+        mapped = [node.index for node in wanted if node.over is not None or node.loop is not None]
         # Taken before the rows are read: a step that ends in between is then seen as ended by one of the two.
         live = self._engine.coordinator.runs.get(run)
         rows = await self._store.read(partial(steps.overview, run_id=run, single=single, mapped=mapped))

@@ -20,7 +20,7 @@ from hopline_engine.api.models import (
     SubRun,
 )
 from hopline_engine.api.reasons import Explainer
-from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.live import LiveLaps, LiveMap, LiveRun, LiveTask
 from hopline_engine.core.model import (
     WHOLE,
     AttemptEnded,
@@ -218,7 +218,7 @@ def _step_view(
     upstream = [*node.upstream, *([node.stream_from] if node.stream_from is not None else [])]
     return Step(
         id=node.id,
-        kind=node.kind,
+        kind=node.kind if node.loop is None else "loop",
         state=progress.state,
         attempts=progress.attempts,
         items=_items(node, rows, live),
@@ -278,22 +278,31 @@ def _open_task(task: LiveTask, explainer: Explainer) -> _Progress:
 
 def _open_map(live: LiveRun, node: Node, explainer: Explainer) -> _Progress:
     state = live.nodes[node.index]
-    assert state.map is not None
-    note = f"{state.map.done} of {state.map.size} items"
+    note = _progress_of(node, state.map)
     reasons = explainer.reasons(live, node)
     if reasons and all(reason.reason not in {"running", "upstream"} for reason in reasons):
         note = f"{note}; {reasons[0].text}"
     return _Progress(StepState.RUNNING, 0, state.opened_at, note=note)
 
 
+def _progress_of(node: Node, opened: LiveMap | LiveLaps | None) -> str:
+    if isinstance(opened, LiveMap):
+        return f"{opened.done} of {opened.size} items"
+    assert opened is not None
+    assert node.loop is not None
+    return f"lap {opened.done + 1} of at most {node.loop.limit}"
+
+
 def _items(node: Node, rows: Overview, live: LiveRun | None) -> MapProgress | None:
-    if node.over is None:
+    if node.over is None and node.loop is None:
         return None
     open_map = live.nodes[node.index].map if live is not None else None
     if open_map is not None:
         running = sum(
             not isinstance(unit, LiveTask) or unit.state is TaskState.LEASED for unit in open_map.units.values()
         )
+        if isinstance(open_map, LiveLaps):
+            return MapProgress(total=None, succeeded=open_map.done, failed=0, running=running)
         return MapProgress(total=open_map.size, succeeded=open_map.done, failed=open_map.failed, running=running)
     counts = rows.items.get(node.index, {})
     ended = node.index in rows.ended

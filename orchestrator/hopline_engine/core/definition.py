@@ -11,7 +11,9 @@ from msgspec import Meta
 
 from hopline_engine.core.schedules import ScheduleSpec
 
-Kind = Literal["python", "http", "workflow", "dynamic", "branch", "recover", "first", "sleep", "event", "approval"]
+Kind = Literal[
+    "python", "http", "workflow", "dynamic", "loop", "branch", "recover", "first", "sleep", "event", "approval"
+]
 """Branch, recover and first are decided by the engine itself and have no task; the last three have one that waits."""
 Jitter = Literal["none", "full", "equal"]
 
@@ -90,6 +92,20 @@ class ArmSpec(msgspec.Struct, frozen=True):
     """The steps inside of it, of ``recover`` and ``first``; not those inside of a ``recover`` or ``first`` there."""
 
 
+class LoopSpec(msgspec.Struct, frozen=True):
+    """How a step is repeated: each lap is given the result of the one before."""
+
+    kind: Literal["python", "http", "workflow", "dynamic"]
+    """What each lap is."""
+    over: str
+    """The input that takes what a lap is given; among the step's inputs, what the first one is."""
+    until: dict[str, Any]
+    """The condition after which there is no further lap; ``$item`` in it is the result of the lap."""
+    limit: _Count
+    every: _Duration | None = None
+    """Seconds between the end of a lap and the next one."""
+
+
 class NodeSpec(msgspec.Struct, frozen=True):
     """One step."""
 
@@ -110,6 +126,12 @@ class NodeSpec(msgspec.Struct, frozen=True):
     on: list[dict[str, Any]] = []
     """Which failures ``recover`` is for, as ``RetrySpec.on``; all of them if there is none."""
     settled: bool = False
+    loop: LoopSpec | None = None
+
+    @property
+    def unit_kind(self) -> Kind:
+        """What one execution of it is: of a loop, what a lap is."""
+        return self.loop.kind if self.loop is not None else self.kind
 
 
 class QueueSpec(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ A step opens when everything that it waits for is there, as a task, a sub-run or
 that waited for it are told; when the last one closes, the run ends, and with it perhaps a step of the run above.
 """
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from hopline_engine.core import choices
 from hopline_engine.core.binding import BindingError, Expression, Value, decode_items
@@ -12,6 +12,7 @@ from hopline_engine.core.choices import Blocked, Chosen, Failed, Skipped
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import cancel_nodes, end_run
 from hopline_engine.core.live import (
+    LiveLaps,
     LiveMap,
     LiveNode,
     LiveRun,
@@ -19,8 +20,8 @@ from hopline_engine.core.live import (
     Parent,
     Past,
     RunScope,
-    StoredTask,
     item_of,
+    map_of,
 )
 from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState
 from hopline_engine.core.past import apply_past
@@ -30,6 +31,8 @@ from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Earlier
 from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.core.waits import parked
+
+LIMIT_REACHED: Final = "hopline.errors.LoopLimitError"
 
 
 def settle(decision: Decision) -> None:
@@ -51,7 +54,9 @@ def _open(run: LiveRun, node: Node, decision: Decision) -> None:
         return
     live = run.nodes[node.index]
     live.opened_at = decision.now
-    if node.over is None:
+    if node.loop is not None:
+        _open_loop(run, node, live, decision)
+    elif node.over is None:
         _open_unit(run, node, WHOLE, decision)
         if live.state is StepState.PENDING:
             live.state = StepState.RUNNING
@@ -110,31 +115,67 @@ def _skip(run: LiveRun, node: Node, reason: str, decision: Decision) -> None:
     end_if_done(run, decision)
 
 
-def _open_map(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
+def _open_loop(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
+    assert node.items is not None
     try:
-        live.map = _new_map(run, node)
+        laps = live.map = LiveLaps(node.items.render(RunScope(run, None)))
     except BindingError as error:
         _node_failed(run, node, _binding_failure(error), decision)
         return
     live.state = StepState.RUNNING
     decision.touch(run, node)
-    _resume_map(run, node, live.map, decision)
+    past = decision.past.get(run.id)
+    for row in past.steps if past is not None else ():
+        if row.node == node.index and row.item != WHOLE:
+            laps.take_up(row)
+    if laps.done:
+        _go_round(run, node, laps, decision)
+    else:
+        _open_unit(run, node, 0, decision)
+
+
+def _go_round(run: LiveRun, node: Node, laps: LiveLaps, decision: Decision) -> None:
+    """End a loop after a lap, or open the next one."""
+    assert node.loop is not None
+    try:
+        is_over = node.loop.until.holds(RunScope(run, laps.given))
+    except BindingError as error:
+        _node_failed(run, node, _binding_failure(error), decision)
+        return
+    if is_over:
+        run.nodes[node.index].value = Value(laps.given)
+        record_node(run, node, StepState.SUCCEEDED, decision, result=laps.given)
+        _node_succeeded(run, node, decision)
+    elif laps.done >= node.loop.limit:
+        message = f"after {laps.done} laps, which is its limit, {node.loop.until.words()} still does not hold"
+        _node_failed(run, node, Failure(LIMIT_REACHED, message, (LIMIT_REACHED,), final=True), decision)
+    else:
+        _open_unit(run, node, laps.done, decision, at=decision.now + node.loop.every)
+
+
+def _open_map(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
+    try:
+        live_map = live.map = _new_map(run, node)
+    except BindingError as error:
+        _node_failed(run, node, _binding_failure(error), decision)
+        return
+    live.state = StepState.RUNNING
+    decision.touch(run, node)
+    _resume_map(run, node, live_map, decision)
     if node.stream_from is not None:
-        upstream = run.nodes[node.stream_from].map
-        assert upstream is not None
-        live.map.blocked = run.nodes[node.stream_from].state in FINAL_STEP_STATES - {StepState.SUCCEEDED}
+        upstream = map_of(run, node.stream_from)
+        live_map.blocked = run.nodes[node.stream_from].state in FINAL_STEP_STATES - {StepState.SUCCEEDED}
         done = (item for item, result in enumerate(upstream.results) if result is not None)
-        live.map.ready.extend(item for item in done if not live.map.is_taken(item))
+        live_map.ready.extend(item for item in done if not live_map.is_taken(item))
     for stream in node.streams:
         _signal(run, run.plan.nodes[stream], decision)
-    _fill_map(run, node, live.map, decision)
+    _fill_map(run, node, live_map, decision)
 
 
 def _new_map(run: LiveRun, node: Node) -> LiveMap:
     if node.stream_from is not None:
-        upstream = run.nodes[node.stream_from].map
-        assert upstream is not None
-        return LiveMap(upstream.size, None, [None] * upstream.size, node.settled)
+        size = map_of(run, node.stream_from).size
+        return LiveMap(size, None, [None] * size, node.settled)
     assert node.items is not None
     items = decode_items(node.items.render(RunScope(run, None)))
     return LiveMap(len(items), items, [None] * len(items), node.settled)
@@ -175,23 +216,26 @@ def _fill_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -
         _close_node(run, node, StepState.UPSTREAM_FAILED, decision)
 
 
-def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
-    """Open one step run: its task or sub-run, taken up from the past if it is there."""
+def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision, at: float = 0.0) -> None:
+    """Open one step run: its task or sub-run, taken up from the past if it is there; not before a time."""
     decision.touch(run, node)
     past = decision.past.get(run.id)
     known = past.tasks.get((node.index, item)) if past else None
     sub_run = past.runs.get((node.index, item)) if past else None
     if known is not None:
-        _attach(run, node, item, _restored(run, node, known))
+        _attach(run, node, item, LiveTask.restored(run, node, known))
     elif sub_run is not None:
         _attach(run, node, item, sub_run)
-    elif node.child is not None:
-        _start_sub_run(run, node, item, decision)
+    elif node.child is not None and at <= decision.now:
+        start_sub_run(run, node, item, decision)
     elif node.kind in WAITS:
         _park(run, node, item, decision)
     else:
-        deadline = decision.now + node.deadline if node.deadline is not None else None
-        task = LiveTask(decision.ids.next_task(run.id), run, node, item, deadline, schedule_time=decision.now)
+        at = max(at, decision.now)
+        deadline = at + node.deadline if node.deadline is not None else None
+        task = LiveTask(decision.ids.next_task(run.id), run, node, item, deadline, schedule_time=at)
+        if node.child is not None:
+            task.state, task.first_attempt_at = TaskState.PARKED, decision.now
         _attach(run, node, item, task)
         decision.opened.append(task)
 
@@ -216,7 +260,8 @@ def _attach(run: LiveRun, node: Node, item: int, unit: LiveTask | LiveRun) -> No
         live.map.units[item] = unit
 
 
-def _start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
+def start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
+    """Begin the run of a sub-workflow, or fail the step run if its input cannot be bound."""
     assert node.child is not None
     try:
         arguments = _composed(node.inputs, RunScope(run, item_of(run, node, item)), decision)
@@ -233,7 +278,7 @@ def begin_sub_run(run: LiveRun, node: Node, item: int, plan: Plan, arguments: by
     sub_run.is_held = run.is_held
     _attach(run, node, item, sub_run)
     earlier = run.earlier.get((node.index, item)) if run.earlier is not None else None
-    if earlier is not None and earlier.input == arguments:
+    if earlier is not None and (earlier.digest, earlier.input) == (plan.digest, arguments):
         _go_on_from(earlier, sub_run, decision)
     else:
         record_run(sub_run, decision)
@@ -292,6 +337,10 @@ def unit_succeeded(run: LiveRun, node: Node, item: int, result: bytes, decision:
     live_map = live.map
     assert live_map is not None
     del live_map.units[item]
+    if isinstance(live_map, LiveLaps):
+        live_map.given, live_map.done = result, item + 1
+        _go_round(run, node, live_map, decision)
+        return
     live_map.succeed(item, result)
     _pass_on(run, node, item, decision)
     _fill_map(run, node, live_map, decision)
@@ -301,7 +350,7 @@ def _pass_on(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
     """Tell the maps that follow a map of an element that has a result."""
     for stream in node.streams:
         following = run.nodes[stream].map
-        if following is not None and run.nodes[stream].state is StepState.RUNNING:
+        if isinstance(following, LiveMap) and run.nodes[stream].state is StepState.RUNNING:
             following.ready.append(item)
             _fill_map(run, run.plan.nodes[stream], following, decision)
 
@@ -317,6 +366,9 @@ def unit_failed(run: LiveRun, node: Node, item: int, failure: Failure, decision:
     live_map = live.map
     assert live_map is not None
     live_map.units.pop(item, None)
+    if isinstance(live_map, LiveLaps):
+        _node_failed(run, node, failure, decision)
+        return
     live_map.fail(item, failure)
     if node.settled:
         _pass_on(run, node, item, decision)
@@ -367,7 +419,7 @@ def _close_node(
             following, its_live = run.plan.nodes[index], run.nodes[index]
             if following.arms:
                 _signal(run, following, decision)
-            elif its_live.map is None:
+            elif not isinstance(its_live.map, LiveMap):
                 closing.append((following, StepState.UPSTREAM_FAILED, None, True))
             elif its_live.state is StepState.RUNNING:
                 its_live.map.blocked = True
@@ -422,25 +474,6 @@ def sub_run_failed(run: LiveRun, failure: Failure, decision: Decision) -> None:
     parent, node, item = run.parent
     record_sub_step(parent, node, item, StepState.FAILED, decision, failure=failure, started_at=run.created_at)
     unit_failed(parent, node, item, failure, decision)
-
-
-def _restored(run: LiveRun, node: Node, row: StoredTask) -> LiveTask:
-    return LiveTask(
-        id=row.id,
-        run=run,
-        node=node,
-        item=row.item,
-        deadline_time=row.deadline_time,
-        state=TaskState(row.state),
-        attempt=row.attempt,
-        lost=row.lost,
-        blamed=row.blamed,
-        schedule_time=row.schedule_time,
-        first_attempt_at=row.first_attempt_at,
-        leased_at=row.leased_at,
-        epoch=row.epoch,
-        stored=True,
-    )
 
 
 def _binding_failure(error: BindingError) -> Failure:

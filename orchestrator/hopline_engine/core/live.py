@@ -63,6 +63,15 @@ class LiveTask:
         """Whether it still is what executes its step run."""
         return self.run.state is RunState.RUNNING and self.run.unit(self.node, self.item) is self
 
+    @classmethod
+    def restored(cls, run: "LiveRun", node: Node, row: "StoredTask") -> "LiveTask":
+        """Return the task as it is stored."""
+        task = cls(row.id, run, node, row.item, row.deadline_time, TaskState(row.state), stored=True)
+        task.attempt, task.lost, task.blamed = row.attempt, row.lost, row.blamed
+        task.schedule_time, task.first_attempt_at = row.schedule_time, row.first_attempt_at
+        task.leased_at, task.epoch = row.leased_at, row.epoch
+        return task
+
     @property
     def group(self) -> "LiveNode":
         """What it may be sent together with: the other elements of the same map."""
@@ -150,6 +159,24 @@ class LiveMap:
 
 
 @dataclass(slots=True, eq=False)
+class LiveLaps:
+    """A loop that is open: one lap at a time, each given the result of the one before."""
+
+    given: bytes
+    """What the open lap is given: the result of the last one that is done."""
+    done: int = 0
+    """How many laps are; the number of the open one."""
+    units: "dict[int, LiveTask | LiveRun]" = field(default_factory=dict)
+    """The open lap."""
+
+    def take_up(self, row: StepEnded) -> None:
+        """Note a lap that is stored."""
+        if row.state == StepState.SUCCEEDED and row.item >= self.done:
+            self.done = row.item + 1
+            self.given = row.result or b"null"
+
+
+@dataclass(slots=True, eq=False)
 class LiveNode:
     """One step of a live run."""
 
@@ -157,7 +184,7 @@ class LiveNode:
     waits: int
     value: Value | None = None
     unit: "LiveTask | LiveRun | None" = None
-    map: LiveMap | None = None
+    map: LiveMap | LiveLaps | None = None
     opened_at: float | None = None
     problem: tuple[str, Failure] | None = None
     """Of ``recover`` and ``first``: the first step inside that failed, and why."""
@@ -213,7 +240,7 @@ class LiveRun:
         """
         live = self.nodes[node.index]
         if live.value is None:
-            if live.map is None:
+            if not isinstance(live.map, LiveMap):
                 raise BindingError(f"{node.id!r} has no result: it is {live.state}")
             live.value = Value(b"[" + b",".join(result or b"null" for result in live.map.results) + b"]")
         return live.value
@@ -274,13 +301,20 @@ def item_of(run: LiveRun, node: Node, item: int) -> bytes | None:
     if item == WHOLE:
         return None
     live_map = run.nodes[node.index].map
+    if isinstance(live_map, LiveLaps):
+        return live_map.given
     assert live_map is not None
     if live_map.items is not None:
         return live_map.items[item]
     assert node.stream_from is not None
-    upstream = run.nodes[node.stream_from].map
-    assert upstream is not None
-    return upstream.results[item]
+    return map_of(run, node.stream_from).results[item]
+
+
+def map_of(run: LiveRun, index: int) -> LiveMap:
+    """Return the map that a mapped step is, which was opened."""
+    live_map = run.nodes[index].map
+    assert isinstance(live_map, LiveMap)
+    return live_map
 
 
 def above(run: LiveRun) -> Iterator[LiveRun]:

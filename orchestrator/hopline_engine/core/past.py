@@ -64,15 +64,17 @@ def _restore_maps(run: LiveRun, past: Past) -> None:
             elements.setdefault(row.node, []).append(row)
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
         rows = elements.get(node.index, [])
+        if node.over is None:
+            continue
         if live.state is StepState.SUCCEEDED and node.over is not None:
             size = len(rows)
         elif live.state in FINAL_STEP_STATES and rows:  # a map that follows it may still have open elements
             size = _size_of_pipeline(run, node)
         else:
             continue
-        live.map = LiveMap(size, None, [None] * size, node.settled)
+        live.map = restored = LiveMap(size, None, [None] * size, node.settled)
         for row in rows:
-            live.map.take_up(row)
+            restored.take_up(row)
 
 
 def _size_of_pipeline(run: LiveRun, node: Node) -> int:

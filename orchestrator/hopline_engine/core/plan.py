@@ -23,8 +23,8 @@ from hopline_engine.core.binding import (
     compile_object,
     compile_request,
 )
-from hopline_engine.core.conditions import Guard, compile_guards
-from hopline_engine.core.definition import ArmSpec, DefinitionSpec, FormatSpec, Kind, NodeSpec, QueueSpec
+from hopline_engine.core.conditions import Condition, Guard, compile_condition, compile_guards
+from hopline_engine.core.definition import ArmSpec, DefinitionSpec, FormatSpec, Kind, LoopSpec, NodeSpec, QueueSpec
 from hopline_engine.core.model import Digest
 from hopline_engine.core.regions import Place, Regions
 from hopline_engine.core.retry import NamedFailures, RetryPolicy
@@ -73,6 +73,14 @@ class Arm(NamedTuple):
     """The steps inside of it, and those whose results are part of its value."""
 
 
+class Loop(NamedTuple):
+    """How a step is repeated."""
+
+    until: Condition
+    limit: int
+    every: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Node:
     """One step of a plan."""
@@ -81,11 +89,13 @@ class Node:
     """Position in topological order."""
     id: str
     kind: Kind
+    """What one execution of it is; of a loop, what a lap is."""
     step: str
     route: Route
     inputs: Object
     items: Expression | None
-    """The list that a mapped step maps over."""
+    """The list that a mapped step maps over, or what the first lap of a loop is given."""
+    loop: Loop | None
     over: str | None
     settled: bool
     """Whether a mapped step gives what became of each element, and elements that fail do not fail it."""
@@ -220,6 +230,7 @@ class _Draft:
     spec: NodeSpec
     inputs: Object
     items: Expression | None
+    loop: Loop | None
     request: RequestTemplate | None
     upstream: frozenset[str]
     """Nodes that must succeed as a whole first."""
@@ -235,24 +246,26 @@ class _Draft:
     @classmethod
     def of(cls, spec: NodeSpec, specs: Mapping[str, NodeSpec]) -> "_Draft":
         _check_parts(spec)
-        over = spec.over
+        over = spec.over if spec.loop is None else spec.loop.over
         arguments = {name: value for name, value in spec.inputs.items() if name != over}
-        if over is not None and spec.kind != "http":
+        if over is not None and spec.unit_kind != "http":
             arguments[over] = {"$ref": ITEM, "path": []}
         inputs = compile_object(arguments)
         items = compile_expression(spec.inputs[over]) if over is not None else None
         request = compile_request(spec.request) if spec.request is not None else None
-        stream = _stream(items, specs)
+        stream = _stream(items, specs) if spec.loop is None else None
+        loop = _loop(spec.loop)
         before = set(items.sources()) if items is not None and stream is None else set[str]()
         guards = compile_guards(spec.guards)
         arms = tuple(_DraftArm.of(arm) for arm in spec.arms)
         sources = {*inputs.sources(), *(request.sources() if request else ()), *spec.after}
+        sources.update(loop.until.sources() if loop is not None else ())
         sources.update(*(guard.condition.sources() for guard in guards), *(arm.sources() for arm in arms))
         if ITEM in before or (ITEM in sources and over is None):
             raise PlanError(f"step {spec.id!r} refers to an item where there is none: it is not mapped")
         upstream = frozenset(sources | before) - {INPUT, ITEM}
         _check_sources(f"step {spec.id!r}", upstream, specs)
-        return cls(spec, inputs, items, request, upstream, stream, guards, arms)
+        return cls(spec, inputs, items, loop, request, upstream, stream, guards, arms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +297,9 @@ def _check_parts(spec: NodeSpec) -> None:
         raise PlanError(f"step {spec.id!r} is of kind 'recover' and has {len(spec.arms)} arms, not 1")
     if spec.kind in CHOICES and spec.over is not None:
         raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}, which cannot be mapped")
-    if (spec.request is not None) != (spec.kind == "http"):
+    if (spec.request is not None) != (spec.unit_kind == "http"):
         raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly HTTP steps have a request")
-    if (spec.workflow is not None) != (spec.kind == "workflow"):
+    if (spec.workflow is not None) != (spec.unit_kind == "workflow"):
         raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly steps of kind 'workflow' call one")
     if spec.kind in WAITS and (spec.over is not None or not WAITS[spec.kind] & spec.inputs.keys()):
         inputs = " or ".join(sorted(WAITS[spec.kind]))
@@ -294,8 +307,16 @@ def _check_parts(spec: NodeSpec) -> None:
     _check_map(spec)
 
 
+def _loop(spec: LoopSpec | None) -> Loop | None:
+    return None if spec is None else Loop(compile_condition(spec.until), spec.limit, spec.every or 0.0)
+
+
 def _check_map(spec: NodeSpec) -> None:
-    """Check that only a mapped step has what maps have."""
+    """Check that only a mapped step has what maps have, and only a loop what loops have."""
+    if (spec.loop is not None) != (spec.kind == "loop"):
+        raise PlanError(f"step {spec.id!r} is of kind {spec.kind!r}: exactly loops are repeated")
+    if spec.loop is not None and (spec.over is not None or spec.loop.over not in spec.inputs):
+        raise PlanError(f"step {spec.id!r} is a loop: it is not mapped, and {spec.loop.over!r} is among its inputs")
     if spec.over is not None and spec.over not in spec.inputs:
         raise PlanError(f"step {spec.id!r} is mapped over {spec.over!r}, which is not among its inputs")
     if spec.policy.batch is not None and (spec.over is None or spec.kind != "python"):
@@ -411,11 +432,12 @@ def _node(
     return Node(
         index=index,
         id=spec.id,
-        kind=spec.kind,
+        kind=spec.unit_kind,
         step=spec.step,
-        route=Route(spec.step, spec.signature) if spec.kind in OF_WORKERS else HTTP_ROUTE,
+        route=Route(spec.step, spec.signature) if spec.unit_kind in OF_WORKERS else HTTP_ROUTE,
         inputs=draft.inputs,
         items=draft.items,
+        loop=draft.loop,
         over=spec.over,
         settled=spec.settled,
         request=draft.request,
@@ -454,4 +476,4 @@ def _routes(nodes: tuple[Node, ...]) -> Iterator[Route]:
 def child_digests(definition: bytes) -> list[str]:
     """Return the digests of the workflows that a definition calls directly."""
     decoded = msgspec.json.decode(definition)
-    return [spec["workflow"]["digest"] for spec in decoded["nodes"] if spec["kind"] == "workflow"]
+    return [spec["workflow"]["digest"] for spec in decoded["nodes"] if spec["workflow"] is not None]

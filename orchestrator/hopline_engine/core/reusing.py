@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hopline_engine.core.model import WHOLE, RunId, StepEnded, StepState
+from hopline_engine.core.model import WHOLE, Digest, RunId, StepEnded, StepState
 from hopline_engine.core.plan import Plan
 
 
@@ -12,6 +12,8 @@ class Earlier(NamedTuple):
     """A run that another one goes on from."""
 
     run: RunId
+    digest: Digest
+    """A dynamic workflow may have another graph each time."""
     input: bytes
     """Arguments of a sub-run: one that is called with others has to begin anew."""
     kept: list[StepEnded]

@@ -18,6 +18,7 @@ STEP: Final[Mapping[StepState, frozenset[StepState]]] = {
     StepState.PENDING: frozenset(
         {
             StepState.QUEUED,
+            StepState.SCHEDULED,  # a lap that rests before it begins
             StepState.RUNNING,
             StepState.WAITING,  # for a time, an event or a person
             StepState.SUCCEEDED,  # a map over nothing, or decided by the engine itself
@@ -39,7 +40,15 @@ STEP: Final[Mapping[StepState, frozenset[StepState]]] = {
     )
     | _STOPPED,
     StepState.SCHEDULED: frozenset({StepState.QUEUED, StepState.RUNNING}) | _STOPPED,
-    StepState.WAITING: frozenset({StepState.SCHEDULED, StepState.QUEUED, StepState.SUCCEEDED}) | _STOPPED,
+    StepState.WAITING: frozenset(
+        {
+            StepState.SCHEDULED,
+            StepState.QUEUED,
+            StepState.RUNNING,  # a lap that is a run of its own, after the rest before it
+            StepState.SUCCEEDED,
+        }
+    )
+    | _STOPPED,
     StepState.SUCCEEDED: frozenset(),
     StepState.FAILED: frozenset(),
     StepState.SKIPPED: frozenset(),

@@ -2,7 +2,7 @@
 
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import close_task
-from hopline_engine.core.flow import settle, unit_failed, unit_succeeded
+from hopline_engine.core.flow import settle, start_sub_run, unit_failed, unit_succeeded
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import ApprovalDecided, StepState
 from hopline_engine.core.records import record_step
@@ -11,10 +11,17 @@ from hopline_engine.core.waits import key_of
 
 
 def fire(task: LiveTask, decision: Decision) -> None:
-    """End a wait whose time has come: a sleep has its result then, the others have failed. Too early, it goes on."""
+    """End a wait whose time has come: a lap begins, a sleep has its result, the others have failed.
+
+    Too early, it goes on.
+    """
     if task.schedule_time > decision.now:
         return
-    if task.node.kind == "sleep":
+    if task.node.loop is not None:
+        close_task(task, decision)
+        start_sub_run(task.run, task.node, task.item, decision)
+        settle(decision)
+    elif task.node.kind == "sleep":
         fulfil(task, b"null", decision)
     else:
         give_up(task, Failure("TimeoutError", _not_come(task), ("TimeoutError",), final=True), decision)

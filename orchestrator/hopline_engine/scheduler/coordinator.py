@@ -556,6 +556,7 @@ class Coordinator:
     async def _exchanges(self, batch: list[LiveTask]) -> None:
         worker = self.admission.worker_of(batch[0])
         assert worker is not None, "only workers are sent batches"
+        outcomes: list[Outcome]
         try:
             outcomes = await self._dispatcher.execute_batch(batch, worker)
         except asyncio.CancelledError:

@@ -12,7 +12,7 @@ from hopline_engine.store.interface import Reads
 async def earlier(reads: Reads, plan: Plan, run: RunId, run_input: bytes, again: Again) -> Earlier:
     """Return what a run has got, without what is made again."""
     rows = await reads.read(partial(steps.of_run, run_id=run))
-    return Earlier(run, run_input, kept_of(plan, rows, again), await below(reads, plan, run, again))
+    return Earlier(run, plan.digest, run_input, kept_of(plan, rows, again), await below(reads, plan, run, again))
 
 
 async def below(reads: Reads, plan: Plan, run: RunId, again: Again) -> dict[tuple[int, int], Earlier]:

@@ -135,7 +135,7 @@ class _Loading:
             for workflow in self.loaded.workflows.values()
             for definition in (workflow.definition, *workflow.definition.children.values())
             for node in definition.nodes.values()
-            if node.kind in SERVED and (node.step, node.signature) not in served
+            if node.unit_kind in SERVED and (node.step, node.signature) not in served
         }
 
     def _add_workflow(self, workflow: "Workflow[..., Any]") -> None:
