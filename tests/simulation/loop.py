@@ -7,13 +7,14 @@ takes no time, and when nothing can happen the clock jumps to the next timer.
 
 import asyncio
 import heapq
-from asyncio import base_events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
+
+from hopline_engine.testing.virtual_loop import DeadlockError, VirtualLoop
 
 _T = TypeVar("_T")
 
@@ -29,10 +30,6 @@ class Process:
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
-
-
-class DeadlockError(Exception):
-    """Nothing will ever happen again."""
 
 
 class OutOfTimeError(Exception):
@@ -55,11 +52,9 @@ class Delays:
         return delay
 
 
-class SimulationLoop(base_events.BaseEventLoop):
+class SimulationLoop(VirtualLoop):
     """Virtual time, seeded; see the module."""
 
-    _ready: "deque[asyncio.Handle]"
-    _scheduled: list[asyncio.TimerHandle]
     _timer_cancelled_count: int
 
     def __init__(self, seed: int, *, most_turns: int = 2_000_000) -> None:
@@ -67,15 +62,7 @@ class SimulationLoop(base_events.BaseEventLoop):
         self.random = Random(f"loop {seed}")
         self.disk = Delays()
         self.turns = 0
-        self.errors: list[dict[str, Any]] = []
-        self._time = 0.0
         self._most_turns = most_turns
-        self._buried: list[object] = []
-        """What dead processes had in hand. Kept to the end: to be collected would run their ``finally`` blocks."""
-        self._selector = _Turns(self)
-        self._clock_resolution = 1e-9
-        self._is_over = False
-        self.set_exception_handler(lambda _, context: self.errors.append(context))
 
     # --- processes
 
@@ -111,15 +98,7 @@ class SimulationLoop(base_events.BaseEventLoop):
         self._ready.extend(process.held)
         process.held.clear()
 
-    def _bury(self, handle: asyncio.Handle) -> None:
-        inside: Any = handle
-        self._buried.append((inside._callback, inside._args, inside._context))
-        handle.cancel()
-
     # --- what a loop does
-
-    def time(self) -> float:
-        return self._time
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., Any], *args: Any
@@ -183,56 +162,6 @@ class SimulationLoop(base_events.BaseEventLoop):
                 waiting.remove(lane)
         for lane in waiting:
             ready.extend(lane)
-
-    # --- the end
-
-    def dismantle(self) -> None:
-        """Take apart what is left of all processes, without letting it do anything."""
-        self._is_over = True
-        for task in asyncio.all_tasks(self):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            try:
-                task.get_coro().close()
-            except RuntimeError:  # it waits in a ``finally``
-                self._buried.append(task)
-        self._ready.clear()
-        self._scheduled.clear()
-        self._buried.clear()
-        self.close()
-
-    def call_soon(  # type: ignore[override]
-        self, callback: Any, *args: Any, context: Any = None
-    ) -> asyncio.Handle:
-        if self._is_over:
-            return asyncio.Handle(callback, args, self, context)
-        return super().call_soon(callback, *args, context=context)
-
-    def call_at(  # type: ignore[override]
-        self, when: float, callback: Any, *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
-        if self._is_over:
-            return asyncio.TimerHandle(when, callback, args, self, context)
-        return super().call_at(when, callback, *args, context=context)
-
-    def _process_events(self, event_list: list[Any]) -> None:
-        """Do nothing: there are no sockets."""
-
-    def _write_to_self(self) -> None:
-        """Do nothing: there are no other threads."""
-
-
-class _Turns:
-    """In place of a selector: asks for the next turn where others wait for sockets."""
-
-    def __init__(self, loop: SimulationLoop) -> None:
-        self._loop = loop
-
-    def select(self, timeout: float | None) -> list[Any]:
-        self._loop.turn(timeout)
-        return []
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class SimulatedBackground:

@@ -151,10 +151,8 @@ class Node:
         """End at once; the system closes the files."""
         self.is_listening = False
         self.world.loop.kill(self.process)
-        if self.store is not None and not self.store._is_closed:
-            self.store._committer._log.close()
-            self.store._readers._engine.dispose()
-            self.store._files.close()
+        if self.store is not None:
+            self.store.abandon()
 
     @property
     def url(self) -> str:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from hopline_engine import clock
 from hopline_engine.store.sqlite import open_store
+from hopline_engine.testing.virtual_loop import DeadlockError
 from tests.simulation.acts import Acts
 from tests.simulation.ledger import ViolationError
-from tests.simulation.loop import DeadlockError, OutOfTimeError
+from tests.simulation.loop import OutOfTimeError
 from tests.simulation.node import START
 from tests.simulation.verdict import Verdict
 from tests.simulation.world import Figures, World

@@ -52,6 +52,15 @@ def compile_call(
     return _Compilation(serves).definition(workflow, arguments)
 
 
+def steps_of(workflow: Workflow[..., Any]) -> list[Step[..., Any]]:
+    """Return all steps that *workflow* and the workflows in it call, these included; raises as ``compile_workflow``."""
+    if isinstance(workflow, Dynamic):  # what it calls is known when it is called
+        return [workflow]
+    compilation = _Compilation()
+    compilation.definition(workflow)
+    return list(compilation.steps.values())
+
+
 class _Compilation:
     """One call of ``compile``: each workflow in it is traced once, however often it is started."""
 
@@ -59,7 +68,7 @@ class _Compilation:
         self._serves = serves
         self._done: dict[Callable[..., Any], Definition] = {}
         self._open: list[Workflow[..., Any]] = []
-        self._steps: dict[str, Step[..., Any]] = {}
+        self.steps: dict[str, Step[..., Any]] = {}
         self._queues: dict[str, Queue] = {}
 
     def definition(self, workflow: Workflow[..., Any], arguments: Mapping[str, Any] | None = None) -> Definition:
@@ -67,7 +76,7 @@ class _Compilation:
         found = self._done.get(workflow.fn)
         if found is not None:
             return found
-        self._steps.setdefault(workflow.name, workflow)
+        self.steps.setdefault(workflow.name, workflow)
         self._open.append(workflow)
         trace = BodyTrace(workflow, self._admit)
         result = trace.run(arguments)
@@ -78,7 +87,7 @@ class _Compilation:
 
     def _admit(self, parent: BodyTrace, step: Step[..., Any]) -> Definition | None:
         """Check a step that *parent* is about to call against all others; compile it if it is a workflow."""
-        known = self._steps.setdefault(step.name, step)
+        known = self.steps.setdefault(step.name, step)
         if known.fn is not step.fn:
             places = f"{source.of_function(known.fn)} and {source.of_function(step.fn)}"
             parent.refuse(

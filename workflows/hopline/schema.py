@@ -166,6 +166,10 @@ class Codec:
         """Return why the JSON *value* is no argument for the parameter *name*, or None when it is."""
         return _mismatch(self._parameter_adapters[name], value)
 
+    def load_result(self, body: bytes) -> Any:
+        """Return the JSON *body* of a result as a value of the declared type."""
+        return self._result_adapter.validate_json(body)
+
     def result_mismatch(self, value: Json) -> str | None:
         """Return why the JSON *value* is no result, or None when it is."""
         return _mismatch(self._result_adapter, value)

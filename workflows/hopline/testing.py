@@ -10,7 +10,7 @@ assert sent.calls == [{"report": report}]
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from hopline import plain
 from hopline.approvals import Decision
@@ -18,13 +18,25 @@ from hopline.decorators import Step
 from hopline.emulator import CloudTasks, cloud_tasks
 from hopline.events import Event
 
-__all__ = ["CloudTasks", "Stub", "answer", "cloud_tasks", "deliver", "stub"]
+if TYPE_CHECKING:
+    from hopline_engine.testing import Engine, crash_points
+
+__all__ = ["CloudTasks", "Engine", "Stub", "answer", "cloud_tasks", "crash_points", "deliver", "stub"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def __getattr__(name: str) -> Any:
+    """Return what tests on the real engine need, which is imported only for them."""
+    if name in {"Engine", "crash_points"}:
+        from hopline_engine import testing
+
+        return getattr(testing, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Stub(Generic[R]):

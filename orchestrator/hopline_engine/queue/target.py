@@ -136,7 +136,7 @@ class Target:
     async def _send_through_httpx(
         self, endpoint: Endpoint, headers: Iterable[tuple[bytes, bytes]], body: bytes
     ) -> RawAnswer:
-        sent = sent_headers(headers)
+        sent = [*endpoint.headers, *sent_headers(headers)]
         encode_request(endpoint, sent, body)  # for its checks: the same requests are refused by every transport
         sent.append((b"accept-encoding", b"identity"))
         request = httpx.Request(endpoint.method, endpoint.url, headers=sent, content=body)

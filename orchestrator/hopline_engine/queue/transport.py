@@ -36,6 +36,8 @@ class Endpoint:
 
     method: str
     url: httpx.URL
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Those that are the same in every request, beside the ones that every transport makes itself."""
     origin: Origin
     start: bytes
     """The request line and the headers that are the same in every request, without the last line end."""
@@ -54,10 +56,11 @@ class Endpoint:
         if not _TOKEN.fullmatch(verb):
             raise httpx.LocalProtocolError(f"{method!r} is not an HTTP method")
         first = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity" % (verb, url.raw_path, url.netloc)
-        lines = [first, *map(b": ".join, sent_headers(headers))]
+        own = tuple(sent_headers(headers))
+        lines = [first, *map(b": ".join, own)]
         start, line_ends = b"\r\n".join(lines), len(lines) + 1  # the first has three lines
         _check_lines(start, line_ends)
-        return cls(method=method, url=url, origin=origin, start=start, line_ends=line_ends)
+        return cls(method=method, url=url, headers=own, origin=origin, start=start, line_ends=line_ends)
 
 
 class _Whole(httpx.AsyncByteStream):

@@ -119,8 +119,13 @@ class Engine:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Take up the stored runs where they were; until ``dispatch``, runs can be looked at and cancelled only."""
+    async def open(self, *, watches: bool = True) -> None:
+        """Take up the stored runs where they were; until ``dispatch``, runs can be looked at and cancelled only.
+
+        Args:
+            watches: whether to look again and again for silent workers, nodes, faults and what can be forgotten; in
+                virtual time, years of that would be all that happens.
+        """
         ids = TimeOrderedIds(self._clock, last_run=0, last_task=0, shards=())
         self._coordinator = coordinator = Coordinator(
             commits=self.store,
@@ -208,9 +213,10 @@ class Engine:
             )
             coordinator.on_admitted = self._shares.look
             self._shares.open()
-        await membership.open()
-        watches = (self._keep_watch(), self._reconciler.run(), self._events.run())
-        self._watches = [asyncio.create_task(watch) for watch in watches]
+        await membership.open(beats=watches)
+        self._watches = [asyncio.create_task(self._events.run(forgets=watches))]
+        if watches:
+            self._watches += [asyncio.create_task(watch) for watch in (self._keep_watch(), self._reconciler.run())]
 
     def dispatch(self, url: str | None = None, *, runs_url: str = "", schedules: bool = False) -> None:
         """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now.

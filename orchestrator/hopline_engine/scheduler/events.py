@@ -96,13 +96,14 @@ class Events:
         self._wake = asyncio.Event()
         coordinator.on_awaiting = self._note
 
-    async def run(self) -> None:
-        """Look for what is to be handed over, and forget what is old, for ever."""
-        forget_at = self._clock.now()
+    async def run(self, *, forgets: bool = True) -> None:
+        """Look for what is to be handed over, and forget what is old unless everything is to be kept, for ever."""
+        forget_at = self._clock.now() if forgets else float("inf")
+        longest = FORGET_SECONDS if forgets else None
         since = None
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), FORGET_SECONDS if self._store.owner.alone else ROUND_SECONDS)
+                await asyncio.wait_for(self._wake.wait(), longest if self._store.owner.alone else ROUND_SECONDS)
             self._wake.clear()
             try:
                 await self._look_at_new()

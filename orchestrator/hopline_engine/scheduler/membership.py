@@ -138,15 +138,16 @@ class Membership:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Take up the runs of a store that is ours alone, and begin to beat."""
+    async def open(self, *, beats: bool = True) -> None:
+        """Take up the runs of a store that is ours alone, and begin to beat unless nobody is to know of this node."""
         if self._owner.alone:
             self.takes_shards = True
         await self._hear()
         if self._owner.alone:
             # At once: in stores of before there were shards, families of runs are divided by them.
             await self._take_up(self._coming.copy())
-        self._beating = asyncio.get_running_loop().create_task(self._beat_for_ever())
+        if beats:
+            self._beating = asyncio.get_running_loop().create_task(self._beat_for_ever())
 
     def take_part(self, url: str | None) -> None:
         """Work on runs from now on; other nodes reach this one at *url*."""

@@ -91,6 +91,10 @@ class GroupCommitter:
             self._stop_if_done()
         await asyncio.shield(self._closed)
 
+    def abandon(self) -> None:
+        """Let go of the file, with nothing more written."""
+        self._log.close()
+
     # --- on the loop ----------------------------------------------------------------------------------------------
 
     def _add(self, entry: Entry) -> None:

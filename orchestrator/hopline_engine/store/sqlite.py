@@ -113,6 +113,14 @@ class SQLiteStore:
             await asyncio.to_thread(self._readers.close)
             await asyncio.to_thread(self._files.close)
 
+    def abandon(self) -> None:
+        """Close the files as the system does when a process is killed: nothing more is committed."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._committer.abandon()
+            self._readers.close()
+            self._files.close()
+
 
 class _Joining(NamedTuple):
     """As what a store is to be opened."""

@@ -29,11 +29,19 @@ _STEPS = "/steps/"
 class WorkerApp:
     """ASGI application that serves *steps* to whoever knows *token*."""
 
-    def __init__(self, steps: Iterable[Served], *, token: str, concurrency: int) -> None:
+    def __init__(
+        self,
+        steps: Iterable[Served],
+        *,
+        token: str,
+        concurrency: int,
+        runtime: Callable[[asyncio.AbstractEventLoop, int, int], Runtime] = Runtime,
+    ) -> None:
         self._steps = {step.name: step for step in steps}
         self._authorization = f"Bearer {token}".encode()
         self._concurrency = concurrency
         self._result_max_bytes = RESULT_MAX_BYTES
+        self._new_runtime = runtime
         self._runtime: Runtime | None = None
         self._running = 0
         self._draining = False
@@ -132,7 +140,7 @@ class WorkerApp:
 
     def _runtime_of_loop(self) -> Runtime:
         if self._runtime is None:
-            self._runtime = Runtime(asyncio.get_running_loop(), self._concurrency, self._result_max_bytes)
+            self._runtime = self._new_runtime(asyncio.get_running_loop(), self._concurrency, self._result_max_bytes)
         return self._runtime
 
     def began(self) -> None:

@@ -5,9 +5,8 @@ A timer for each attempt would cost more than most steps; here an attempt costs 
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
-
-from hopline_engine import clock
 
 TOLERANCE_SECONDS = 0.001
 """Timers may fire a little before their time."""
@@ -29,8 +28,9 @@ class Limited(Protocol):
 class Deadlines:
     """Calls ``give_up`` of everything that is still there at its deadline. Only to be used on *loop*."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: Callable[[], float]) -> None:
         self._loop = loop
+        self._now = now
         self._watched: dict[Limited, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = math.inf
@@ -49,11 +49,11 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._looks_at = time
-        self._timer = self._loop.call_later(max(0.0, time - clock.now()), self._look)
+        self._timer = self._loop.call_later(max(0.0, time - self._now()), self._look)
 
     def _look(self) -> None:
         self._timer, self._looks_at = None, math.inf
-        passed = clock.now() + TOLERANCE_SECONDS
+        passed = self._now() + TOLERANCE_SECONDS
         for limited in [each for each in self._watched if each.deadline <= passed]:
             del self._watched[limited]
             limited.give_up()

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -82,14 +82,41 @@ class Served:
         )
 
 
+class Calls(Protocol):
+    """What runs sync functions for the loop; see ``Threads``."""
+
+    @property
+    def are_all_busy(self) -> bool:
+        """Whether a call may have to wait until another one ends."""
+        ...
+
+    def submit(self, call: Callable[[], Answer], /) -> "asyncio.Future[Answer]":
+        """Run a call, which does not raise."""
+        ...
+
+    def withdraw(self, future: "asyncio.Future[Answer]", /) -> bool:
+        """Take back a call that was not begun; return whether that was so."""
+        ...
+
+
 class Runtime:
     """What the attempts of one worker share."""
 
-    __slots__ = ("deadlines", "leaving", "result_max_bytes", "threads")
+    __slots__ = ("deadlines", "leaving", "now", "result_max_bytes", "threads")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int, result_max_bytes: int) -> None:
-        self.threads: Threads[Answer] = Threads(loop, concurrency)
-        self.deadlines = Deadlines(loop)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        concurrency: int,
+        result_max_bytes: int,
+        *,
+        threads: Calls | None = None,
+        now: Callable[[], float] = clock.now,
+    ) -> None:
+        """Make it for attempts on *loop*; tests have *threads* of their own, and a clock, in Unix seconds."""
+        self.threads: Calls = threads or Threads(loop, concurrency)
+        self.now = now
+        self.deadlines = Deadlines(loop, now)
         self.leaving = Leaving(loop)
         self.result_max_bytes = result_max_bytes
 
@@ -214,7 +241,7 @@ class Attempt:
     async def _run_on_loop(self) -> Answer:
         if self._is_late():
             return self._not_begun()
-        limit = asyncio.timeout(None if self.deadline == math.inf else self.deadline - clock.now())
+        limit = asyncio.timeout(None if self.deadline == math.inf else self.deadline - self._runtime.now())
         try:
             with entered(self._context):
                 async with limit:
@@ -231,7 +258,7 @@ class Attempt:
 
     def _is_late(self) -> bool:
         """Return whether the deadline has passed: another attempt may have been made, and have completed the step."""
-        return self.deadline <= clock.now()
+        return self.deadline <= self._runtime.now()
 
     def _succeeded(self, value: Any) -> Answer:
         if isinstance(value, Pending) and self._step.is_deferred:
