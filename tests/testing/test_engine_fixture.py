@@ -163,6 +163,12 @@ def test_outcome_is_the_same_wherever_the_engine_dies(tmp_path: Path) -> None:
         assert point.duplicate_effects == []
 
 
+def plug_in_arguments() -> list[str]:
+    """Return what names the plug-in to pytest where Hopline is run from its sources and not installed."""
+    is_installed = any(found.value == PLUG_IN for found in entry_points(group="pytest11"))
+    return [] if is_installed else ["-p", PLUG_IN]
+
+
 USERS_TEST = """
 from hopline import step, workflow
 from hopline.testing import Engine
@@ -182,9 +188,7 @@ def test_it(engine: Engine) -> None:
 
 def test_plug_in_gives_every_test_an_engine(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(USERS_TEST)
-    is_installed = any(found.value == PLUG_IN for found in entry_points(group="pytest11"))
-    named = () if is_installed else ("-p", PLUG_IN)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *named, "test_mine.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plug_in_arguments(), "test_mine.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "1 passed" in done.stdout, done.stdout
 

@@ -147,7 +147,7 @@ class Limited:
 
 
 async def test_earlier_deadline_that_comes_later_is_kept_and_removed_ones_are_left_alone() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop())
+    deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
     now = clock.now()
     late, early, removed = Limited(now + 0.1), Limited(now + 0.02), Limited(now + 0.01)
     for limited in (late, early, removed):
