@@ -302,6 +302,8 @@ async def test_names_are_unique_and_must_exist(nodes: Nodes, node: Node) -> None
         await book(node).create("other", "nothing", hourly(), {})
     with pytest.raises(InvalidScheduleError, match="no time zone"):
         await book(node).create("other", "call", {"kind": "cron", "expression": "0 6 * * *", "tz": "Mars"}, {})
+    with pytest.raises(InvalidScheduleError, match="name of another workflow"):
+        await book(node).create("held", "call", hourly(), {})
     await book(node).delete("s")
     with pytest.raises(ScheduleNotFoundError):
         await book(node).get("s")
@@ -343,6 +345,14 @@ async def test_edit_by_hand_survives_a_new_registration_and_says_so(nodes: Nodes
     reset = await book(node).reset("daily")
     assert (reset.schedule["seconds"], reset.schedule["overlap"], reset.is_edited) == (HOUR, "allow", False)
     assert await declare(node, hourly(overlap="allow")) == []
+
+
+async def test_edited_schedule_stays_when_the_file_says_nothing_any_more(nodes: Nodes, node: Node) -> None:
+    await declare(node, hourly())
+    await book(node).update("daily", {"kind": "every", "seconds": 600}, None)
+    (note,) = await declare(node, None)
+    assert "hopline schedules delete daily" in note
+    await book(node).delete("daily")
 
 
 async def test_paused_schedule_of_a_file_stays_paused(nodes: Nodes, node: Node) -> None:

@@ -134,6 +134,12 @@ class ScheduleBook:
             InvalidInputError: its runs could not be started with this input.
         """
         plan = self._catalogue.current(workflow)
+        if name != workflow and name in {each.name for each in self._catalogue.all_current()}:
+            raise InvalidScheduleError(
+                schedule=name,
+                problem="this is the name of another workflow, whose own it would be",
+                hint="choose another",
+            )
 
         def add(connection: Transaction) -> StoredSchedule:
             if schedules.get(connection, name) is not None:
@@ -367,9 +373,8 @@ def _declare_one(connection: Transaction, name: str, said: bytes | None, moment:
     if known.is_edited or (known.declared is None and said is not None):
         if known.declared != said:
             schedules.change(connection, known, declared=said, is_edited=True)
-        return (
-            f"schedule {name}: what was set by hand stays in force; to go by the file: hopline schedules reset {name}"
-        )
+        other = "go by the file: hopline schedules reset" if said else "end it: hopline schedules delete"
+        return f"schedule {name}: what was set by hand stays in force; to {other} {name}"
     if said is None:
         if known.declared is not None:
             schedules.remove(connection, name)
