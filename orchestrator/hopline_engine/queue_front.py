@@ -22,7 +22,7 @@ from hopline_engine.queue.following import Follower
 from hopline_engine.queue.pusher import Keeping, Pusher
 from hopline_engine.queue.service import Conduct, QueueService
 from hopline_engine.queue.target import Target
-from hopline_engine.queue.tokens import DISCOVERY_PATH, KEYS_PATH, Tokens
+from hopline_engine.queue.tokens import DISCOVERY_PATH, KEYS_PATH, Tokens, key_in_file, key_in_store
 from hopline_engine.queue_api.rest import RestApi, error_answer
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.settings import Settings
@@ -118,7 +118,7 @@ class QueueFront:
 
     async def _keys(self, _: Request) -> Response:
         try:
-            return JSONResponse(self.tokens.keys())
+            return JSONResponse(await self.tokens.keys())
         except ValueError as error:
             return JSONResponse({"error": {"code": 501, "message": str(error), "status": "UNIMPLEMENTED"}}, 501)
 
@@ -136,7 +136,14 @@ async def open_queue_front(
         settings: of the installation.
         url: returns the base URL under which targets reach this server.
     """
-    tokens = Tokens(settings.state_dir / "oidc.pem", settings.oauth_access_token, url)
+
+    async def load_key() -> str:
+        # A target may ask any of the nodes that share a database how a token is verified.
+        if settings.is_on_postgres:
+            return await key_in_store(engine.store)
+        return await asyncio.to_thread(key_in_file, settings.state_dir / "oidc.pem")
+
+    tokens = Tokens(load_key, settings.oauth_access_token, url)
     pusher = Pusher(
         store=engine.store,
         admission=engine.admission,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -178,3 +179,34 @@ def test_the_other_beta_shows_pull_queues_and_cannot_fill_them(
     assert client.list_tasks(parent=queue)[0].pull_message.tag == "t"
     assert refusal(client.create_task, parent=queue, task={"pull_message": {}})[0] == "INVALID_ARGUMENT"
     client.close()
+
+
+def test_a_task_s_own_retrying_counts_instead_of_the_queue_s(
+    service: RunningService, pulling: Client, queue: str
+) -> None:
+    task = {"pullMessage": {"payload": "eA=="}, "retryConfig": {"maxAttempts": 1}}
+    url = f"{service.url}/v2beta2/{queue}/tasks"
+    httpx.post(url, json={"task": task}, trust_env=False).raise_for_status()
+
+    assert len(lease(pulling, queue, lease_duration=Duration(seconds=0))) == 1
+    assert lease(pulling, queue) == []
+    assert pulling.list_tasks(parent=queue) == []
+
+
+def test_a_lease_brings_no_more_than_a_client_takes_in_one_message(pulling: Client, queue: str) -> None:
+    for number in range(6):
+        put(pulling, queue, b"%d" % number * 900_000)
+
+    first, second = lease(pulling, queue), lease(pulling, queue)
+
+    assert [task.pull_message.payload[:1] for task in [*first, *second]] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    assert (len(first), len(second)) == (3, 3)
+
+
+def test_a_listing_with_payloads_has_pages_that_a_client_takes(pulling: Client, queue: str) -> None:
+    names = [put(pulling, queue, b"x" * 900_000).name for _ in range(6)]
+
+    found = pulling.list_tasks(parent=queue, response_view=2)
+
+    assert [task.name for task in found] == sorted(names)
+    assert {len(task.pull_message.payload) for task in found} == {900_000}

@@ -341,3 +341,45 @@ def test_what_is_behind_the_head_of_an_answer_does_not_matter(
     assert len(target.received) == (1 if status == 200 else 2)
     if status == 500:
         assert target.received[1]["X-CloudTasks-TaskPreviousResponse"] == "500"
+
+
+def test_a_target_that_asks_for_less_gets_less(
+    service: RunningService, queue_name: str, target: PushTarget, eventually: Eventually
+) -> None:
+    client = service.client("rest", "v2beta3")
+    made(client, queue_name, retry_config=QUICK)
+    mask = FieldMask(paths=["stats"])
+
+    def rate() -> float:
+        return float(client.get_queue(name=queue_name, read_mask=mask).stats.effective_execution_rate)
+
+    assert rate() == 500.0
+    target.statuses = [429]
+
+    push(client, queue_name, target.url)
+
+    eventually(lambda: rate() < 260.0, "the queue is slowed down")
+    target.wait_for(2)
+    client.close()
+
+
+def test_headers_that_the_service_says_cannot_be_overridden(rest: Client, queue_name: str, target: PushTarget) -> None:
+    overrides = [("User-Agent", "mine"), ("X-CloudTasks-TaskName", "x"), ("X-Google-A", "x"), ("X-Own", "1")]
+    headers = [{"header": {"key": key, "value": value}} for key, value in overrides]
+    made(rest, queue_name, http_target={"header_overrides": headers})
+
+    task = push(rest, queue_name, target.url, headers={"X-Cloudtasks-Taskname": "y", "x-own": "2"})
+
+    (received,) = target.wait_for(1)
+    told = {name: value for name, value in received.headers if not name.startswith("X-CloudTasks-Task")}
+    assert received["X-CloudTasks-TaskName"] == task.name.rpartition("/")[2]
+    assert (told["User-Agent"], told["X-Own"]) == ("Google-Cloud-Tasks", "1")
+    assert "X-Google-A" not in told
+    assert "x-own" not in told
+
+
+@pytest.mark.parametrize(("key", "value"), [("", "x"), ("A b", "x"), ("A", "x\r\nB: y"), ("A", "x" * 100_000)])
+def test_overrides_that_are_no_headers_are_refused(rest: Client, queue_name: str, key: str, value: str) -> None:
+    queue = {"name": queue_name, "http_target": {"header_overrides": [{"header": {"key": key, "value": value}}]}}
+
+    assert refusal(rest.create_queue, parent=PARENT, queue=queue)[0] == "INVALID_ARGUMENT"

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -216,6 +217,14 @@ def test_what_one_node_changes_of_a_queue_counts_for_the_next_task_of_the_other(
     clients[1].create_task(parent=queue_name, task=task(f"{target.url}/old"))
 
     assert [one.path for one in target.wait_for(2)] == ["/old", "/changed"]
+
+
+def test_tokens_of_one_node_are_verified_with_the_key_that_any_node_publishes(
+    services: tuple[RunningService, RunningService],
+) -> None:
+    published = [httpx.get(f"{service.url}/.well-known/jwks.json", trust_env=False).json() for service in services]
+
+    assert published[0] == published[1]
 
 
 @contextmanager

@@ -207,10 +207,12 @@ def test_identity_tokens_can_be_verified_with_the_published_key(
 
     http.post(f"/v2/{PARENT}/queues", json={"name": queue_name})
     token = {"serviceAccountEmail": "robot@example.com"}
-    request = {"url": f"{target.url}/x", "oidcToken": token}
+    request = {"url": f"{target.url}/x", "oidcToken": token, "headers": {"authorization": "Basic x"}}
     http.post(f"/v2/{queue_name}/tasks", json={"task": {"httpRequest": request}})
 
-    authorization = target.wait_for(1)[0]["Authorization"]
+    received = target.wait_for(1)[0]
+    assert [name for name, _ in received.headers if name.lower() == "authorization"] == ["Authorization"]
+    authorization = received["Authorization"]
     assert authorization is not None
     head, claims, signature = authorization.removeprefix("Bearer ").split(".")
     jwks = http.get(http.get("/.well-known/openid-configuration").json()["jwks_uri"]).json()

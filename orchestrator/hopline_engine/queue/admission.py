@@ -89,6 +89,8 @@ class Queue:
     unused: float = 0.0
     """Tokens that were granted in the store and come back from tasks that were not sent."""
     bucket: Bucket | None = None
+    brake: Bucket | None = None
+    """Slows it down beyond its own rate, at this node, while its target asks for less."""
     lanes: dict[Route, deque[Queued]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -123,6 +125,30 @@ class Queue:
             self.unused += 1.0
         elif self.bucket is not None:
             self.bucket.tokens += 1.0
+        if self.brake is not None:
+            self.brake.tokens += 1.0
+
+    def refill(self, now: float) -> None:
+        """Add the tokens that have flowed in."""
+        for bucket in (self.bucket, self.brake):
+            if bucket is not None:
+                bucket.refill(now)
+
+    def take_token(self, now: float) -> None:
+        """Take one token, which must be there."""
+        for bucket in (self.bucket, self.brake):
+            if bucket is not None:
+                bucket.take(now)
+
+    def next_token_at(self) -> float | None:
+        """Return when there is a token; ``None`` if there is one.
+
+        Tokens that are granted come when they are asked for, which is of no use while the brake is on.
+        """
+        brake_at = None if self.brake is None or self.brake.tokens >= 1.0 else self.brake.next_at()
+        if self.bucket is None or self.bucket.tokens >= 1.0 or (self.is_shared and brake_at is not None):
+            return brake_at
+        return max(self.bucket.next_at(), brake_at or 0.0)
 
     @property
     def is_full(self) -> bool:
@@ -235,6 +261,8 @@ class Admission:
                 yield queue
 
     def _lacks_share(self, queue: Queue) -> bool:
+        if queue.brake is not None and queue.brake.tokens < 1.0:
+            return False
         if not queue.is_full and (queue.bucket is None or queue.bucket.tokens >= 1.0):
             return False
         return any(lane and self._has_room(route) for route, lane in queue.lanes.items())
@@ -244,12 +272,8 @@ class Admission:
 
     def next_token_at(self) -> float | None:
         """Return when the next task that only waits for a token may go."""
-        waits = [
-            queue.bucket.next_at()
-            for queue in self._backlogged.values()
-            if queue.bucket is not None and not queue.is_paused and not queue.is_full and queue.bucket.tokens < 1.0
-        ]
-        return min(waits, default=None)
+        waiting = (queue for queue in self._backlogged.values() if not queue.is_paused and not queue.is_full)
+        return min((at for queue in waiting if (at := queue.next_token_at()) is not None), default=None)
 
     def hindrance(self, task: Queued) -> Hindrance | None:
         """Return what keeps a due task from being sent; ``None`` when nothing does."""
@@ -261,7 +285,7 @@ class Admission:
             return Hindrance.NO_WORKER
         if queue.is_full:
             return Hindrance.CONCURRENCY
-        if queue.bucket is not None and queue.bucket.tokens < 1.0:
+        if queue.next_token_at() is not None:
             return Hindrance.RATE
         if not self._has_room(route):
             return Hindrance.WORKER_BUSY
@@ -275,15 +299,16 @@ class Admission:
     def _take(self, queue: Queue, now: float) -> Queued | None:
         if queue.is_paused or queue.is_full or queue.ready == 0:
             return None
-        if queue.bucket is not None:
-            queue.bucket.refill(now)
-            if queue.bucket.tokens < 1.0:
+        is_limited = queue.bucket is not None or queue.brake is not None
+        if is_limited:
+            queue.refill(now)
+            if queue.next_token_at() is not None:
                 return None
         for route in list(queue.lanes):
             task = self._take_from(queue, route)
             if task is not None:
-                if queue.bucket is not None:
-                    queue.bucket.take(now)
+                if is_limited:
+                    queue.take_token(now)
                 return task
         return None
 

@@ -1,6 +1,6 @@
 """One attempt of a task of the queue service: one request, and how it ended."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
 import httpx
@@ -21,7 +21,7 @@ KEPT_HEAD: Final = 2000
 """Characters of an answer that are kept with its attempt."""
 
 Headers = list[tuple[bytes, bytes]]
-Authorize = Callable[[Delivery, float], Headers]
+Authorize = Callable[[Delivery, float], Awaitable[Headers]]
 """Returns the headers with the token that a delivery asks for; given the time."""
 
 
@@ -54,7 +54,7 @@ class Courier:
             delivery = self._delivery(sending)
             now = self._clock.now()
             endpoint = Endpoint.of(delivery.method, httpx.URL(delivery.url))
-            headers = [*_encoded(delivery.headers), *self._authorize(delivery, now)]
+            headers = _authorized(_encoded(delivery.headers), await self._authorize(delivery, now))
             seconds = task.dispatch_deadline or APP_ENGINE_DEADLINE
             answer = await self._target.exchange_head(endpoint, headers, delivery.body, seconds)
             status, head = answer.status, _head(answer)
@@ -102,6 +102,12 @@ class Courier:
 
 def _encoded(headers: list[tuple[str, str]]) -> Headers:
     return [(name.encode("ascii"), value.encode()) for name, value in headers]
+
+
+def _authorized(headers: Headers, tokens: Headers) -> Headers:
+    """Return *headers* with *tokens* in place of those of the same name."""
+    replaced = {name.lower() for name, _ in tokens}
+    return [*(header for header in headers if header[0].lower() not in replaced), *tokens] if tokens else headers
 
 
 def _head(answer: Answer) -> str:

@@ -1,8 +1,8 @@
 """Does together what is asked for while something is being done: a transaction for many costs as much as for one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -12,42 +12,40 @@ class Gathering(Generic[_T, _R]):
     """Hands over what is given one by one, as it has gathered; of several with the same key one at a time."""
 
     def __init__(
-        self,
-        do: Callable[[Sequence[_T]], Awaitable[Sequence[_R]]],
-        key: Callable[[_T], Hashable],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
-        most: int,
+        self, do: Callable[[Sequence[_T]], Awaitable[Sequence[_R]]], key: Callable[[_T], Hashable], most: int
     ) -> None:
         """Make it.
 
         Args:
             do: returns the results of up to *most* things, in their order.
             key: of a thing.
-            spawn: runs a coroutine to its end.
             most: how many are done together.
         """
         self._do = do
         self._key = key
-        self._spawn = spawn
         self._most = most
         self._waiting: list[tuple[_T, asyncio.Future[_R]]] = []
-        self._is_busy = False
+        self._working: asyncio.Task[None] | None = None
 
     async def done(self, thing: _T) -> _R:
         """Return the result for *thing*; it is done, also when this is cancelled."""
         future: asyncio.Future[_R] = asyncio.get_running_loop().create_future()
         self._waiting.append((thing, future))
-        if not self._is_busy:
-            self._is_busy = True
-            self._spawn(self._work())
+        if self._working is None:
+            self._working = asyncio.get_running_loop().create_task(self._work())
         return await future
+
+    async def settled(self) -> None:
+        """Return when everything that was given is done."""
+        while self._working is not None:
+            await asyncio.wait({self._working})
 
     async def _work(self) -> None:
         try:
             while self._waiting:
                 await self._do_some(self._take())
         finally:
-            self._is_busy = False
+            self._working = None
 
     def _take(self) -> list[tuple[_T, "asyncio.Future[_R]"]]:
         taken: dict[Hashable, tuple[_T, asyncio.Future[_R]]] = {}

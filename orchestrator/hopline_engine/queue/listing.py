@@ -81,9 +81,9 @@ async def list_tasks(store: Store, queue: QueueName, page: Page, now: float, *, 
     size = page_size(page.size, MOST_TASKS)
     after = last_of(page.token, listing, now)
     await store.read(partial(cloud_queues.get, name=queue))
-    rows = await store.read(partial(cloud_tasks.page, queue=queue, after=after, limit=size + 1, full=full))
-    last = rows[size - 1].task.name.rpartition("/")[2] if len(rows) > size else None
-    return TaskPage([row.task for row in rows[:size]], "" if last is None else page_token(last, listing, now))
+    found = await store.read(partial(cloud_tasks.page, queue=queue, after=after, limit=size, full=full))
+    last = None if found.is_last else found.tasks[-1].task.name.rpartition("/")[2]
+    return TaskPage([row.task for row in found.tasks], "" if last is None else page_token(last, listing, now))
 
 
 async def list_dead(store: Store, queue: QueueName, page: Page, now: float, *, full: bool) -> TaskPage:
@@ -97,6 +97,6 @@ async def list_dead(store: Store, queue: QueueName, page: Page, now: float, *, f
     last = last_of(page.token, listing, now)
     after = int(last) if last is not None else None
     await store.read(partial(cloud_queues.get, name=queue))
-    rows = await store.read(partial(cloud_tasks.dead_page, queue=queue, after=after, limit=size + 1, full=full))
-    more = str(rows[size - 1].id) if len(rows) > size else None
-    return TaskPage([row.task for row in rows[:size]], "" if more is None else page_token(more, listing, now))
+    found = await store.read(partial(cloud_tasks.dead_page, queue=queue, after=after, limit=size, full=full))
+    more = None if found.is_last else str(found.tasks[-1].id)
+    return TaskPage([row.task for row in found.tasks], "" if more is None else page_token(more, listing, now))

@@ -87,7 +87,7 @@ class Pusher:
         self._throttle = Throttle(admission)
         self._admitted: list[PushTask] = []
         self._is_beginning = False
-        self._endings = Gathering(self._record, lambda ending: ending.task, self._run, MOST_TOGETHER)
+        self._endings = Gathering(self._record, lambda ending: ending.task, MOST_TOGETHER)
         self._is_open = False
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -114,6 +114,7 @@ class Pusher:
         for running in cut_off:
             running.cancel()
         await asyncio.gather(*cut_off, return_exceptions=True)
+        await self._endings.settled()
         while await self._store.execute(
             partial(cloud_pushes.take_back, node_id=self._store.owner.node, now=self._clock.now())
         ):

@@ -133,9 +133,11 @@ class QueueService:
         self._pusher.drop_queue(name.key)
         if leaves is None:  # first in memory: tokens of a queue whose row is gone could not be stored
             self._controls.forget(name.key)
-        await self.store.execute(
-            partial(cloud_queues.remove, name=name, leaves=leaves and leaves.limits, held_until=until)
-        )
+        clear = partial(cloud_tasks.clear_some, key=name.key)
+        while await self.store.execute(clear):  # in parts, so that nobody waits long; the rest goes with the queue
+            pass
+        limits = leaves.limits if leaves is not None else None
+        await self.store.execute(partial(cloud_queues.remove, name=name, leaves=limits, held_until=until))
         if leaves is not None:
             self._controls.hear(leaves.limits, paused=leaves.state == "paused")
 
@@ -176,7 +178,7 @@ class QueueService:
             oldest_estimated_arrival_time=found.oldest_estimated_arrival_time,
             executed_last_minute_count=found.executed_last_minute_count,
             concurrent_dispatches_count=found.concurrent_dispatches_count,
-            effective_execution_rate=queue.bucket.rate,
+            effective_execution_rate=(queue.brake or queue.bucket).rate,
         )
 
     async def locations(self, project: str) -> list[str]:
@@ -330,7 +332,7 @@ class QueueService:
         return told
 
     async def run_task(self, name: TaskName, *, full: bool) -> Task:
-        """Send a task now; return it as it is while the attempt is out. A dead task is revived.
+        """Send a task now; return it as it is while the attempt is out.
 
         Raises:
             CloudTasksError: it is over, never was, or is one to be leased.

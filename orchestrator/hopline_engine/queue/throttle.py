@@ -3,7 +3,7 @@
 from typing import Final
 
 from hopline_engine.core.cloud.attempts import Ended
-from hopline_engine.core.rate import Bucket
+from hopline_engine.core.rate import Bucket, default_burst
 from hopline_engine.queue.admission import Admission
 
 SLOWEST: Final = 1.0
@@ -13,7 +13,7 @@ HALVED_EVERY: Final = 1.0
 
 
 class Throttle:
-    """Changes the rates of token buckets; what people set stays as it is."""
+    """Puts brakes on queues; what people set stays as it is, and so do limits that other nodes share."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -22,19 +22,24 @@ class Throttle:
     def hear(self, key: str, ended: Ended, now: float) -> None:
         """Halve the rate of a queue whose target asked for less; add one a second for each success."""
         queue = self._admission.queues.get(key)
-        if queue is None or queue.bucket is None or queue.max_dispatches_per_second is None:
+        if queue is None or queue.max_dispatches_per_second is None:
             return
+        own = queue.max_dispatches_per_second
+        rate = own if queue.brake is None else queue.brake.rate
         if ended.asks_for_less:
-            if now - self._halved_at.get(key, float("-inf")) >= HALVED_EVERY:
-                self._halved_at[key] = now
-                _set_rate(queue.bucket, max(min(SLOWEST, queue.max_dispatches_per_second), queue.bucket.rate / 2), now)
-        elif ended.succeeded and key in self._halved_at:
-            rate = min(queue.max_dispatches_per_second, queue.bucket.rate + 1.0)
-            _set_rate(queue.bucket, rate, now)
-            if rate == queue.max_dispatches_per_second:
-                del self._halved_at[key]
-
-
-def _set_rate(bucket: Bucket, rate: float, now: float) -> None:
-    bucket.refill(now)
-    bucket.rate = rate
+            if now - self._halved_at.get(key, float("-inf")) < HALVED_EVERY:
+                return
+            self._halved_at[key] = now
+            rate = max(min(SLOWEST, own), rate / 2)
+        elif ended.succeeded and queue.brake is not None:
+            rate += 1.0
+        else:
+            return
+        if rate >= own:
+            queue.brake = None
+            self._halved_at.pop(key, None)
+        elif queue.brake is None:
+            queue.brake = Bucket(rate, default_burst(rate), 0.0, now)
+        else:
+            queue.brake.refill(now)
+            queue.brake.rate, queue.brake.burst = rate, default_burst(rate)

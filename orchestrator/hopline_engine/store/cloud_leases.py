@@ -4,20 +4,18 @@ A lease has no row of its own: leasing a task moves its ``schedule_time`` to the
 worker shows to acknowledge, renew or cancel. Whatever else moves it makes older leases worthless.
 """
 
-from typing import Any, Final, NamedTuple
+from itertools import accumulate
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal, select, update
 
 from hopline_engine.core.cloud.errors import CloudTasksError, Code
 from hopline_engine.core.cloud.model import Queue, Stage, microseconds
 from hopline_engine.core.cloud.names import QueueName, TaskName
 from hopline_engine.core.cloud.retrying import Tried, is_used_up
 from hopline_engine.store.cloud_queues import hold
-from hopline_engine.store.cloud_tasks import StoredTask, get, missing, named, selected, stored_task
+from hopline_engine.store.cloud_tasks import LARGEST_ANSWER, StoredTask, get, missing, named, selected, stored_task
 from hopline_engine.store.tables import cloud_task
-
-LARGEST_ANSWER: Final = 32 * 1024 * 1024
-"""Bytes of payloads that one lease may bring."""
 
 
 class Asked(NamedTuple):
@@ -44,24 +42,19 @@ def lease(connection: Connection, name: QueueName, queue: Queue, asked: Asked, n
         tag = oldest or ""
     if tag is not None:
         condition.append(cloud_task.c.tag == tag)
-    found = connection.execute(
-        selected(full=asked.full).where(*condition).order_by(*order).limit(asked.most).with_for_update(skip_locked=True)
-    )
-    tasks = [stored_task(row) for row in found]
-    spent = [task for task in tasks if _is_spent(task, queue, now)]
+    # Without payloads: those that do not go into the answer may be gigabytes.
+    narrow = selected(full=False).add_columns(func.length(cloud_task.c.body).label("size")).where(*condition)
+    rows = connection.execute(narrow.order_by(*order).limit(asked.most).with_for_update(skip_locked=True)).all()
+    tasks = {row.id: stored_task(row) for row in rows}
+    spent = [task for task in tasks.values() if _is_spent(task, queue, now)]
     _bury(connection, key, spent, now + queue.config.tombstone_ttl)
-    spent_ids = {task.id for task in spent}
-    return _leased(connection, [task for task in tasks if task.id not in spent_ids], asked, now)
+    alive = [row for row in rows if row.id not in {task.id for task in spent}]
+    ends = accumulate(row.size if asked.full else 0 for row in alive)
+    fitting = sum(end <= LARGEST_ANSWER for end in ends)
+    return _leased(connection, [tasks[row.id] for row in alive[: max(1, fitting)]], asked, now)
 
 
-def _leased(connection: Connection, tasks: list[StoredTask], asked: Asked, now: float) -> list[StoredTask]:
-    taken: list[StoredTask] = []
-    size = 0
-    for task in tasks:
-        size += _payload_size(task)
-        if taken and size > LARGEST_ANSWER:
-            break
-        taken.append(task)
+def _leased(connection: Connection, taken: list[StoredTask], asked: Asked, now: float) -> list[StoredTask]:
     end = microseconds(now + asked.seconds)
     if taken:
         connection.execute(
@@ -124,7 +117,7 @@ def _is_spent(task: StoredTask, queue: Queue, now: float) -> bool:
         return False
     made = task.task.dispatch_count - task.lost_count
     tried = Tried(made, task.task.first_attempt.dispatch_time, now)
-    return made > 0 and is_used_up(queue.config.retry_config, tried)
+    return made > 0 and is_used_up(task.task.retry_config or queue.config.retry_config, tried)
 
 
 def _bury(connection: Connection, key: str, spent: list[StoredTask], held_until: float) -> None:
@@ -137,11 +130,6 @@ def _bury(connection: Connection, key: str, spent: list[StoredTask], held_until:
 def _first(task: StoredTask, now: float) -> float:
     has_begun = task.task.first_attempt is not None and task.task.dispatch_count > task.lost_count
     return task.task.first_attempt.dispatch_time if has_begun and task.task.first_attempt else now
-
-
-def _payload_size(task: StoredTask) -> int:
-    payload: Any = task.task.payload
-    return len(payload.payload)
 
 
 def _is_scheduled() -> ColumnElement[bool]:

@@ -5,10 +5,11 @@ How they are sent is in ``cloud_pushes``, how workers lease them in ``cloud_leas
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, literal, select, update
 
 from hopline_engine.core.cloud.errors import entity_missing, task_exists, task_gone
 from hopline_engine.core.cloud.model import (
@@ -32,6 +33,8 @@ from hopline_engine.store.tables import cloud_attempt, cloud_operation, cloud_ta
 SWEPT_AT_ONCE: Final = 1000
 """Rows that one transaction of the housekeeping deletes, so that commits never wait for it for long."""
 OPERATION_SECONDS: Final = 86_400.0
+LARGEST_ANSWER: Final = 3_500_000
+"""Bytes of tasks in one answer: clients over gRPC take no message of more than 4 MiB unless they are told to."""
 
 _NARROW: Final = tuple(column for column in cloud_task.c if column.name != "body")
 
@@ -129,22 +132,44 @@ def missing(connection: Connection, name: TaskName, now: float) -> Exception:
     return task_gone() if is_held(connection, name.queue.key, name.task, now) else entity_missing()
 
 
-def page(connection: Connection, queue: QueueName, *, after: str | None, limit: int, full: bool) -> list[StoredTask]:
+class Page(NamedTuple):
+    """A part of a listing."""
+
+    tasks: list[StoredTask]
+    is_last: bool
+
+
+def page(connection: Connection, queue: QueueName, *, after: str | None, limit: int, full: bool) -> Page:
     """Return up to *limit* tasks that are not over, by name, from the one after *after*."""
-    query = selected(full=full).where(cloud_task.c.queue == queue.key, _is_open())
+    conditions = [cloud_task.c.queue == queue.key, _is_open()]
     if after is not None:
-        query = query.where(cloud_task.c.name > after)
-    return [stored_task(row) for row in connection.execute(query.order_by(cloud_task.c.name).limit(limit))]
+        conditions.append(cloud_task.c.name > after)
+    return _page(connection, conditions, cloud_task.c.name, limit, full=full)
 
 
-def dead_page(
-    connection: Connection, queue: QueueName, *, after: int | None, limit: int, full: bool
-) -> list[StoredTask]:
+def dead_page(connection: Connection, queue: QueueName, *, after: int | None, limit: int, full: bool) -> Page:
     """Return up to *limit* tasks whose attempts are used up, oldest first, from the one after number *after*."""
-    query = selected(full=full).where(cloud_task.c.queue == queue.key, _is_in(Stage.DEAD))
+    conditions = [cloud_task.c.queue == queue.key, _is_in(Stage.DEAD)]
     if after is not None:
-        query = query.where(cloud_task.c.id > after)
-    return [stored_task(row) for row in connection.execute(query.order_by(cloud_task.c.id).limit(limit))]
+        conditions.append(cloud_task.c.id > after)
+    return _page(connection, conditions, cloud_task.c.id, limit, full=full)
+
+
+def _page(
+    connection: Connection,
+    conditions: Sequence[ColumnElement[bool]],
+    order: ColumnElement[Any],
+    limit: int,
+    *,
+    full: bool,
+) -> Page:
+    size = func.length(cloud_task.c.request) + (func.length(cloud_task.c.body) if full else 0)
+    narrow = select(cloud_task.c.id, size.label("size")).where(*conditions)
+    found = connection.execute(narrow.order_by(order).limit(limit + 1)).all()
+    fitting = sum(end <= LARGEST_ANSWER for end in accumulate(row.size for row in found))
+    ids = [row.id for row in found[: min(limit, max(1, fitting))]]
+    rows = connection.execute(selected(full=full).where(cloud_task.c.id.in_(ids)).order_by(order))
+    return Page([stored_task(row) for row in rows], is_last=len(ids) == len(found))
 
 
 def remove(connection: Connection, name: TaskName, queue: Queue, now: float) -> CloudTaskId:
@@ -210,6 +235,12 @@ def purge_some(connection: Connection, queue: Queue, key: str, up_to: int, now: 
     connection.execute(delete(cloud_task).where(cloud_task.c.id.in_([row.id for row in found])))
     hold(connection, [(key, row.name) for row in found if row.is_named], now + queue.config.tombstone_ttl)
     return len(found)
+
+
+def clear_some(connection: Connection, key: str) -> int:
+    """Delete a part of a queue's tasks, dead ones too, and hold no names; return how many there were."""
+    conditions = [(cloud_task.c.queue == key) & condition for condition in (_is_open(), _is_in(Stage.DEAD))]
+    return sum(connection.execute(delete_some(cloud_task, cloud_task.c.id, one)).rowcount for one in conditions)
 
 
 def attempts(connection: Connection, name: TaskName, *, limit: int) -> list[StoredAttempt]:

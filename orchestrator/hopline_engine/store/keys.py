@@ -1,4 +1,4 @@
-"""The key that signs callback tokens, where the nodes of a store share it."""
+"""The keys that the nodes of a store share: what signs callback tokens, and identity tokens."""
 
 from typing import Final
 
@@ -8,11 +8,27 @@ from hopline_engine import clock
 from hopline_engine.store.dialect import insert_missing
 from hopline_engine.store.tables import meta
 
-_NAME: Final = "signing_key"
+_SIGNING: Final = "signing_key"
+_IDENTITY: Final = "identity_key"
 
 
 def signing_key(connection: Connection) -> bytes:
     """Return the key of this store, making it when there is none; part of a transaction that may write."""
-    insert_missing(connection, meta, [{"key": _NAME, "value": clock.token(32)}])
-    found: str = connection.execute(select(meta.c.value).where(meta.c.key == _NAME)).scalar_one()
-    return found.encode()
+    return _kept(connection, _SIGNING, clock.token(32)).encode()
+
+
+def known_identity_key(connection: Connection) -> str | None:
+    """Return the private key that signs identity tokens, as PEM, if there is one."""
+    found: str | None = connection.execute(select(meta.c.value).where(meta.c.key == _IDENTITY)).scalar_one_or_none()
+    return found
+
+
+def identity_key(connection: Connection, offered: str) -> str:
+    """Return the private key that signs identity tokens; *offered*, if there was none."""
+    return _kept(connection, _IDENTITY, offered)
+
+
+def _kept(connection: Connection, name: str, offered: str) -> str:
+    insert_missing(connection, meta, [{"key": name, "value": offered}])
+    found: str = connection.execute(select(meta.c.value).where(meta.c.key == name)).scalar_one()
+    return found

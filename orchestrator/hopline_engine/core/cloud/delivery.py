@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from hopline_engine.core.cloud.headers import is_ours
 from hopline_engine.core.cloud.model import (
     AppEngineHttpRequest,
     HttpMethod,
@@ -69,13 +70,16 @@ def app_engine_delivery(name: TaskName, request: AppEngineHttpRequest, base: str
 def overridden(headers: dict[str, str], overrides: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """Return *headers* with *overrides* in place of those of the same name in any case.
 
+    What the service itself says, its user agent among it, cannot be overridden.
+
     >>> overridden({"a": "1", "b": "2"}, (("A", "3"),))
     {'b': '2', 'A': '3'}
     """
     if not overrides:
         return headers
-    replaced = {key.lower() for key, _ in overrides}
-    return {key: value for key, value in headers.items() if key.lower() not in replaced} | dict(overrides)
+    chosen = {key: value for key, value in overrides if not is_ours(key) and key.lower() != "user-agent"}
+    replaced = {key.lower() for key in chosen}
+    return {key: value for key, value in headers.items() if key.lower() not in replaced} | chosen
 
 
 def overridden_url(url: str, override: UriOverride) -> str:

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, Final
 
 from hopline_engine.core.cloud.errors import invalid
+from hopline_engine.core.cloud.headers import check_headers
 from hopline_engine.core.cloud.model import (
     DAY,
     UNLIMITED,
@@ -241,13 +242,17 @@ def http_target_from(fields: Fields | None) -> HttpTarget | None:
         return None
     method = fields.get("http_method")
     oauth, oidc = fields.get("oauth_token"), fields.get("oidc_token")
+    if oauth is not None and oidc is not None:
+        raise invalid("HttpTarget can have only one of oauthToken and oidcToken.")
+    overrides = tuple(
+        (header.get("key", ""), header.get("value", ""))
+        for header in (override.get("header", {}) for override in fields.get("header_overrides", ()))
+    )
+    check_headers("HttpTarget.headerOverrides", overrides)
     return HttpTarget(
         uri_override=_uri_override(fields.get("uri_override")),
         http_method=HttpMethod(method) if method else None,
-        header_overrides=tuple(
-            (header.get("key", ""), header.get("value", ""))
-            for header in (override.get("header", {}) for override in fields.get("header_overrides", ()))
-        ),
+        header_overrides=overrides,
         oauth_token=OAuthToken(**oauth) if oauth is not None else None,
         oidc_token=OidcToken(**oidc) if oidc is not None else None,
     )

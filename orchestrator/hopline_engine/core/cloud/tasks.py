@@ -3,13 +3,13 @@
 As in ``queues``, what people ask for comes as *fields* in the shape of a v2 ``Task``.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hopline_engine.core.cloud.errors import invalid
+from hopline_engine.core.cloud.headers import check_headers, is_ours
 from hopline_engine.core.cloud.model import (
     DAY,
     AppEngineHttpRequest,
@@ -32,7 +32,6 @@ USER_AGENT: Final = "Google-Cloud-Tasks"
 APP_ENGINE_USER_AGENT: Final = "AppEngine-Google; (+http://code.google.com/appengine)"
 FARTHEST: Final = 30 * DAY
 LONGEST_URL: Final = 2083
-LARGEST_HEADERS: Final = 80 * 1024
 LONGEST_TAG: Final = 500
 
 _HTTP_DEADLINES: Final = (15.0, 1800.0)
@@ -42,8 +41,6 @@ HTTP_DEADLINE: Final = 600.0
 _WITH_BODY: Final = frozenset({HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH})
 _APP_ENGINE_WITH_BODY: Final = frozenset({HttpMethod.POST, HttpMethod.PUT})
 _NO_APP_ENGINE: Final = frozenset({HttpMethod.PATCH, HttpMethod.OPTIONS})
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_IN_VALUE: Final = re.compile(r"[\r\n\0]")
 
 
 def task_from(name: TaskName, queue: Queue, fields: Fields, now: float) -> Task:
@@ -165,18 +162,8 @@ def _pull_message(fields: Fields) -> PullMessage:
 
 def _kept_headers(message: str, headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of people's that are kept; those that are the service's to say are passed over."""
-    if sum(len(key.encode()) + len(value.encode()) for key, value in headers.items()) >= LARGEST_HEADERS:
-        raise invalid(f"{message}.headers must be less than 80KB.")
-    for key, value in headers.items():
-        if not _TOKEN.fullmatch(key):
-            raise invalid(f"{message}.headers has a key that is not the name of a header.")
-        if _IN_VALUE.search(value):
-            raise invalid(f"{message}.headers has a value that contains a line end or NUL.")
-    return {key: value for key, value in headers.items() if not _is_ours(key.lower())}
-
-
-def _is_ours(name: str) -> bool:
-    return name in {"host", "content-length"} or name.startswith(("x-google-", "x-appengine-"))
+    check_headers(f"{message}.headers", headers.items())
+    return {key: value for key, value in headers.items() if not is_ours(key)}
 
 
 def _without(headers: Mapping[str, str], name: str) -> dict[str, str]:
