@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from hopline_engine.pytest_plugin import engine as engine  # where Hopline is run from its sources
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 COMMAND = [sys.executable, "-m", "hopline_cli"]

@@ -1,5 +1,6 @@
 """``Engine``: the real engine under a test, in virtual time; steps run in this process, and servers are doubles."""
 
+import json
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,7 +49,7 @@ class StepRun:
 class Run(Generic[R]):
     """A run that a test started."""
 
-    def __init__(self, engine: "Engine", run: str, workflow: Workflow[..., R]) -> None:
+    def __init__(self, engine: "Engine", run: str, workflow: Workflow[..., R] | None) -> None:
         self.id = run
         self._engine = engine
         self._workflow = workflow
@@ -91,7 +92,7 @@ class Run(Generic[R]):
         return self._engine.ask(lambda service: service.run_attempts(self.id, step, None))
 
     def result(self) -> R:
-        """Return its result as the type that the workflow declares.
+        """Return its result as the type that the workflow declares; as JSON, if the test did not start the run.
 
         Raises:
             AssertionError: it has not succeeded.
@@ -101,7 +102,11 @@ class Run(Generic[R]):
         except RunNotSucceededError as error:
             why = f": step {self.error.step}: {self.error.message}" if self.error else ""
             raise AssertionError(f"{error}{why}") from None
-        return cast("R", codec(self._workflow.fn).load_result(output))
+        return cast("R", codec(self._workflow.fn).load_result(output) if self._workflow else json.loads(output))
+
+    def runs(self, step: str) -> "list[Run[Any]]":
+        """Return the runs that a step is executed by, where that is a workflow."""
+        return [Run(self._engine, below.run, None) for below in self.step(step).detail.runs]
 
 
 class Engine:
