@@ -3,14 +3,15 @@
     export HOPLINE_SECRET_ERP_TOKEN=token-of-the-example
     hopline run examples/daily_sales/workflow.py day=2026-11-20
 
-erp.py in this folder stands in for the ERP.
+Served with `hopline dev`, it runs every morning at six, for the day it is then. erp.py in this folder stands in for
+the ERP.
 """
 
 from datetime import date
 
 from pydantic import BaseModel
 
-from hopline import Fail, Queue, Request, Retry, http, secret, step, workflow
+from hopline import Cron, Fail, Queue, Request, Retry, http, scheduled, secret, step, workflow
 
 EUR_PER_UNIT = {"EUR": 1.0, "USD": 0.925, "CHF": 1.04}
 
@@ -61,8 +62,8 @@ def publish(report: Report, api: str) -> Request[Published]:
     return http.post(f"{api}/v1/reports/{report.day}", json=report, headers={"Authorization": secret("ERP_TOKEN")})
 
 
-@workflow
-def daily_sales(day: date, api: str = "http://127.0.0.1:8099") -> Published:
+@workflow(schedule=Cron("0 6 * * *", tz="Europe/Berlin"))
+def daily_sales(day: date = scheduled.date, api: str = "http://127.0.0.1:8099") -> Published:
     shops = list_shops(day, api)
     parts = totals.using(max_parallel=50).map(shops)
     report = join(parts, day)

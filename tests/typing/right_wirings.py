@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import assert_type
 
 from pydantic import BaseModel
 
 from hopline import (
+    Cron,
     Definition,
     Err,
+    Every,
     Ok,
     Queue,
     Request,
@@ -20,6 +22,7 @@ from hopline import (
     dynamic,
     http,
     loop,
+    scheduled,
     secret,
     step,
     workflow,
@@ -151,6 +154,25 @@ assert_type(unfolded([], date(2026, 1, 1)), float)
 assert_type(unfolded.map([[Shop(id="a", tags=[])]], date(2026, 1, 1)), list[float])
 assert_type(unfolded.map_settled([[Shop(id="a", tags=[])]], date(2026, 1, 1)), list[Ok[float] | Err])
 assert_type(totals.using(batch=10).map([Shop(id="a", tags=[])], date(2026, 1, 1)), list[Totals])
+
+
+@step
+def hours_of(day: date, at: datetime) -> float:
+    return at.hour - day.day
+
+
+@workflow(schedule=Cron("0 6 * * *", tz="Europe/Berlin", overlap="queue_one", catchup="all", jitter="5m"))
+def every_day(day: date = scheduled.date, at: datetime = scheduled.time) -> float:
+    return hours_of(day, at)
+
+
+@workflow(schedule=Every("15m"))
+def often() -> float:
+    return every_day(date(2026, 1, 1), datetime.fromisoformat("2026-01-01T06:00+01:00"))
+
+
+assert_type(every_day(date(2026, 1, 1)), float)
+assert_type(often(), float)
 
 
 def uses_the_same_type_after_using(given: Workflow[[int], str]) -> str:
