@@ -43,6 +43,8 @@ class Settings(BaseModel):
     """For steps without ``timeout=``."""
     accepted_timeout_seconds: float = Field(default=86_400.0, gt=0)
     """How long a step without ``deadline=`` waits for its callback after a 202."""
+    park_seconds: float = Field(default=60.0, gt=0)
+    """How long a run only waits before it leaves memory, to come back when something happens to it."""
     approval_link_seconds: float = Field(default=604_800.0, gt=0)
     """How long a link to the page of an approval is good; ``hopline approvals show`` makes new ones."""
     event_retention_seconds: float = Field(default=2_592_000.0, gt=0)

@@ -1,14 +1,17 @@
 """The benchmarks run, and give every figure; what the figures are is no test's business."""
 
+import asyncio
 import json
 import math
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.benchmarks import waiting_runs
 from tests.benchmarks.flame import stacks, table
 from tests.benchmarks.flame_graph import draw
 
@@ -87,3 +90,14 @@ def test_flame_graph_gives_functions_their_part_of_the_width() -> None:
         "outer (hopline_engine/a.py): 100.0%": 1200,
         "inner <T> (x/b.py): 75.0%": 900,
     }
+
+
+@pytest.mark.slow
+def test_runs_that_wait_leave_less_than_a_kilobyte_in_memory(tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        cost = asyncio.run(waiting_runs.measure(1000, tmp_path, audit_seconds=0.5))
+    finally:
+        tracemalloc.stop()
+    assert cost.bytes_a_run < 1024 < cost.bytes_a_run_awake
+    assert cost.wake_seconds < 10

@@ -51,6 +51,7 @@ class Rows:
     attempts: dict[Place, list[AttemptEnded]] = field(default_factory=dict)
     tasks: dict[TaskId, StoredTask] = field(default_factory=dict)
     waits: dict[TaskId, WaitAdded] = field(default_factory=dict)
+    parked: set[RunId] = field(default_factory=set)
     moved: dict[RunId, RunMoved] = field(default_factory=dict)
     approvals: dict[TaskId, ApprovalAdded] = field(default_factory=dict)
     answers: dict[TaskId, ApprovalDecided] = field(default_factory=dict)
@@ -87,6 +88,11 @@ class Rows:
         self._apply_waits(changes)
 
     def _apply_waits(self, changes: Changes) -> None:
+        for parked in changes.runs_parked:
+            assert parked.run_id not in self.parked, "it is parked already"
+            self.parked.add(parked.run_id)
+        for woken in changes.runs_woken:
+            self.parked.remove(woken.run_id)
         for wait in changes.waits_added:
             self.waits[wait.task_id] = wait
         for over in changes.waits_removed:

@@ -117,7 +117,7 @@ class Verdict:
 
     def _has_task(self, place: Place) -> bool:
         node = self._node(place)
-        return node.kind != "workflow" and (node.over is None or place[2] != WHOLE)
+        return node.kind in {"python", "http"} and (node.over is None or place[2] != WHOLE)
 
     def _plan(self, run: RunId) -> Plan:
         return self._ledger.plan_of(run)

@@ -450,7 +450,7 @@ async def test_live_runs_below_a_root_are_those_of_its_sub_workflows_at_any_dept
         Changes(runs_ended=[run_ended(6)]),
     )
 
-    found = await store.read(lambda connection: recovery.live_runs(connection, limit=99, root=RunId(2)))
+    found = await store.read(lambda connection: recovery.live_runs(connection, limit=99, roots=[RunId(2)]))
 
     assert [each.run.id for each in found] == [2, 3, 4]
 

@@ -26,6 +26,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "tasks_added": model.TaskAdded._fields,
     "tasks_moved": model.TaskMoved._fields,
     "tasks_removed": model.TaskRemoved._fields,
+    "runs_parked": model.RunParked._fields,
+    "runs_woken": model.RunWoken._fields,
     "waits_added": model.WaitAdded._fields,
     "waits_removed": model.WaitRemoved._fields,
     "approvals_added": model.ApprovalAdded._fields,

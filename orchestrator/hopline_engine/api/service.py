@@ -128,7 +128,10 @@ class Service(RunOrders):
             if await self._is_open(number):
                 raise
             return None
-        return url if url is not None and await self._is_open(number) else None
+        if url is None:
+            await self._engine.parking.wake(number)
+            return None
+        return url if await self._is_open(number) else None
 
     async def _is_open(self, run: RunId) -> bool:
         return await self._store.read(partial(runs.state, run_id=run)) is RunState.RUNNING

@@ -12,6 +12,8 @@ from hopline_engine.core.model import (
     RunAdded,
     RunEnded,
     RunMoved,
+    RunParked,
+    RunWoken,
     StepEnded,
     TaskAdded,
     TaskMoved,
@@ -46,6 +48,8 @@ class Changes:
     tasks_added: list[TaskAdded] = field(default_factory=list)
     tasks_moved: list[TaskMoved] = field(default_factory=list)
     tasks_removed: list[TaskRemoved] = field(default_factory=list)
+    runs_parked: list[RunParked] = field(default_factory=list)
+    runs_woken: list[RunWoken] = field(default_factory=list)
     waits_added: list[WaitAdded] = field(default_factory=list)
     waits_removed: list[WaitRemoved] = field(default_factory=list)
     approvals_added: list[ApprovalAdded] = field(default_factory=list)
@@ -54,3 +58,8 @@ class Changes:
     queues_moved: list[QueueMoved] = field(default_factory=list)
     runs_moved: list[RunMoved] = field(default_factory=list)
     runs_ended: list[RunEnded] = field(default_factory=list)
+
+    @property
+    def are_of_parking(self) -> bool:
+        """Whether runs leave memory or come back to it."""
+        return bool(self.runs_parked or self.runs_woken)

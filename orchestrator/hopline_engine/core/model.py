@@ -206,6 +206,20 @@ class TaskRemoved(NamedTuple):
     id: TaskId
 
 
+class RunParked(NamedTuple):
+    """A run that only waits leaves the memory of its node."""
+
+    run_id: RunId
+    wake_at: float | None
+    """When something of it, or of the runs below it, happens by itself; ``None`` for those below."""
+
+
+class RunWoken(NamedTuple):
+    """A parked run is in memory again."""
+
+    run_id: RunId
+
+
 class WaitAdded(NamedTuple):
     """A parked task can be found by the event that it waits for."""
 

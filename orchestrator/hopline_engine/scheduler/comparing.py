@@ -101,7 +101,7 @@ class Comparison:
         assert isinstance(key, int)
         if finding.audit is RUN_NOT_IN_MEMORY:
             is_unknown = key not in coordinator.runs and not self._resumer.is_reading
-            return await self._store.execute(partial(audit.is_live, run_id=RunId(key))) and is_unknown
+            return await self._store.execute(partial(audit.is_awake, run_id=RunId(key))) and is_unknown
         if finding.audit is RUN_NOT_IN_STORE:
             run = coordinator.runs.get(RunId(key))
             is_believed = run is not None and run.state is RunState.RUNNING

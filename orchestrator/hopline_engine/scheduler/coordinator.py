@@ -19,7 +19,17 @@ from hopline_engine.core import advance, records, waiting
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Decision, Ids, Limits
 from hopline_engine.core.live import LiveRun, LiveTask, Past, families
-from hopline_engine.core.model import ApprovalDecided, AttemptState, EventAdded, RunId, RunState, TaskId, TaskState
+from hopline_engine.core.model import (
+    ApprovalDecided,
+    AttemptState,
+    EventAdded,
+    RunId,
+    RunParked,
+    RunState,
+    RunWoken,
+    TaskId,
+    TaskState,
+)
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.shards import shard_of
 from hopline_engine.core.waits import NEVER
@@ -128,12 +138,16 @@ class Coordinator:
         advance.begin(run, decision, past)
         return self._durably(decision)
 
-    def resume(self, runs: Iterable[tuple[LiveRun, Past]], reason: str, *, blame: bool) -> "asyncio.Future[None]":
+    def resume(
+        self, runs: Iterable[tuple[LiveRun, Past]], reason: str, *, blame: bool, woken: Iterable[RunId] = ()
+    ) -> "asyncio.Future[None]":
         """Take up stored runs, parents before their sub-runs.
 
-        What had been sent is lost for *reason*; *blame* says whether the steps may be to blame for that.
+        What had been sent is lost for *reason*; *blame* says whether the steps may be to blame for that. Those that
+        are *woken* were parked.
         """
         decision = self._decision()
+        decision.rows.runs_woken += map(RunWoken, sorted(woken))
         pasts = list(runs)
         for run, past in pasts:
             decision.past[run.id] = past
@@ -194,6 +208,22 @@ class Coordinator:
         decision = self._decision()
         self._decide(task, outcome, decision)
         return self._durably(decision)
+
+    def park(self, families: Iterable[tuple[Collection[LiveRun], float]]) -> "asyncio.Future[None]":
+        """Let go of runs that only wait, those above and below each other together, each with the time of its waking.
+
+        From now on memory has nothing of them. If this is refused, they have to be read again.
+        """
+        decision = self._decision()
+        for family, wake_at in families:
+            for run in family:
+                decision.rows.runs_parked.append(RunParked(run.id, wake_at if run.parent is None else None))
+                self._leave(run)
+        return self._durably(decision)
+
+    def let_go_of_timers(self) -> None:
+        """Keep nothing of runs that left memory, which have timers that are far ahead."""
+        self._timers.sweep()
 
     def emit(self, event: EventAdded, begun: Iterable[tuple[LiveRun, str]]) -> "asyncio.Future[None]":
         """Keep an event and begin the runs that it starts, each with its idempotency key: all of that, or nothing."""
@@ -435,7 +465,7 @@ class Coordinator:
         if len(admitted) > len(leased):
             self.on_others_admitted([task for task in admitted if not isinstance(task, LiveTask)])
         changes = decision.seal()
-        if decision.touched or leased or changes.queues_moved or changes.events_added:
+        if decision.touched or leased or changes.queues_moved or changes.events_added or changes.are_of_parking:
             self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))
         elif durable is not None:
             durable.set_result(None)

@@ -6,7 +6,7 @@ Knows the store, the catalogue of workflows and who watches; how things look to 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
@@ -48,6 +48,7 @@ from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
 from hopline_engine.scheduler.orders import Orders
+from hopline_engine.scheduler.parking import Parking
 from hopline_engine.scheduler.pinning import Pinning
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
@@ -114,6 +115,7 @@ class Engine:
         self._scheduling: Scheduling | None = None
         self._schedules: ScheduleBook | None = None
         self._events: Events | None = None
+        self._parking: Parking | None = None
         self._orders: Orders | None = None
         self._approvals: Approvals | None = None
 
@@ -170,8 +172,21 @@ class Engine:
             held=lambda: membership.held,
             seconds=self.settings.audit_seconds,
         )
+        self._parking = Parking(
+            store=self.store,
+            coordinator=coordinator,
+            resumer=self._resumer,
+            clock=self._clock,
+            held=lambda: membership.held,
+            seconds=self.settings.park_seconds,
+        )
         self._orders = Orders(
-            reads=self.store, coordinator=coordinator, resumer=self._resumer, membership=membership, begin=self._go_on
+            reads=self.store,
+            coordinator=coordinator,
+            resumer=self._resumer,
+            parking=self._parking,
+            membership=membership,
+            begin=self._go_on,
         )
         self._scheduling = Scheduling(
             store=self.store,
@@ -197,7 +212,8 @@ class Engine:
             result_max_bytes=self.settings.result_max_bytes,
             retention_seconds=self.settings.event_retention_seconds,
         )
-        membership.on_taken = self._events.take_up
+        self._events.wake = self._parking.wake
+        membership.on_taken = self._on_taken
         self._approvals = Approvals(
             coordinator=coordinator,
             signer=self._signer,
@@ -216,7 +232,8 @@ class Engine:
         await membership.open(beats=watches)
         self._watches = [asyncio.create_task(self._events.run(forgets=watches))]
         if watches:
-            self._watches += [asyncio.create_task(watch) for watch in (self._keep_watch(), self._reconciler.run())]
+            for_ever = (self._keep_watch(), self._reconciler.run(), self._parking.run())
+            self._watches += [asyncio.create_task(watch) for watch in for_ever]
 
     def dispatch(self, url: str | None = None, *, runs_url: str = "", schedules: bool = False) -> None:
         """Let runs move: send what is due, from now on. Workers and callbacks must be able to reach the API by now.
@@ -290,6 +307,21 @@ class Engine:
         if self._approvals is None:
             raise EngineStoppingError
         return self._approvals
+
+    @property
+    def parking(self) -> Parking:
+        """What parks and wakes the runs of an open engine.
+
+        Raises:
+            EngineStoppingError: it is not open.
+        """
+        if self._parking is None:
+            raise EngineStoppingError
+        return self._parking
+
+    def _on_taken(self, shards: Collection[int]) -> None:
+        self.events.take_up(shards)
+        self.parking.look_again()
 
     @property
     def events(self) -> Events:

@@ -8,7 +8,7 @@ also looks from time to time for what the others took in, and at everything when
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ import msgspec
 from hopline_engine.clock import Clock
 from hopline_engine.core.binding import BindingError
 from hopline_engine.core.live import LiveRun, LiveTask, RunScope
-from hopline_engine.core.model import EventAdded, TaskId, TaskState
+from hopline_engine.core.model import EventAdded, RunId, TaskId, TaskState
 from hopline_engine.core.plan import On, Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.strict_json import parse
@@ -94,6 +94,8 @@ class Events:
         self._taken: set[int] = set()
         """Shards that were taken over and not looked at."""
         self._wake = asyncio.Event()
+        self.wake: Callable[[RunId], Awaitable[None]] = _leave_asleep
+        """Has a run in memory again that was parked."""
         coordinator.on_awaiting = self._note
 
     async def run(self, *, forgets: bool = True) -> None:
@@ -226,6 +228,8 @@ class Events:
             last = found[-1].task_id
 
     async def _deliver(self, match: Match) -> None:
+        if match.run_id not in self._coordinator.runs:
+            await self.wake(match.run_id)
         task = self._task_of(match)
         if task is None:
             return
@@ -251,6 +255,10 @@ class Events:
         forget = partial(events.forget, before=before, limit=FORGOTTEN_AT_A_TIME)
         while await self._store.execute(forget) == FORGOTTEN_AT_A_TIME:
             pass
+
+
+async def _leave_asleep(_: RunId) -> None:
+    """Do nothing: without parking all runs are in memory."""
 
 
 def _waits_in(plan: Plan) -> Iterator[tuple[Plan, Any]]:

@@ -15,6 +15,7 @@ from hopline_engine.scheduler import repairing
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
+from hopline_engine.scheduler.parking import Parking
 from hopline_engine.scheduler.resuming import Resumer
 from hopline_engine.store.interface import Reads
 from hopline_engine.store.runs import RunRecord
@@ -34,11 +35,19 @@ class Orders:
     """Carries orders out, durably."""
 
     def __init__(
-        self, *, reads: Reads, coordinator: Coordinator, resumer: Resumer, membership: Membership, begin: Begin
+        self,
+        *,
+        reads: Reads,
+        coordinator: Coordinator,
+        resumer: Resumer,
+        parking: Parking,
+        membership: Membership,
+        begin: Begin,
     ) -> None:
         self._reads = reads
         self._coordinator = coordinator
         self._resumer = resumer
+        self._parking = parking
         self._membership = membership
         self._begin = begin
 
@@ -97,6 +106,7 @@ class Orders:
 
     async def _alive(self, run: RunId) -> LiveRun | None:
         """Return a run that has not ended, as far as memory has it."""
+        await self._parking.wake(run)
         live = self._coordinator.runs.get(run)
         if live is None or live.state is not RunState.RUNNING:
             await self._resumer.settled()  # its end may be decided and not durable, or it is just read again

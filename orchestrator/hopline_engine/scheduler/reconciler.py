@@ -102,8 +102,8 @@ class Reconciler:
         """
         comparison = self._comparison()
         held = frozenset(self._held())
-        runs_after = partial(audit.live_runs, limit=ROWS_AT_A_TIME, shards=held)
-        tasks_after = partial(audit.tasks, limit=ROWS_AT_A_TIME, shards=held)
+        runs_after = partial(audit.live_runs, limit=ROWS_AT_A_TIME, shards=held, only_awake=True)
+        tasks_after = partial(audit.tasks, limit=ROWS_AT_A_TIME, shards=held, only_awake=True)
         after = 0
         while (runs := await self._store.read(partial(runs_after, after=after))).keys:
             comparison.see_runs(runs.keys)

@@ -15,7 +15,7 @@ from hopline_engine.core.reusing import Again
 from hopline_engine.scheduler import repairing
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
-from hopline_engine.store import recovery
+from hopline_engine.store import parked, recovery
 from hopline_engine.store.errors import ChangesRefusedError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.recovery import StoredRun
@@ -44,11 +44,16 @@ class Resumer:
         coordinator.on_forgotten = self.forget
 
     async def take_up(self, shards: Collection[int]) -> None:
-        """Take up every run of these shards that has not ended; what an earlier engine had sent is lost."""
-        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, shards=shards)
+        """Take up every run of these shards that has not ended and is not parked; what was sent of it is lost."""
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, shards=shards, only_awake=True)
         taken = await self._take_up(pages, "the engine stopped while it was running", blame=False)
         if taken:
             log.info("took up %d runs", taken)
+
+    async def wake(self, roots: Collection[RunId]) -> None:
+        """Take up parked runs, with those below them."""
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=roots)
+        await self._take_up(pages, "the engine stopped while it was running", blame=False)
 
     def forget(self, root: RunId) -> None:
         """Have a run, with those below it, taken up again soon: memory holds nothing of them any more."""
@@ -65,7 +70,7 @@ class Resumer:
 
     async def end_orphan(self, orphan: RunId) -> None:
         """Cancel a stored run, with those below it, that goes on although the run above it has ended."""
-        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, root=orphan)
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[orphan])
         taken = await self._read(pages, orphan=orphan)
         # In one turn: nothing of it is sent in between.
         resumed = self._coordinator.resume(taken.values(), "the run above it had ended", blame=False)
@@ -77,7 +82,7 @@ class Resumer:
         """End a run that is left out, with those below it, by its rows: memory has nothing of them."""
         family: list[StoredRun] = []
         last = RunId(0)
-        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, root=root)
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[root])
         while page := await self._store.read(partial(pages, after=last)):
             family += page
             last = page[-1].run.id
@@ -104,7 +109,7 @@ class Resumer:
             await self._store.execute(lambda _: None)
             roots, self._forgotten = self._forgotten, set()
             for root in sorted(filter(self.is_ours, roots)):
-                pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, root=root)
+                pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[root])
                 await self._take_up(pages, "the engine could not store what became of it", blame=True)
 
     async def _take_up(self, pages: "partial[list[StoredRun]]", reason: str, *, blame: bool) -> int:
@@ -113,8 +118,9 @@ class Resumer:
         try:
             taken = await self._read(pages)
             ours = [pair for run, pair in taken.items() if self.is_ours(run)]
+            woken = await self._store.read(partial(parked.among, runs=[run.id for run, _ in ours]))
             with contextlib.suppress(ChangesRefusedError):  # then they are forgotten, and taken up one by one
-                await self._coordinator.resume(ours, reason, blame=blame)
+                await self._coordinator.resume(ours, reason, blame=blame, woken=woken)
         finally:
             self.reads -= 1
         return len(ours)

@@ -38,7 +38,7 @@ class Timers:
     def add(self, at: float, task: LiveTask) -> None:
         """Have *task* fired at a time in Unix seconds."""
         if len(self._heap) >= self._sweep_at:
-            self._sweep()
+            self.sweep()
         heapq.heappush(self._heap, (at, next(self._order), task))
         if at < self._armed_for:
             self._arm(at)
@@ -49,7 +49,8 @@ class Timers:
             self._handle.cancel()
         self._heap.clear()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Let go of the tasks that are no more: each entry keeps a whole run."""
         self._heap = [entry for entry in self._heap if entry[2].is_open]
         heapq.heapify(self._heap)
         self._sweep_at = max(LEAST_SWEPT, 2 * len(self._heap))

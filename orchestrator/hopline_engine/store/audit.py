@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, fu
 from hopline_engine.core.model import UNDER_WAY, WHOLE, Digest, RunId, RunState, StepState, TaskId, TaskState
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.store.dialect import now
+from hopline_engine.store.parked import is_parked
 from hopline_engine.store.tables import attempt, node, queue, queue_share, run, shard, step_run, task
 
 
@@ -140,9 +141,18 @@ _Queries = tuple[tuple[Audit, Callable[[], _Query]], ...]
 _PLACE: Final = (task.c.id, task.c.run_id, task.c.node, task.c.item, task.c.state, task.c.attempt)
 
 
-def tasks(connection: Connection, *, after: int, limit: int, shards: Collection[int] = range(SHARDS)) -> TaskSlice:
-    """Look at up to *limit* tasks, from the one after *after*; only at those in *shards*."""
+def tasks(
+    connection: Connection,
+    *,
+    after: int,
+    limit: int,
+    shards: Collection[int] = range(SHARDS),
+    only_awake: bool = False,
+) -> TaskSlice:
+    """Look at up to *limit* tasks, from the one after *after*; only at those in *shards*, and of runs not parked."""
     which = _in(task.c.run_id, shards)
+    if only_awake:
+        which = and_(which, ~is_parked(task.c.run_id))
     wanted = select(*_PLACE).where(task.c.id > after, which).order_by(task.c.id).limit(limit)
     rows = [TaskAsStored._make(row) for row in connection.execute(wanted)]
     if not rows:
@@ -151,9 +161,21 @@ def tasks(connection: Connection, *, after: int, limit: int, shards: Collection[
     return TaskSlice(rows, _look(connection, _TASK_QUERIES, among))
 
 
-def live_runs(connection: Connection, *, after: int, limit: int, shards: Collection[int] = range(SHARDS)) -> Slice:
-    """Look at up to *limit* runs that have not ended, from the one after *after*; only at those in *shards*."""
+def live_runs(
+    connection: Connection,
+    *,
+    after: int,
+    limit: int,
+    shards: Collection[int] = range(SHARDS),
+    only_awake: bool = False,
+) -> Slice:
+    """Look at up to *limit* runs that have not ended, from the one after *after*; only at those in *shards*.
+
+    With *only_awake*, not at those that are parked.
+    """
     which = and_(_IS_LIVE, _in(run.c.id, shards))
+    if only_awake:
+        which = and_(which, ~is_parked(run.c.id))
     wanted = select(run.c.id).where(run.c.id > after, which).order_by(run.c.id).limit(limit)
     ids = list(connection.execute(wanted).scalars())
     if not ids:
@@ -205,6 +227,12 @@ def stored_task(connection: Connection, task_id: TaskId) -> TaskAsStored | None:
     """Return a task, if it is there."""
     row = connection.execute(select(*_PLACE).where(task.c.id == task_id)).one_or_none()
     return None if row is None else TaskAsStored._make(row)
+
+
+def is_awake(connection: Connection, run_id: RunId) -> bool:
+    """Return whether a run is there, has not ended and is not parked."""
+    awake = select(run.c.id).where(run.c.id == run_id, _IS_LIVE, ~is_parked(run.c.id))
+    return connection.execute(awake).one_or_none() is not None
 
 
 def is_live(connection: Connection, run_id: RunId) -> bool:

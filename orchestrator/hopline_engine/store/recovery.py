@@ -11,6 +11,7 @@ from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import RunAdded, RunId, RunState, StepEnded, TaskId
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.store import steps, tasks
+from hopline_engine.store.parked import is_parked
 from hopline_engine.store.tables import run, step_run, task
 
 _RUN: Final = [run.c[name] for name in RunAdded._fields]
@@ -42,19 +43,22 @@ def live_runs(
     *,
     after: RunId | None = None,
     limit: int,
-    root: RunId | None = None,
+    roots: Collection[RunId] | None = None,
     shards: Collection[int] = range(SHARDS),
+    only_awake: bool = False,
 ) -> list[StoredRun]:
     """Return up to *limit* runs that have not ended, by id, from the one after *after*.
 
-    With a *root*, only this run and the runs of sub-workflows below it. With less than all shards, only their runs:
-    those of others are passed over in the index of live runs.
+    With *roots*, only these runs and the runs of sub-workflows below them. With less than all shards, only their runs:
+    those of others are passed over in the index of live runs. With *only_awake*, none that is parked.
     """
     following = run.c.id > (after or 0)
     if len(shards) < SHARDS:
         following &= (run.c.id % SHARDS).in_(shards)
-    if root is not None:
-        following &= run.c.id.in_(select(_family_of(root).c.id))
+    if roots is not None:
+        following &= run.c.id.in_(select(_families_of(roots).c.id))
+    if only_awake:
+        following &= ~is_parked(run.c.id)
     query = select(*_RUN, run.c.paused_at, run.c.ending).where(_IS_LIVE, following).order_by(run.c.id).limit(limit)
     runs, moved = [], {}
     for *fields, paused_at, ending in connection.execute(query):
@@ -102,9 +106,9 @@ def live_families(connection: Connection, *, after: RunId, limit: int) -> list[t
     return [(each, below[each.run.id]) for each in runs]
 
 
-def _family_of(root: RunId) -> CTE:
-    """Return the ids of a run and of all runs of sub-workflows below it."""
-    family = select(literal(root, run.c.id.type).label("id")).cte("family", recursive=True)
+def _families_of(roots: Collection[RunId]) -> CTE:
+    """Return the ids of runs and of all runs of sub-workflows below them."""
+    family = select(run.c.id).where(run.c.id.in_(roots)).cte("family", recursive=True)
     return family.union_all(select(run.c.id).where(run.c.parent_id == family.c.id))
 
 
@@ -113,7 +117,7 @@ def family(connection: Connection, run_id: RunId) -> list[RunId]:
     root = run_id
     while (above := connection.execute(select(run.c.parent_id).where(run.c.id == root)).scalar()) is not None:
         root = RunId(above)
-    ids = connection.execute(select(_family_of(root).c.id)).scalars()
+    ids = connection.execute(select(_families_of([root]).c.id)).scalars()
     return [root, *(RunId(number) for number in ids if number != root)]
 
 

@@ -217,6 +217,16 @@ class TaskRow(Row, table=True):
     blamed: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
+class ParkedRunRow(Row, table=True):
+    """A run that has not ended and only waits: no node has it in memory until something happens to it."""
+
+    __tablename__ = "parked_run"
+    __table_args__ = (Index("parked_run_wake", "wake_at"),)
+
+    run_id: int = _big_key()
+    wake_at: float | None = _time()
+
+
 class WaitRow(Row, table=True):
     """What a parked task waits for, so that it is found by that; gone with the task."""
 
@@ -503,6 +513,7 @@ run: Final = METADATA.tables["run"]
 step_run: Final = METADATA.tables["step_run"]
 attempt: Final = METADATA.tables["attempt"]
 task: Final = METADATA.tables["task"]
+parked_run: Final = METADATA.tables["parked_run"]
 wait: Final = METADATA.tables["wait"]
 approval: Final = METADATA.tables["approval"]
 event: Final = METADATA.tables["event"]

@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0008');
+INSERT INTO "alembic_version" VALUES('0009');
 CREATE TABLE approval (
 	task_id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -124,6 +124,11 @@ CREATE TABLE node (
 	started_at DOUBLE NOT NULL, 
 	heartbeat_at DOUBLE NOT NULL, committed INTEGER DEFAULT 0 NOT NULL, 
 	CONSTRAINT pk_node PRIMARY KEY (id)
+);
+CREATE TABLE parked_run (
+	run_id INTEGER NOT NULL, 
+	wake_at DOUBLE, 
+	CONSTRAINT pk_parked_run PRIMARY KEY (run_id)
 );
 CREATE TABLE queue (
 	name TEXT NOT NULL, 
@@ -349,3 +354,4 @@ CREATE INDEX event_emitted ON event (emitted_at);
 CREATE INDEX run_retries ON run (retry_of) WHERE retry_of IS NOT NULL;
 CREATE INDEX approval_step ON approval (run_id, node, item);
 CREATE INDEX approval_asked ON approval (asked_at);
+CREATE INDEX parked_run_wake ON parked_run (wake_at);

@@ -40,6 +40,8 @@ def merged(given: Given) -> Given | None:
     changed, ended = _lasts(given, "runs_moved"), _lasts(given, "runs_ended")
     if not (changed | ended).isdisjoint(_firsts(given, "runs_added")) or not changed.isdisjoint(ended):
         return None
+    if not _lasts(given, "runs_woken").isdisjoint(_firsts(given, "runs_parked")):
+        return None
     result = dict(given)
     for kind in _REPEATED:
         if len(_lasts(given, kind)) < len(given.get(kind, ())):

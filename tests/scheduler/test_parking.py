@@ -1,0 +1,128 @@
+"""Runs that only wait leave memory, and come back when something happens to them; on each kind of store."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hopline import Event, approval, sleep, workflow
+from hopline_engine.bootstrap import open_engine
+from hopline_engine.clock import SystemClock
+from hopline_engine.scheduler.engine import Engine
+from hopline_engine.settings import Settings
+from hopline_engine.store import parked
+from tests.support.client import Client
+from tests.support.running_engine import RunningEngine
+from tests.support.waiting import until, until_seen
+
+pytestmark = pytest.mark.anyio
+
+happened = Event("happened", str)
+
+
+@workflow
+def sleeps(until: str) -> Any:
+    return sleep(until)
+
+
+@workflow
+def waits(key: str) -> str:
+    return happened.wait(key=key)
+
+
+@workflow
+def above(key: str) -> str:
+    return waits(key)
+
+
+@workflow
+def asks() -> bool:
+    return approval("Go?").approved
+
+
+@asynccontextmanager
+async def opened(folder: Path, store: str) -> AsyncIterator[tuple[RunningEngine, Engine]]:
+    """Run an engine that parks soon."""
+    settings = Settings.load(state_dir=folder / ".hopline", store=store, park_seconds=0.1, audit_seconds=0.5)
+    async with open_engine(settings) as installation:
+        url = await installation.serve(0)
+        engine = installation.app.state.engine._engine
+        async with Client(url) as client:
+            await client.ask("GET", "/health")
+            running = RunningEngine(url=url, client=client, worker=None)
+            await running.register(sleeps, waits, above, asks)
+            yield running, engine
+        assert engine.reconciler.healed == {}
+
+
+async def until_parked(engine: Engine, count: int = 1) -> None:
+    async def look() -> bool:
+        return not engine.coordinator.runs and await engine.store.read(parked.count) == count
+
+    await until_seen(look, "the runs are parked")
+    assert len(engine.coordinator._timers) == 0, "a timer would keep a run in memory"
+
+
+async def test_parked_sleep_ends_in_time(tmp_path: Path, store: str) -> None:
+    async with opened(tmp_path, store) as (running, engine):
+        wakes_at = datetime.fromtimestamp(SystemClock().now(), UTC) + timedelta(seconds=4)
+        run = await running.client.start("sleeps", {"until": wakes_at.isoformat()})
+        await until_parked(engine)
+        ended = await until_ended(engine, running, run)
+    late = datetime.fromisoformat(ended["ended_at"]) - wakes_at
+    assert timedelta(milliseconds=-2) <= late < timedelta(seconds=2)
+
+
+async def until_ended(engine: Engine, running: RunningEngine, run: str) -> dict[str, Any]:
+    """Wait without looking at the run, which would wake it."""
+    await until(lambda: engine.coordinator.runs or None, "the run is awake")
+    return await running.client.ended(run)
+
+
+async def test_event_wakes_the_run_and_those_above_it(tmp_path: Path, store: str) -> None:
+    async with opened(tmp_path, store) as (running, engine):
+        run = await running.client.start("above", {"key": "k"})
+        await until_parked(engine, 2)
+        await running.client.ask("POST", "/events", json={"name": "happened", "key": "k", "payload": "yes"})
+        assert (await running.client.ended(run))["result"] == "yes"
+        assert await engine.store.read(parked.count) == 0
+
+
+async def test_parked_run_can_be_looked_at_decided_and_cancelled(tmp_path: Path, store: str) -> None:
+    async with opened(tmp_path, store) as (running, engine):
+        run = await running.client.start("asks")
+        other = await running.client.start("waits", {"key": "k"})
+        await until_parked(engine, 2)
+        listed = (await running.client.ask("GET", "/runs"))["runs"]
+        assert [(one["state"], one["steps_done"]) for one in listed] == [("running", 0)] * 2
+        assert not engine.coordinator.runs, "a list wakes nobody"
+        (reason,) = (await running.client.ask("GET", f"/runs/{run}/why"))["reasons"]
+        assert reason["reason"] == "waiting_for_approval"
+        await until_parked(engine, 2)
+        await running.client.ask("POST", f"/approvals/{run}/approval", json={"approved": True, "by": "Ada"})
+        assert (await running.client.ended(run))["result"] is True
+        assert await running.client.cancel(other)
+        assert await engine.store.read(parked.count) == 0
+
+
+async def test_parked_run_is_there_after_a_restart(tmp_path: Path, store: str) -> None:
+    async with opened(tmp_path, store) as (running, engine):
+        run = await running.client.start("waits", {"key": "k"})
+        await until_parked(engine)
+    async with opened(tmp_path, store) as (running, engine):
+        assert not engine.coordinator.runs, "it costs a start nothing"
+        await running.client.ask("POST", "/events", json={"name": "happened", "key": "k", "payload": "yes"})
+        assert (await running.client.ended(run))["result"] == "yes"
+
+
+async def test_audits_find_nothing_wrong_with_parked_runs(tmp_path: Path, store: str) -> None:
+    async with opened(tmp_path, store) as (running, engine):
+        await running.client.start("above", {"key": "k"})
+        await until_parked(engine, 2)
+        findings = [finding for finding in await engine.reconciler.look() if await engine.reconciler.is_so(finding)]
+        assert findings == []
+        doctor = await running.client.ask("GET", "/doctor")
+        assert [check for check in doctor["checks"] if check["state"] == "wrong"] == []
