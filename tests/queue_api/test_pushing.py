@@ -230,7 +230,10 @@ def test_a_queue_s_target_overrides_where_tasks_go_that_wait_already(
     http_target = {
         "uri_override": override,
         "http_method": 4,
-        "header_overrides": [{"header": {"key": "B", "value": "3"}}],
+        "header_overrides": [
+            {"header": {"key": key, "value": "3"}}
+            for key in ("B", "User-Agent", "Host", "Content-Length", "X-Google-A")
+        ],
     }
 
     rest.update_queue(
@@ -242,6 +245,8 @@ def test_a_queue_s_target_overrides_where_tasks_go_that_wait_already(
     (received,) = target.wait_for(1)
     assert (received.method, received.path, received.body) == ("PUT", "/new?y=2", b"data")
     assert (received["A"], received["B"], received["b"]) == ("1", "3", None)
+    assert (received["User-Agent"], received["content-length"]) == ("Google-Cloud-Tasks", "4")
+    assert "3" not in (received["host"], received["Host"], received["X-Google-A"])
 
 
 def test_a_task_that_used_up_its_attempts_is_gone_and_its_name_is_held(

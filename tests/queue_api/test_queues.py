@@ -90,6 +90,25 @@ def test_settings_of_a_new_queue_are_kept(client: Client, queue_name: str) -> No
             "RetryConfig.minBackoff must be less than or equal to RetryConfig.maxBackoff.",
         ),
         ({"http_target": {"uri_override": {"host": ""}}}, "UriOverride.host must not be empty."),
+        *(
+            (
+                {"http_target": {"uri_override": {"host": host}}},
+                "UriOverride.host must be the name or the address of a host, without a port.",
+            )
+            for host in ("a/b", "a:80", "me@a", "a b", "a\r\nX: y", "a?b")
+        ),
+        (
+            {"http_target": {"header_overrides": [{"header": {"key": "A b", "value": "c"}}]}},
+            "HttpTarget.headerOverrides has a key that is not the name of a header.",
+        ),
+        (
+            {"http_target": {"header_overrides": [{"header": {"key": "A", "value": "b\r\nC: d"}}]}},
+            "HttpTarget.headerOverrides has a value that contains a line end or NUL.",
+        ),
+        (
+            {"http_target": {"header_overrides": [{"header": {"key": "A", "value": "x" * 82_000}}]}},
+            "HttpTarget.headerOverrides must be less than 80KB.",
+        ),
     ],
 )
 def test_a_queue_cannot_have_impossible_settings(
@@ -157,6 +176,17 @@ def test_a_patch_changes_what_its_mask_names_and_clears_what_it_names_and_does_n
     assert changed.retry_config.max_attempts == 100
     assert changed.retry_config.max_doublings == 2
     assert changed == client.get_queue(name=queue_name)
+
+
+def test_a_patch_of_one_kind_of_token_takes_the_place_of_the_other(rest: Client, queue_name: str) -> None:
+    oauth, oidc = ({name: {"service_account_email": "a@b"}} for name in ("oauth_token", "oidc_token"))
+    rest.create_queue(parent=PARENT, queue={"name": queue_name, "http_target": oauth})
+
+    mask = FieldMask(paths=["http_target.oidc_token"])
+    changed = rest.update_queue(queue={"name": queue_name, "http_target": oidc}, update_mask=mask)
+
+    assert changed.http_target.oidc_token.service_account_email == "a@b"
+    assert not changed.http_target.oauth_token.service_account_email
 
 
 def test_a_patch_without_a_mask_replaces_everything(client: Client, queue_name: str) -> None:

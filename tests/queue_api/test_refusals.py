@@ -1,6 +1,7 @@
 """What is refused before a method is called, in the words of Cloud Tasks: no token, a foreign page, a hostile path."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import httpx
@@ -10,7 +11,7 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcTransport
 from google.oauth2.credentials import Credentials
 
-from tests.queue_api.conftest import PARENT
+from tests.queue_api.conftest import PARENT, PushTarget
 from tests.queue_api.test_wire import error_of
 from tests.support.queue_service import RunningService, running_service
 
@@ -69,6 +70,32 @@ def test_a_foreign_page_or_name_has_no_permission(http: httpx.Client, headers: d
 
 def test_other_paths_are_refused_in_the_words_of_their_own_api(http: httpx.Client) -> None:
     assert http.get("/api/v1/runs").json()["error"]["code"] == "unauthorized"
+
+
+URLS = [
+    *("http://", "http:///x", "http://[::1", "http://?", "http://@", "http://.", "http://a..b/", "http://%00/"),
+    *("http://127.0.0.1:99999/", "http://127.0.0.1:abc/", "http://me:pw@127.0.0.1:9/", "http://127.0.0.1:9/a b"),
+    *("http://127.0.0.1:9/\r\nX: y", "http://127.0.0.1:9\r\nHost: evil/", "http://127.0.0.1:9/\u2028", "http://\t/"),
+]
+
+
+def test_a_hostile_url_fails_its_own_task_and_no_other(
+    http: httpx.Client, queue_name: str, target: PushTarget, eventually: Callable[[Callable[[], Any], str], Any]
+) -> None:
+    http.headers["Authorization"] = f"Bearer {TOKEN}"
+    assert http.post(f"/v2/{PARENT}/queues", json={"name": queue_name, "retryConfig": {"maxAttempts": 1}}).is_success
+
+    for url in [*URLS, target.url]:
+        made = http.post(f"/v2/{queue_name}/tasks", json={"task": {"httpRequest": {"url": url}}})
+        assert made.is_success, url
+
+    target.wait_for(1)
+
+    def dead() -> list[str]:
+        letters = http.get(f"/v2/{queue_name}/deadTasks", params={"responseView": "FULL"}).json()
+        return sorted(letter["httpRequest"]["url"] for letter in letters.get("deadTasks", []))
+
+    eventually(lambda: dead() == sorted(URLS), "each has failed")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ queues = st.fixed_dictionaries(
         "http_target": st.fixed_dictionaries(
             {
                 "uri_override": st.fixed_dictionaries(
-                    {"host": texts.filter(bool)},
+                    {"host": st.from_regex(r"[a-z0-9.-]{1,20}", fullmatch=True)},
                     optional={
                         "port": st.integers(0, 65535),
                         "scheme": st.sampled_from(["HTTP", "HTTPS"]),

@@ -4,6 +4,7 @@ What people ask for comes as *fields*: a mapping in the shape of a v2 ``Queue`` 
 name, times and durations as numbers; a field that is not there was not given. Types were checked when it was read.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
@@ -35,8 +36,14 @@ MOST_BURST: Final = 500
 _TASK_TTL: Final = (10 * DAY, 3650 * DAY)
 _TOMBSTONE_TTL: Final = (3600.0, 9 * DAY)
 
+_HOST: Final = re.compile(
+    r"[^\s\x00-\x20/?#@\\:%\[\]<>^`{|}\"\x7f]{1,253}|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?"
+)
+"""Names, and addresses of the sixth version, which alone have colons."""
 _OUTPUT_ONLY: Final = frozenset({"name", "state", "purge_time", "stats", "type", "pull_target"})
 """Fields of a queue that a patch may name and cannot change."""
+_TOKENS: Final[Mapping[str, str]] = {"oauth_token": "oidc_token", "oidc_token": "oauth_token"}
+"""Fields of which one replaces the other."""
 _PATCHED: Final[Mapping[str, frozenset[str]]] = {
     "rate_limits": frozenset({"max_dispatches_per_second", "max_burst_size", "max_concurrent_dispatches"}),
     "retry_config": frozenset({"max_attempts", "max_retry_duration", "min_backoff", "max_backoff", "max_doublings"}),
@@ -117,7 +124,10 @@ def _merged(old: Fields, new: Fields, mask: Sequence[str]) -> Fields:
         else:
             # A path may lead deeper into an override; what lies below its second part is replaced together.
             inner = dict(merged.get(root) or {})
-            _set(inner, leaf, (new.get(root) or {}).get(leaf))
+            value = (new.get(root) or {}).get(leaf)
+            if value is not None:
+                inner.pop(_TOKENS.get(leaf, ""), None)
+            _set(inner, leaf, value)
             _set(merged, root, inner or None)
     return merged
 
@@ -264,6 +274,8 @@ def _uri_override(fields: Fields | None) -> UriOverride | None:
     host, port = fields.get("host"), fields.get("port")
     if host == "":
         raise invalid("UriOverride.host must not be empty.")
+    if host is not None and not _HOST.fullmatch(host):
+        raise invalid("UriOverride.host must be the name or the address of a host, without a port.")
     if port is not None and not 0 <= port <= 65535:
         raise invalid("UriOverride.port must be between 0 and 65535.")
     path, query = fields.get("path_override"), fields.get("query_override")
