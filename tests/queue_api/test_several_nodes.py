@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -17,11 +17,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hopline_engine import clock
 from tests.queue_api.conftest import PARENT, PushTarget
-from tests.support.postgres import database_for_threads
+from tests.support.postgres import database_for_threads, postgres
 from tests.support.processes import EngineProcess
 from tests.support.queue_service import Client, RunningService, refusal, running_service
-
-Eventually = Callable[[Callable[[], Any], str], Any]
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +126,7 @@ def test_a_name_given_at_one_node_is_refused_at_the_other_also_at_the_same_momen
 
 
 def test_no_more_are_out_than_the_queue_allows_over_all_nodes(
-    clients: tuple[Client, Client], queue_name: str, target: PushTarget, eventually: Eventually
+    clients: tuple[Client, Client], queue_name: str, target: PushTarget
 ) -> None:
     made(clients[0], queue_name, rate_limits={"max_concurrent_dispatches": 4})
     target.hold = threading.Event()
@@ -261,3 +260,28 @@ def test_what_a_killed_node_had_sent_or_would_have_sent_another_sends(
 
     told = sorted((one.path, one["X-CloudTasks-TaskRetryCount"]) for one in received)
     assert told == [("/sent", "0"), ("/sent", "1"), ("/waiting", "0")]
+
+
+def test_a_node_goes_on_with_what_others_leave_after_the_database_was_away(
+    tmp_path: Path, queue_name: str, target: PushTarget, caplog: pytest.LogCaptureFixture
+) -> None:
+    with postgres() as server, running_service(tmp_path / "a", store=server.url) as first:
+        client = first.client("rest")
+        made(client, queue_name)
+        server.stop()
+        eventually(lambda: "could not be looked what other nodes have made" in caplog.text, "it looked in vain")
+        server.start()
+        eventually(lambda: is_ready(first), "it goes on")
+
+        with running_service(tmp_path / "b", store=server.url, dispatch=False) as second:
+            other = second.client("rest")
+            other.create_task(parent=queue_name, task=task(target.url))
+            other.close()
+
+        target.wait_for(1)
+        client.close()
+
+
+def is_ready(service: RunningService) -> bool:
+    """Return whether a service can look into its store."""
+    return httpx.get(f"{service.url}/v2/{PARENT}/queues", trust_env=False, timeout=60).is_success

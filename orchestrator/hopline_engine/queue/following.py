@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from hopline_engine.clock import Clock
 from hopline_engine.core.cloud.model import QueueState
+from hopline_engine.errors import UnavailableError
 from hopline_engine.queue.pusher import Pusher
 from hopline_engine.queue.windows import WINDOW
 from hopline_engine.store import cloud_pushes, cloud_queues
@@ -54,7 +55,7 @@ class Follower:
         while not self._store.owner.alone:
             try:
                 await self.look()
-            except StoreError:
+            except (StoreError, UnavailableError):
                 log.exception("it could not be looked what other nodes have made")
             await asyncio.sleep(FOLLOW_SECONDS)
 

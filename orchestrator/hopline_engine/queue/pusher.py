@@ -18,6 +18,7 @@ from hopline_engine.clock import Clock
 from hopline_engine.core.cloud.attempts import Settled, Verdict
 from hopline_engine.core.cloud.model import CloudTaskId
 from hopline_engine.core.cloud.names import TaskName
+from hopline_engine.errors import UnavailableError
 from hopline_engine.queue.admission import Admission, Queued
 from hopline_engine.queue.delivering import Courier
 from hopline_engine.queue.gathering import Gathering
@@ -224,7 +225,7 @@ class Pusher:
         while self._is_open:
             try:
                 rows = await self._store.read(partial(cloud_pushes.due, key=window.key, limit=WINDOW))
-            except StoreError:
+            except (StoreError, UnavailableError):
                 log.exception("the due tasks of queue %s could not be read", window.key)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
@@ -297,7 +298,7 @@ class Pusher:
         begin = partial(cloud_pushes.begin, wanted=wanted, node_id=self._store.owner.node, now=self._clock.now())
         try:
             return await self._store.execute(begin) if self._is_open else ()
-        except StoreError:
+        except (StoreError, UnavailableError):
             log.exception("%d tasks could not be sent", len(tasks))
             return ()
 
@@ -372,7 +373,7 @@ class Pusher:
                 sweep = partial(cloud_tasks.sweep_some, now=self._clock.now(), attempts_since=since)
                 while await self._store.execute(sweep):
                     pass
-            except StoreError:
+            except (StoreError, UnavailableError):
                 log.exception("the queue service could not tidy up")
 
     def _run(self, coroutine: "asyncio._CoroutineLike[None]") -> None:
