@@ -169,6 +169,10 @@ class Nodes:
         self._stack = stack
         self._count = 0
 
+    @property
+    def is_sqlite(self) -> bool:
+        return isinstance(self._where, Path)
+
     async def join(self, skew: float = 0.0, **settings: Any) -> Node:
         """Add an engine on a machine whose clock is wrong by *skew*; it holds no shard before it beats."""
         self._count += 1

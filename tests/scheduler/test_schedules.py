@@ -245,6 +245,35 @@ async def test_tick_for_which_no_run_can_be_started_says_why(nodes: Nodes, node:
     assert 'parameter "shop" is missing' in (tick.reason or "")
 
 
+async def test_schedule_that_cannot_be_used_any_more_stands_in_nobodys_way(nodes: Nodes, node: Node) -> None:
+    for name in ("broken", "s"):
+        await book(node).create(name, "call", hourly(), {})
+    await make_due(nodes)
+    spec = '{"kind":"cron","expression":"0 6 * * *","tz":"Mars/Olympus","gap":null,"fold":null,"jitter":0}'
+    value = f"CAST('{spec}' AS BLOB)" if nodes.is_sqlite else f"convert_to('{spec}', 'UTF8')"
+    await nodes.write(f"UPDATE schedule SET spec = {value} WHERE name = 'broken'")
+    await look(node)
+    assert await states(node, "s") == [STARTED]
+    left = await book(node).get("broken")
+    assert left.due_at is not None
+    assert left.due_at > clock.now() + 60
+    assert left.next_tick is not None
+    assert left.next_tick < clock.now(), "its ticks are kept"
+
+
+async def test_tick_whose_shard_went_to_another_node_meanwhile_is_started_there(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node)
+    held = node.held
+    await node.engine.scheduling._decide(held)
+    node.engine.membership._held.clear()
+    assert await node.engine.scheduling._start(held), "it is left"
+    assert await states(node) == [DUE]
+    assert await runs_of(node) == []
+    node.engine.membership._held.update(held)
+    await look(node)
+    assert await states(node) == [STARTED]
+
+
 # --- people -----------------------------------------------------------------------------------------------------------
 
 

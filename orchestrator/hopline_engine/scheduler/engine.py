@@ -489,6 +489,8 @@ class Engine:
         shard: int | None = None,
     ) -> RunRecord:
         coordinator = self.coordinator
+        if shard is not None and shard not in self.membership.held:
+            raise NoShardError  # it went to another node while the tick was looked at, which now starts the run
         number = coordinator.ids.next_run(None if shard is None else RunId(shard))
         run = LiveRun.fresh(number, plan, run_input, self._clock.now(), None)
         record = RunRecord(

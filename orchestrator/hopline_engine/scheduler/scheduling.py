@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from hopline.timing import timing_of
+from hopline.timing import ScheduleError, timing_of
 from hopline_engine.clock import Clock
 from hopline_engine.core.backfills import Pace, startable
 from hopline_engine.core.model import RunId, RunState
@@ -42,6 +42,12 @@ QUEUE_SECONDS: Final = 1.0
 SCHEDULES_AT_A_TIME: Final = 50
 """How many are decided on in one transaction: other commits wait for it."""
 STARTS_AT_A_TIME: Final = 500
+POSTPONE_SECONDS: Final = 600.0
+"""How long a schedule is left alone that cannot be used, such as one of a zone that this machine does not know."""
+
+
+_NEVER: Final = (InvalidInputError, ScheduleError)
+"""What keeps a run from being started now and later."""
 
 
 class Starter(Protocol):
@@ -121,9 +127,17 @@ class Scheduling:
     async def _decide(self, held: Collection[int]) -> bool:
         """Decide on schedules that are due; return whether there may be more."""
         found = await self._store.read(partial(schedules.due, shards=held, limit=SCHEDULES_AT_A_TIME))
-        decided = [self._advanced(looked) for looked in found]
+        decided, unusable = [], []
+        for looked in found:
+            try:
+                decided.append(self._advanced(looked))
+            except Exception:
+                log.exception("schedule %s cannot be used; it is tried again later", looked.schedule.name)
+                unusable.append(looked.schedule)
         if decided:
             await self._store.execute(partial(schedules.advance, decided=decided))
+        if unusable:  # or it would stand in the way of the others for ever
+            await self._store.execute(partial(schedules.postpone, known=unusable, seconds=POSTPONE_SECONDS))
         return len(found) == SCHEDULES_AT_A_TIME
 
     @staticmethod
@@ -195,10 +209,10 @@ class Scheduling:
             # Those of a back-fill are many: they go to all shards of this node.
             shard = None if tick.kind == "backfill" else known.shard
             run = await self._starter.start_tick(known.workflow, given, tick_key(known.name, tick.at), shard)
-        except (UnavailableError, WorkflowNotFoundError, UnusableDefinitionError, InvalidInputError) as error:
+        except (UnavailableError, WorkflowNotFoundError, UnusableDefinitionError, *_NEVER) as error:
             # Another node may have registered the workflow just now.
             is_final = not isinstance(error, UnavailableError) and self._clock.now() - tick.decided_at > GRACE_SECONDS
-            if not (is_final or isinstance(error, InvalidInputError)):
+            if not (is_final or isinstance(error, _NEVER)):
                 log.info("schedule %s has to wait: %s", known.name, error)
                 return None
             log.warning("schedule %s cannot start %s: %s", known.name, known.workflow, error)

@@ -301,6 +301,13 @@ def advance(connection: Connection, decided: Iterable[Advanced]) -> None:
         _end(connection, known.name, each.over)
 
 
+def postpone(connection: Connection, known: Iterable[StoredSchedule], seconds: float) -> None:
+    """Look at schedules later, with all the ticks that are due then."""
+    at = moment(connection)
+    for each in known:
+        change(connection, each, due_at=at + seconds)
+
+
 def add_ticks(connection: Connection, name: str, ticks: Iterable[DecidedTick], kind: str) -> None:
     """Add ticks that are not of the schedule's own time, unless they are there already."""
     at = moment(connection)
