@@ -87,6 +87,7 @@ def test_a_purge_leaves_dead_tasks_and_the_end_of_their_queue_does_not(
     rest.create_queue(parent=PARENT, queue={"name": queue})
 
     assert dead(http, queue) == []
+    assert http.get(f"/v2/{queue}/tasks/one/attempts").json().get("attempts", []) == []
 
 
 def test_dead_tasks_come_in_pages(

@@ -132,8 +132,8 @@ def outlasting(connection: Connection, name: QueueName, described: QueueLimits |
     Args:
         connection: of the store.
         name: of the queue.
-        described: the limits that workflows describe it with. Without them those stay that were set for workflows
-            before somebody made the queue.
+        described: the limits that workflows describe it with. Without them a queue that workflows had before keeps
+            its present ones.
 
     Raises:
         CloudTasksError: it is not there.

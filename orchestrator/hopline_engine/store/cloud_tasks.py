@@ -28,7 +28,7 @@ from hopline_engine.core.cloud.model import (
 from hopline_engine.core.cloud.names import QueueName, TaskName, queue_of_key
 from hopline_engine.store.cloud_queues import hold, is_held
 from hopline_engine.store.dialect import insert_new
-from hopline_engine.store.tables import cloud_attempt, cloud_operation, cloud_task, cloud_tombstone
+from hopline_engine.store.tables import cloud_attempt, cloud_operation, cloud_queue, cloud_task, cloud_tombstone
 
 SWEPT_AT_ONCE: Final = 1000
 """Rows that one transaction of the housekeeping deletes, so that commits never wait for it for long."""
@@ -245,10 +245,14 @@ def clear_some(connection: Connection, key: str) -> int:
 
 def attempts(connection: Connection, name: TaskName, *, limit: int) -> list[StoredAttempt]:
     """Return the attempts of a task that are over and still kept, oldest first; also when the task is gone."""
+    key = name.queue.key
     columns = [cloud_attempt.c[field] for field in StoredAttempt.__dataclass_fields__]
+    # Not those of a queue of the same name that was deleted.
+    made = select(cloud_queue.c.create_time).where(cloud_queue.c.key == key).scalar_subquery()
     found = connection.execute(
         select(*columns)
-        .where(cloud_attempt.c.queue == name.queue.key, cloud_attempt.c.name == name.task)
+        .where(cloud_attempt.c.queue == key, cloud_attempt.c.name == name.task)
+        .where(cloud_attempt.c.dispatch_time >= func.coalesce(made, 0.0))
         .order_by(cloud_attempt.c.dispatch_time)
         .limit(limit)
     )
