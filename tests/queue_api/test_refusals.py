@@ -1,6 +1,8 @@
 """What is refused before a method is called, in the words of Cloud Tasks: no token, a foreign page, a hostile path."""
 
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -70,6 +72,20 @@ def test_a_foreign_page_or_name_has_no_permission(http: httpx.Client, headers: d
 
 def test_other_paths_are_refused_in_the_words_of_their_own_api(http: httpx.Client) -> None:
     assert http.get("/api/v1/runs").json()["error"]["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize("line", [b"GET /v2/", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "])
+def test_a_head_that_does_not_end_is_refused(closed: RunningService, line: bytes) -> None:
+    port = int(closed.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(line)
+        with suppress(ConnectionError):  # it is closed while this is still being sent
+            for _ in range(64):
+                connection.sendall(b"a" * 65_536)
+        with suppress(ConnectionError):
+            assert connection.recv(16).startswith(b"HTTP/1.1 431")
+    with httpx.Client(base_url=closed.url, trust_env=False, verify=False) as http:
+        assert http.get("/healthz", headers={"X": "a" * 50_000}).is_success
 
 
 URLS = [
