@@ -23,7 +23,9 @@ from hopline_engine.errors import (
     ScheduleNotFoundError,
     WorkflowNotFoundError,
 )
+from hopline_engine.scheduler.diagnosis import examine
 from hopline_engine.scheduler.schedule_book import ScheduleBook
+from hopline_engine.settings import Settings
 from hopline_engine.store import schedules
 from hopline_engine.store.schedules import StoredTick
 from tests.core.worlds import definition, http_step
@@ -272,6 +274,21 @@ async def test_tick_whose_shard_went_to_another_node_meanwhile_is_started_there(
     node.engine.membership._held.update(held)
     await look(node)
     assert await states(node) == [STARTED]
+
+
+async def test_doctor_names_schedules_that_no_server_looks_at(nodes: Nodes, node: Node, tmp_path: Path) -> None:
+    await with_hourly(nodes, node)
+
+    async def found() -> list[str]:
+        diagnosis = await examine(node.store, Settings(state_dir=tmp_path), clock.now())
+        return [check.text for check in diagnosis.checks if check.name == "schedules"]
+
+    assert await found() == [], "it is due just now"
+    await make_due(nodes)
+    (text,) = await found()
+    assert "schedule s since it was due 36" in text
+    await look(node)
+    assert await found() == []
 
 
 # --- people -----------------------------------------------------------------------------------------------------------

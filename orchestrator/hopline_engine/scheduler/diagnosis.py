@@ -21,7 +21,7 @@ from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.rehearsal import OF_PLANS, Walk
 from hopline_engine.settings import Settings
-from hopline_engine.store import audit, nodes, schema
+from hopline_engine.store import audit, nodes, schedules, schema
 from hopline_engine.store.audit import OF_NODES, OF_ROWS, Audit, Finding
 from hopline_engine.store.condition import Condition, condition
 from hopline_engine.store.interface import Reads
@@ -35,6 +35,8 @@ STARVED_SECONDS: Final = 60.0
 """How long the oldest task of a queue may wait for the queue's limits before that is worth telling."""
 
 SKEW_SECONDS: Final = 2.0
+OVERDUE_SECONDS: Final = 120.0
+"""How long after its time a schedule may be looked at: twice what counts as on time."""
 
 
 class State(StrEnum):
@@ -119,6 +121,17 @@ def _size(found: Condition) -> Check:
     return Check(name="size", state=State.OK, text=text)
 
 
+async def _of_schedules(reads: Reads) -> list[Check]:
+    found = await reads.read(partial(schedules.overdue, seconds=OVERDUE_SECONDS, limit=MOST_EVIDENCE))
+    if not found:
+        return []
+    name, late = found[0]
+    evidence = tuple({"schedule": name, "late_seconds": round(late)} for name, late in found)
+    text = f"no server has looked at schedule {name} since it was due {late:.0f} s ago"
+    hint = "schedules fire under hopline serve and hopline dev; its catchup says what is made up for then"
+    return [Check(name="schedules", state=State.NOTE, text=text, hint=hint, evidence=evidence)]
+
+
 async def _of_rows(reads: Reads, catalogue: Catalogue, settings: Settings, now: float) -> list[Check]:
     walk = Walk(reads, catalogue, Limits(map_window=settings.map_window), now)
     await walk.look()
@@ -127,6 +140,7 @@ async def _of_rows(reads: Reads, catalogue: Catalogue, settings: Settings, now: 
         Check(name="rows", state=State.OK, text=f"looked at {walk.scope()}"),
         *_of_definitions(catalogue),
         *await _of_nodes(reads, settings, now),
+        *await _of_schedules(reads),
     ]
 
 

@@ -143,6 +143,13 @@ def next_due(connection: Connection, shards: Collection[int]) -> float | None:
     return found
 
 
+def overdue(connection: Connection, seconds: float, limit: int) -> list[tuple[str, float]]:
+    """Return schedules that no node has looked at so long after they were due, and by how many seconds, worst first."""
+    late = now() - schedule.c.due_at
+    query = select(schedule.c.name, late.label("late")).where(schedule.c.due_at < now() - seconds)
+    return [(row.name, row.late) for row in connection.execute(query.order_by(schedule.c.due_at).limit(limit))]
+
+
 def due(connection: Connection, shards: Collection[int], limit: int) -> list[Looked]:
     """Return schedules of some shards that are due by the clock of the database, the first ones first."""
     at = moment(connection)
