@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.live import LiveMap, LiveRun, LiveTask
 from hopline_engine.core.model import AttemptState, RunId, RunState
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.core.states import FINAL_STEP_STATES
@@ -126,7 +126,9 @@ def _check_windows(world: "World", run: LiveRun) -> None:
     """Check that as many elements of each map are open as may be (I14)."""
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
         opened = live.map
-        if opened is None or opened.items is None or opened.failure is not None or live.state in FINAL_STEP_STATES:
+        if not isinstance(opened, LiveMap) or live.state in FINAL_STEP_STATES:
+            continue
+        if opened.items is None or opened.failure is not None:
             continue
         window = min(node.max_parallel or SETTINGS.map_window, SETTINGS.map_window)
         left = [item for item in range(opened.size) if not opened.is_taken(item)]

@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 
 from hopline import Context
-from hopline_engine import clock
 from hopline_engine.worker.execute import Answer, Attempt, Runtime, Served
 
 ANSWERS_BYTES: Final = 524_288
@@ -49,7 +48,7 @@ async def run_batch(
     answers: list[bytes] = []
     room = ANSWERS_BYTES
     for (context, last), element in elements:
-        deadline = min(last, clock.now() + element.seconds)
+        deadline = min(last, runtime.now() + element.seconds)
         own = replace(context, deadline=datetime.fromtimestamp(deadline, UTC))
         answer = await Attempt(step, bytes(element.arguments), own, deadline, runtime).run(gone)
         if answer is None:
