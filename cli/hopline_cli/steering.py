@@ -86,7 +86,10 @@ async def order_run(
     async with reached(server) as api:
         run: Run = await api.post(f"/runs/{quoted(ref)}/{order}")
     _put_run(run, as_json=as_json)
-    screen.say(f"{_DONE[order]} {run['id']} of {run['workflow']}")
+    if order == "cancel" and run["state"] == "cancelling":
+        screen.say(f"{run['id']} of {run['workflow']} undoes what it did before it ends; cancel it again to end it now")
+    else:
+        screen.say(f"{_DONE[order]} {run['id']} of {run['workflow']}")
 
 
 _ELEMENTS = re.compile(r"(?P<step>[^\[\]]+)\[(?P<items>\d+(-\d+)?(,\d+(-\d+)?)*)\]")

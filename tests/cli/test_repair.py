@@ -30,6 +30,12 @@ def test_pause_and_resume_print_the_id_of_the_run(api: FakeApi, cli: Cli) -> Non
         assert (done.code, done.out, done.err) == (0, "r_1\n", f"{said} r_1 of daily_etl\n")
 
 
+def test_cancel_says_that_a_run_undoes_what_it_did_first(api: FakeApi, cli: Cli) -> None:
+    api.answer("POST", "/runs/r_1/cancel", a_run("r_1", "cancelling"))
+    done = cli("runs", "cancel", "r_1")
+    assert done.err == "r_1 of daily_etl undoes what it did before it ends; cancel it again to end it now\n"
+
+
 def test_retry_sends_the_elements_that_are_run_again(api: FakeApi, cli: Cli) -> None:
     api.answer("POST", "/runs/r_1/retry", a_run("r_2", "running", retry_of="r_1"), 201)
     assert cli("runs", "retry", "r_1", "--items", "totals[3,5-7]", "--items", "load[0]").code == 0

@@ -281,3 +281,24 @@ def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False, se
                 is_traced = node["kind"] == "dynamic"  # by a worker, which answers at once
                 conducts[name, node["id"]] = replace(conduct, accepts=False) if is_traced else conduct
     return Flow(definitions, conducts)
+
+
+def compensating(flow: Flow, bad_undos: frozenset[str] = frozenset()) -> Flow:
+    """Return the same workflow with an undo step for each of its Python steps; *bad_undos* never succeed."""
+    definitions = {
+        name: body | {"compensate": True, "nodes": [_with_undo(node) for node in body["nodes"]]}
+        for name, body in flow.definitions.items()
+    }
+    undos = {(name, f"undo_{node}"): Conduct(fails=ALWAYS) for name in definitions for node in bad_undos}
+    return Flow(definitions, {**flow.conducts, **undos})
+
+
+def _with_undo(node: dict[str, Any]) -> dict[str, Any]:
+    if node["kind"] != "python":
+        return node
+    name = f"undo_{node['id']}"
+    undo = step(name, {"result": ref("$item")}, attempts=2)
+    return node | {"undo": {part: undo[part] for part in _UNDO_PARTS}}
+
+
+_UNDO_PARTS = ("id", "kind", "step", "signature", "inputs", "request", "result", "policy")

@@ -347,8 +347,9 @@ class World:
             if self.rows.ended[row.id].state != RunState.SUCCEEDED
             if row.parent_node is not None and row.parent_item is not None
         }
-        again = again or Again()
-        kept = kept_of(self.plans[self.rows.runs[run].workflow], self.rows.steps[run].values(), again)
+        plan = self.plans[self.rows.runs[run].workflow]
+        again = (again or Again()) | Again.of_undone(plan, self.rows.steps[run].values())
+        kept = kept_of(plan, self.rows.steps[run].values(), again)
         row = self.rows.runs[run]
         below = {place: it for place, it in below.items() if not again.has(*place)}
         return Earlier(run, row.digest, row.input, kept, below)
@@ -517,7 +518,8 @@ class World:
             moved = self.rows.moved.get(row.id)
             if moved is not None:
                 run.paused_at = moved.paused_at
-                run.ending = RunState(moved.ending) if moved.ending else None
+                if moved.ending:
+                    run.begin_ending(RunState(moved.ending))
             run.is_held = run.paused_at is not None or (parent is not None and parent.run.is_held)
             if row.retry_of is not None:
                 run.earlier = self.earlier(row.retry_of).below
@@ -552,6 +554,8 @@ class World:
         if task.node.stream_from is not None:
             needs.append((task.node.stream_from, task.item))
         nodes = task.run.plan.nodes
+        if task.node.undoes is not None:  # what it undoes has a result; the step as a whole may have failed
+            needs = [(task.node.undoes, task.item)]
         missing = [
             need
             for need in needs

@@ -148,6 +148,7 @@ def _assembled(trace: BodyTrace, result: Expr) -> Definition:
         result=result,
         result_schema=own.passed_result_schema,
         on=trace.on(),
+        compensate=trace.workflow.compensate,
         queues=tuple(trace.queues[name].to_json() for name in sorted(trace.queues)),
         schedule=_schedule(trace.workflow, own.parameters_schema),
         children=trace.all_children(),

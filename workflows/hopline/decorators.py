@@ -22,6 +22,7 @@ from hopline.schedules import Schedule, ScheduledValue
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 A = TypeVar("A")
+B = TypeVar("B")
 R = TypeVar("R")
 
 _SIGNATURE_DIGITS = 16
@@ -37,12 +38,15 @@ class Step(Generic[P, R]):
     policy: Policy
     upstream: tuple[object, ...]
     """What ``after`` was given."""
+    undos: "list[Step[..., Any]]"
+    """The step that undoes this one, if there is one; the same list for all that ``using`` and ``after`` make."""
 
     def __init__(self, fn: Callable[..., Any], kind: Kind, policy: Policy) -> None:
         self.fn = fn
         self.kind = kind
         self.policy = policy
         self.upstream = ()
+        self.undos = []
         self._bindable = _checked_signature(fn, kind)
         self.name = fn.__name__
         self.__name__ = fn.__name__
@@ -123,6 +127,24 @@ class Step(Generic[P, R]):
         )
         return self._copied(self.policy.overridden_by(other))
 
+    def undo(self, fn: Callable[[R], B], /) -> "Step[[R], B]":
+        """Make a function, or an ``@http`` or ``@step`` one, the step that undoes this one: ``@reserve.undo``.
+
+        It is given the result of this step. It runs in workflows with ``compensate=True``, when a run fails or is
+        cancelled after this step succeeded, and has a policy of its own: give it one that retries.
+        """
+        made: Step[..., Any] = fn if isinstance(fn, Step) else Step(fn, "python", Policy())
+        if made.kind not in {"python", "http"}:
+            _refuse_function(made.fn, f"is a {made.kind} and cannot undo a step", "use a @step or @http function")
+        required = [one for one in made.parameters.values() if one.default is inspect.Parameter.empty]
+        if not made.parameters or len(required) > 1:
+            hint = f"write def {made.name}(result): ...; other parameters need defaults"
+            _refuse_function(made.fn, f"does not take just the result of {self.name}, which it undoes", hint)
+        if self.undos:
+            _refuse_function(made.fn, f"is a second undo step of {self.name}", "a step has one; let it do all of it")
+        self.undos.append(made)
+        return cast("Step[[R], B]", made)
+
     @cached_property
     def signature(self) -> str:
         """Hash of name, parameters and result, 16 hex digits: a worker serves the steps whose signatures it has.
@@ -154,6 +176,7 @@ class Step(Generic[P, R]):
     def _copied(self, policy: Policy) -> Self:
         copy = type(self)(self.fn, self.kind, policy)
         copy.upstream = self.upstream
+        copy.undos = self.undos  # shared: the undo step may be defined after the copy was made
         return copy
 
     def __repr__(self) -> str:
@@ -169,10 +192,13 @@ class Workflow(Step[P, R]):
     """The event that starts runs of it."""
     key: str | None = None
     """The template of the key of which an event starts one run."""
+    compensate: bool = False
+    """Whether what its steps did is undone when a run fails or is cancelled."""
 
     def _copied(self, policy: Policy) -> Self:
         copy = super()._copied(policy)
         copy.schedule, copy.on, copy.key = self.schedule, self.on, self.key
+        copy.compensate = self.compensate
         return copy
 
     def compile(self) -> Definition:
@@ -338,7 +364,7 @@ http = Http()
 class WorkflowDecorator:
     """``@workflow(...)`` with what it says of the workflow as a whole, waiting for the function."""
 
-    def __init__(self, schedule: Schedule | None, on: Event[Any] | None, key: str | None) -> None:
+    def __init__(self, schedule: Schedule | None, on: Event[Any] | None, key: str | None, *, compensate: bool) -> None:
         if schedule is not None and not isinstance(schedule, Schedule):
             raise definition_error(f"schedule is {schedule!r}", 'give schedule=Cron("0 6 * * *", tz="Europe/Berlin")')
         self._schedule = schedule
@@ -347,12 +373,14 @@ class WorkflowDecorator:
             raise definition_error("workflow(key=) without on=", hint)
         self._on = on
         self._key = key
+        self._compensate = compensate
 
     def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]:
         """Return the workflow that *fn* becomes."""
         made: Workflow[P, R] = Workflow(fn, "workflow", Policy())
         made.schedule = self._schedule
         made.on, made.key = self._on, self._key
+        made.compensate = self._compensate
         return made
 
 
@@ -360,7 +388,11 @@ class WorkflowDecorator:
 def workflow(fn: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, schedule: Schedule | None = None, on: Event[Any] | None = None, key: str | None = None
+    *,
+    schedule: Schedule | None = None,
+    on: Event[Any] | None = None,
+    key: str | None = None,
+    compensate: bool = False,
 ) -> WorkflowDecorator: ...
 def workflow(
     fn: Callable[..., Any] | None = None,
@@ -369,6 +401,7 @@ def workflow(
     schedule: Schedule | None = None,
     on: Event[Any] | None = None,
     key: str | None = None,
+    compensate: bool = False,
 ) -> Workflow[..., Any] | WorkflowDecorator:
     """Make a function that wires steps a workflow. Its body runs once for each compilation, never in a run.
 
@@ -377,8 +410,11 @@ def workflow(
 
     With ``on=event``, each event starts a run, of which what the event says is the first argument. Of each key there is
     one run: ``key="order-{order.id}"`` is made from the parameters; without it, the key of the event is taken.
+
+    With ``compensate=True``, a run that fails or is cancelled first runs the undo steps (``@step.undo``) of the steps
+    that have succeeded, the last one first.
     """
-    decorator = WorkflowDecorator(schedule, on, key)
+    decorator = WorkflowDecorator(schedule, on, key, compensate=compensate)
     return decorator if fn is None else decorator(fn)
 
 

@@ -99,6 +99,8 @@ class Node:
     """Of a choice: the ``value`` of each arm, with its ``guards`` (branch) or the ``steps`` inside (recover, first)."""
     on: tuple[Json, ...] = ()
     """The failures that ``recover`` is for; all of them if there is none."""
+    undo: Mapping[str, Any] | None = None
+    """The step that undoes this one: a node's parts, with the result of this one as ``$item``."""
 
     loop: Mapping[str, Any] | None = None
     """How it is repeated; ``kind`` in it is what a lap is."""
@@ -139,6 +141,7 @@ class Node:
             **({"guards": self.guards} if self.guards else {}),
             **({"arms": [dict(arm) for arm in self.arms]} if self.arms else {}),
             **({"on": list(self.on)} if self.on else {}),
+            **({"undo": dict(self.undo)} if self.undo else {}),
         }
 
 
@@ -156,6 +159,8 @@ class Definition:
     """When it runs by itself; see ``schedules``."""
     on: Mapping[str, Any] | None = None
     """The event that starts runs of it, the parameter that takes what it says, and the expression of the key."""
+    compensate: bool = False
+    """Whether what steps did is undone when a run does not succeed."""
     children: "Mapping[str, Definition]" = field(default_factory=dict, compare=False, repr=False)
     """The definitions of all workflows that this one starts, and that those start, by digest."""
 
@@ -171,6 +176,7 @@ class Definition:
             "queues": [dict(queue) for queue in self.queues],
             **({} if self.schedule is None else {"schedule": dict(self.schedule)}),
             **({} if self.on is None else {"on": dict(self.on)}),
+            **({"compensate": True} if self.compensate else {}),
         }
 
     def canonical(self) -> bytes:

@@ -62,10 +62,43 @@ def delivered(name: str, key: str) -> Any:
 def run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run *step* here and now. Its policies do not apply: an exception comes back as it is, with a note of the step."""
     try:
-        return _run(step, args, kwargs)
+        value = _run_workflow(step, args, kwargs) if step.kind == "workflow" else _run(step, args, kwargs)
     except Exception as error:
         setattr(error, _FAILED_STEP, step.name)
         raise
+    done = _done.get()
+    if done is not None and step.undos:
+        done.append((step.undos[0], value))
+    return value
+
+
+_done: ContextVar["list[tuple[Step[..., Any], Any]] | None"] = ContextVar("hopline_done", default=None)
+"""What would have to be undone of the workflow that runs in this thread or task; ``None`` where nothing would."""
+
+
+def _run_workflow(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a workflow; when it fails, undo what its steps did if it compensates."""
+    done: list[tuple[Step[..., Any], Any]] = []
+    token = _done.set(done if getattr(step, "compensate", False) else None)
+    try:
+        return _run(step, args, kwargs)
+    except Exception as error:
+        _done.set(None)
+        for undo, value in reversed(done):
+            _undo(undo, value, error)
+        raise
+    finally:
+        _done.reset(token)
+
+
+def _undo(step: "Step[..., Any]", value: Any, because: Exception) -> None:
+    """Run an undo step; one that fails stops no other, and is told with what made it run."""
+    try:
+        run(step, (value,), {})
+    except NotStubbedError:  # a mistake in the test itself
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others run
+        because.add_note(f"{step.name}(), which was to undo what had been done, failed: {error!r}")
 
 
 def failure_of(error: Exception) -> Failure:

@@ -232,6 +232,7 @@ class BodyTrace:
             inputs = {over: given[over]} if over else {}
             # What is passed but not part of the request is waited for all the same, as with every step.
             after |= _nodes_in([*given.values()]) - _nodes_in([*inputs.values(), *request_expressions(request)])
+        undo = self._undo(step.undos[0], shape) if step.undos and self.workflow.compensate else None
         node = Node(
             id=self.new_id(step.name),
             kind=step.kind if loop is None else "loop",
@@ -245,8 +246,9 @@ class BodyTrace:
             settled=settled,
             after=tuple(sorted(after)),
             result=own.passed_result_schema if is_composed else _found(step, own.result_schema),
-            policy=step.policy.to_json(),
+            policy=step.policy.to_json() | ({"undo": undo["id"]} if undo else {}),
             guards=self.control.guards(),
+            undo=undo,
         )
         self.add_node(node)
         if settled:
@@ -285,6 +287,24 @@ class BodyTrace:
         for child in self.children:
             children |= {child.digest: child, **child.children}
         return children
+
+    def _undo(self, step: Step[..., Any], shape: Shape) -> dict[str, Any]:
+        """Return the step that undoes another one, whose results have a *shape*."""
+        self._admitted(step)
+        own = _codec_for(step)
+        arguments = self._bound(step, (Symbol(Reference(self, ITEM, (), shape)),), {})
+        given = {name: self._argument(step, own, name, value, each=False) for name, value in arguments.items()}
+        is_http = step.kind == "http"
+        return {
+            "id": self.new_id(step.name),
+            "kind": step.kind,
+            "step": step.name,
+            "signature": step.signature,
+            "inputs": {} if is_http else given,
+            "request": self._request(step, arguments, None, is_mapped=False) if is_http else None,
+            "result": own.result_schema,
+            "policy": step.policy.to_json(),
+        }
 
     def add_node(self, node: Node) -> None:
         """Make a node part of the workflow."""

@@ -289,6 +289,9 @@ class Service(RunOrders):
         ended = {row.node: row for row in rows}
         if live is None:
             live = _as_ended(stored, plan, {row.node: StepState(row.state) for row in rows})
+        elif step is None and live.ending is not None:
+            is_open = (node for node in plan.undos.values() if live.nodes[node.index].state is StepState.RUNNING)
+            nodes = (*plan.nodes, *is_open)
         explainer = self._explainer()
         reasons = [
             reason
@@ -325,8 +328,9 @@ class Service(RunOrders):
                 changed = await watch.changes()
                 if changed is None:
                     return
-                nodes = [plan.nodes[index] for index in sorted(changed)]
-                view = await self._run(await self._stored(stored.id))
+                nodes = [node for index in sorted(changed) if (node := plan.node(index)) is not None]
+                stored = await self._stored(stored.id)
+                view = await self._run(stored)
                 yield RunChange(steps=tuple(await self._steps(stored, plan, nodes)), run=view)
                 state = view.state
 
@@ -499,7 +503,8 @@ class Service(RunOrders):
 
     async def _steps(self, of: RunSummary, plan: Plan, nodes: Sequence[Node] | None = None) -> list[Step]:
         run = of.id
-        wanted = plan.nodes if nodes is None else nodes
+        # Undo steps are shown of runs that came to undo what they did.
+        wanted = ((*plan.nodes, *plan.undos.values()) if of.ending else plan.nodes) if nodes is None else nodes
         single = [node.index for node in wanted if node.over is None and node.loop is None]
         mapped = [node.index for node in wanted if node.over is not None or node.loop is not None]
         # Taken before the rows are read: a step that ends in between is then seen as ended by one of the two.
@@ -512,7 +517,7 @@ class Service(RunOrders):
             else []
         )
         reused = await self._reused(of, rows)
-        return step_views(plan, rows, below, live, self._explainer(), nodes, reused)
+        return step_views(plan, rows, below, live, self._explainer(), wanted, reused)
 
     async def _reused(self, of: RunSummary, rows: Overview) -> AbstractSet[int]:
         """Return the steps whose results are those of the run that this one goes on from."""

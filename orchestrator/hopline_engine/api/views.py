@@ -143,15 +143,21 @@ def failure_view(error: bytes | None, step: str | None = None) -> Failure | None
     )
 
 
+def name_of(plan: Plan, index: int) -> str:
+    """Return the name of a step or an undo step."""
+    node = plan.node(index)
+    return node.id if node is not None else str(index)
+
+
 def attempt_view(row: AttemptEnded, plan: Plan) -> Attempt:
     """Return an attempt that is over."""
     return Attempt(
-        step=plan.nodes[row.node].id,
+        step=name_of(plan, row.node),
         item=None if row.item == WHOLE else row.item,
         attempt=row.attempt,
         state=AttemptState(row.state),
         status=row.status,
-        error=failure_view(row.error, plan.nodes[row.node].id),
+        error=failure_view(row.error, name_of(plan, row.node)),
         logs=row.logs,
         started_at=row.started_at,
         ended_at=row.ended_at,
@@ -164,11 +170,11 @@ def step_views(
     below: Sequence[StoredSubRun],
     live: LiveRun | None,
     explainer: Explainer,
-    nodes: Sequence[Node] | None = None,
+    nodes: Sequence[Node],
     reused: AbstractSet[int] = frozenset(),
 ) -> list[Step]:
-    """Return steps of a run in topological order, with the sub-runs in *below*; all of them without *nodes*."""
-    wanted = plan.nodes if nodes is None else nodes
+    """Return *nodes* of a run, with the sub-runs in *below*; without undo steps that had nothing to undo."""
+    wanted = [node for node in nodes if node.undoes is None or _has_begun(node, rows, live)]
     sub_runs: dict[int, list[SubRun]] = {}
     for stored in below:
         sub_runs.setdefault(stored.node, []).append(_sub_run(stored))
@@ -176,6 +182,11 @@ def step_views(
         _step_view(plan, node, rows, sub_runs.get(node.index, []), live, explainer, is_reused=node.index in reused)
         for node in wanted
     ]
+
+
+def _has_begun(node: Node, rows: Overview, live: LiveRun | None) -> bool:
+    is_open = live is not None and live.ending is not None and live.nodes[node.index].state is StepState.RUNNING
+    return is_open or node.index in rows.ended
 
 
 def _sub_run(stored: StoredSubRun) -> SubRun:

@@ -13,6 +13,7 @@ from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import close_task, stop_run
 from hopline_engine.core.flow import (
     begin_sub_run,
+    cancelled_failure,
     end_if_done,
     settle,
     sub_run_failed,
@@ -43,11 +44,12 @@ def begin(run: LiveRun, decision: Decision, past: Past | None = None) -> None:
         decision.past[run.id] = past
         apply_past(run, past)
     decision.began.append(run)
-    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+    for node, live in zip(run.plan.nodes, run.nodes, strict=False):
         if live.state is StepState.PENDING and (live.waits == 0 or (node.arms and is_won(run, node))):
             decision.todo.append((run, node))
     settle(decision)
     end_if_done(run, decision)
+    settle(decision)
     decision.past.pop(run.id, None)
 
 
@@ -229,13 +231,15 @@ def _hold(run: LiveRun, decision: Decision) -> list[LiveTask]:
 
 
 def cancel(run: LiveRun, decision: Decision) -> None:
-    """End a run and its sub-runs now: nothing starts afterwards and no late result changes anything."""
-    stop_run(run, decision)
+    """End a run and its sub-runs now: nothing of it goes on and no late result changes anything.
+
+    What it undoes comes first, before it ends. Cancelled again meanwhile, it ends at once.
+    """
+    stop_run(run, decision, undo=run.ending is None)
     parent = run.parent
-    if parent is not None and parent.run.state is RunState.RUNNING:
-        failure = Failure("Cancelled", f"its run {run.public_id} was cancelled", ("Cancelled",), final=True)
-        sub_run_failed(run, failure, decision)
-        settle(decision)
+    if run.state is not RunState.RUNNING and parent is not None and parent.run.state is RunState.RUNNING:
+        sub_run_failed(run, cancelled_failure(run), decision)
+    settle(decision)
 
 
 def _move(task: LiveTask, state: TaskState, decision: Decision) -> None:

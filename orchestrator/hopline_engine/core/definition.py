@@ -106,6 +106,19 @@ class LoopSpec(msgspec.Struct, frozen=True):
     """Seconds between the end of a lap and the next one."""
 
 
+class UndoSpec(msgspec.Struct, frozen=True):
+    """The step that undoes another one. Its inputs refer to the result of that one as the item."""
+
+    id: Annotated[str, Meta(pattern=_IN_HEADERS_AND_PATHS, max_length=500)]
+    kind: Literal["python", "http"]
+    step: Annotated[str, Meta(pattern=_IN_HEADERS_AND_PATHS, max_length=500)]
+    signature: str
+    inputs: dict[str, Any]
+    request: RequestSpec | None
+    result: dict[str, Any]
+    policy: PolicySpec
+
+
 class NodeSpec(msgspec.Struct, frozen=True):
     """One step."""
 
@@ -127,6 +140,7 @@ class NodeSpec(msgspec.Struct, frozen=True):
     """Which failures ``recover`` is for, as ``RetrySpec.on``; all of them if there is none."""
     settled: bool = False
     loop: LoopSpec | None = None
+    undo: UndoSpec | None = None
 
     @property
     def unit_kind(self) -> Kind:
@@ -169,3 +183,5 @@ class DefinitionSpec(msgspec.Struct, frozen=True):
     queues: list[QueueSpec]
     schedule: ScheduleSpec | None = None
     on: OnSpec | None = None
+    compensate: bool = False
+    """Whether what steps did is undone when a run does not succeed."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from hopline_engine.core import undoing
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import LiveNode, LiveRun, LiveTask, failure_json
 from hopline_engine.core.model import (
@@ -28,16 +29,45 @@ def end_run(run: LiveRun, state: RunState, decision: Decision, result: bytes | N
     decision.touched.setdefault(run, set())
 
 
-def stop_run(run: LiveRun, decision: Decision) -> None:
-    """End a run and those below it as cancelled."""
-    pending = [run]
-    while pending:
-        stopped = pending.pop()
-        pending += [unit for unit in stopped.units() if isinstance(unit, LiveRun)]
-        for node, live in zip(stopped.plan.nodes, stopped.nodes, strict=True):
-            if live.state not in FINAL_STEP_STATES:
-                _cancel_node(stopped, node, live, decision)
-        end_run(stopped, RunState.CANCELLED, decision)
+def stop_run(run: LiveRun, decision: Decision, *, undo: bool) -> None:
+    """End a run and those below it as cancelled; with *undo*, those that have something to undo end after that."""
+    if undo and run.ending is not None:
+        return  # it undoes already
+    for node, live in zip(run.plan.nodes, run.nodes, strict=False):
+        if live.state not in FINAL_STEP_STATES and not _lasts(run, node, live, decision, undo=undo):
+            _cancel_node(run, node, live, decision)
+    if undo and run.open_nodes:
+        undoing.mark(run, RunState.CANCELLED, decision)
+        return
+    if undo and undoing.begin(run, RunState.CANCELLED, decision):
+        return
+    if run.undoing is not None and run.undoing.current is not None:
+        _cancel_node(run, run.plan.undos[run.undoing.current], run.nodes[run.undoing.current], decision)
+    end_run(run, run.ending or RunState.CANCELLED, decision)
+
+
+def _lasts(run: LiveRun, node: Node, live: LiveNode, decision: Decision, *, undo: bool) -> bool:
+    """Stop what executes a step; return whether some of it undoes what it did, and has to be waited for.
+
+    What does not is over then, and taken away.
+    """
+    if live.map is None:
+        if isinstance(live.unit, LiveRun):
+            stop_run(live.unit, decision, undo=undo)
+            return live.unit.state is RunState.RUNNING
+        return False
+    below = {item: unit for item, unit in live.map.units.items() if isinstance(unit, LiveRun)}
+    for unit in below.values():
+        stop_run(unit, decision, undo=undo)
+    lasting = {item: unit for item, unit in below.items() if unit.state is RunState.RUNNING}
+    if not lasting:
+        return False
+    for item, over in live.map.units.items():
+        if item not in lasting:
+            _cancel_unit(run, node, item, over, decision)
+    live.map.units = dict(lasting)
+    decision.touch(run, node)
+    return True
 
 
 def cancel_nodes(run: LiveRun, nodes: Iterable[int], decision: Decision) -> None:
@@ -50,7 +80,7 @@ def cancel_nodes(run: LiveRun, nodes: Iterable[int], decision: Decision) -> None
         _cancel_node(run, run.plan.nodes[index], live, decision)
         for unit in below:
             if isinstance(unit, LiveRun):
-                stop_run(unit, decision)
+                stop_run(unit, decision, undo=False)
 
 
 def close_task(task: LiveTask, decision: Decision) -> None:
@@ -65,15 +95,7 @@ def close_task(task: LiveTask, decision: Decision) -> None:
 def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
     units = {WHOLE: live.unit} if live.unit is not None else dict(live.map.units) if live.map else {}
     for item, unit in units.items():
-        if isinstance(unit, LiveTask):
-            if unit.state in UNDER_WAY:
-                record_attempt(unit, AttemptState.CANCELLED, decision)
-                if node.request is not None and node.request.cancel is not None:
-                    decision.called_off.append(unit)
-            close_task(unit, decision)
-            record_step(unit, StepState.CANCELLED, decision)
-        else:
-            record_sub_step(run, node, item, StepState.CANCELLED, decision, started_at=unit.created_at)
+        _cancel_unit(run, node, item, unit, decision)
     if WHOLE not in units:
         record_node(run, node, StepState.CANCELLED, decision)
     # No longer to be found: an answer or a callback may come before this decision is durable.
@@ -81,5 +103,18 @@ def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -
     if live.map is not None:
         live.map.units.clear()
     live.state = StepState.CANCELLED
-    run.open_nodes -= 1
+    if node.undoes is None:
+        run.note_end(node.index)
     decision.touch(run, node)
+
+
+def _cancel_unit(run: LiveRun, node: Node, item: int, unit: LiveTask | LiveRun, decision: Decision) -> None:
+    if isinstance(unit, LiveTask):
+        if unit.state in UNDER_WAY:
+            record_attempt(unit, AttemptState.CANCELLED, decision)
+            if node.request is not None and node.request.cancel is not None:
+                decision.called_off.append(unit)
+        close_task(unit, decision)
+        record_step(unit, StepState.CANCELLED, decision)
+    else:
+        record_sub_step(run, node, item, StepState.CANCELLED, decision, started_at=unit.created_at)

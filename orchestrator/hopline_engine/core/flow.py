@@ -4,9 +4,10 @@ A step opens when everything that it waits for is there, as a task, a sub-run or
 that waited for it are told; when the last one closes, the run ends, and with it perhaps a step of the run above.
 """
 
+from collections import deque
 from typing import Final, assert_never
 
-from hopline_engine.core import choices
+from hopline_engine.core import choices, undoing
 from hopline_engine.core.binding import BindingError, Expression, Value, decode_items
 from hopline_engine.core.choices import Blocked, Chosen, Failed, Skipped
 from hopline_engine.core.decision import Decision
@@ -162,6 +163,8 @@ def _open_map(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> N
     live.state = StepState.RUNNING
     decision.touch(run, node)
     _resume_map(run, node, live_map, decision)
+    if node.undoes is not None:
+        live_map.ready = deque(item for item in live_map.ready if not live_map.is_taken(item))
     if node.stream_from is not None:
         upstream = map_of(run, node.stream_from)
         live_map.blocked = run.nodes[node.stream_from].state in FINAL_STEP_STATES - {StepState.SUCCEEDED}
@@ -173,6 +176,8 @@ def _open_map(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> N
 
 
 def _new_map(run: LiveRun, node: Node) -> LiveMap:
+    if node.undoes is not None:
+        return undoing.map_of(run, node)
     if node.stream_from is not None:
         size = map_of(run, node.stream_from).size
         return LiveMap(size, None, [None] * size, node.settled)
@@ -200,7 +205,8 @@ def _fill_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -
         return
     window = min(node.max_parallel or decision.limits.map_window, decision.limits.map_window)
     live_map.is_filling = True
-    while live_map.failure is None and not live_map.blocked and len(live_map.units) < window:
+    may_open = run.ending is None or node.undoes is not None
+    while may_open and live_map.failure is None and not live_map.blocked and len(live_map.units) < window:
         item = live_map.take_ready()
         if item is None:
             break
@@ -214,6 +220,8 @@ def _fill_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -
         _node_failed(run, node, live_map.failure, decision)
     elif live_map.blocked:
         _close_node(run, node, StepState.UPSTREAM_FAILED, decision)
+    elif run.ending is not None:
+        _close_node(run, node, StepState.CANCELLED, decision)
 
 
 def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision, at: float = 0.0) -> None:
@@ -361,7 +369,11 @@ def unit_failed(run: LiveRun, node: Node, item: int, failure: Failure, decision:
     live = run.nodes[node.index]
     if item == WHOLE:
         live.unit = None
-        _close_node(run, node, StepState.FAILED, decision, failure, record=False)
+        if node.undoes is None:
+            _close_node(run, node, StepState.FAILED, decision, failure, record=False)
+        else:
+            undoing.node_ended(run, node, StepState.FAILED, decision)
+            end_if_done(run, decision)
         return
     live_map = live.map
     assert live_map is not None
@@ -376,9 +388,13 @@ def unit_failed(run: LiveRun, node: Node, item: int, failure: Failure, decision:
 
 
 def _node_succeeded(run: LiveRun, node: Node, decision: Decision) -> None:
+    if node.undoes is not None:
+        undoing.node_ended(run, node, StepState.SUCCEEDED, decision)
+        end_if_done(run, decision)
+        return
     live = run.nodes[node.index]
     live.state = StepState.SUCCEEDED
-    run.open_nodes -= 1
+    run.note_end(node.index)
     decision.touch(run, node)
     if node.over is not None:
         record_node(run, node, StepState.SUCCEEDED, decision)
@@ -411,7 +427,7 @@ def _close_node(
         if live.state in FINAL_STEP_STATES:
             continue
         live.state = its_state
-        run.open_nodes -= 1
+        run.note_end(closed.index)
         decision.touch(run, closed)
         if has_record:
             record_node(run, closed, its_state, decision, why, step=step if closed is node else None)
@@ -429,29 +445,71 @@ def _close_node(
 
 
 def end_if_done(run: LiveRun, decision: Decision) -> None:
-    """End a run whose last step has ended, and tell the run above."""
+    """End a run whose last step has ended, after it has undone what it did if need be, and tell the run above."""
     if run.open_nodes or run.state is not RunState.RUNNING:
+        return
+    if run.ending is not None:
+        if not undoing.go_on(run, decision):
+            _end_without_success(run, run.ending, decision)
         return
     if run.failure is None:
         run.failure = _unheard_of(run)
     if run.failure is not None:
-        end_run(run, RunState.FAILED, decision)
-        if run.parent is not None:
-            sub_run_failed(run, _sub_run_failure(run), decision)
+        _fail_run(run, decision)
         return
     try:
         result = _composed(run.plan.result, RunScope(run, None), decision)
     except BindingError as error:
         run.failure = ("result", _binding_failure(error))
-        end_run(run, RunState.FAILED, decision)
-        if run.parent is not None:
-            sub_run_failed(run, _sub_run_failure(run), decision)
+        _fail_run(run, decision)
         return
     end_run(run, RunState.SUCCEEDED, decision, result)
     if run.parent is not None:
         parent, node, item = run.parent
         record_sub_step(parent, node, item, StepState.SUCCEEDED, decision, result=result, started_at=run.created_at)
         unit_succeeded(parent, node, item, result, decision)
+
+
+def _fail_run(run: LiveRun, decision: Decision) -> None:
+    if not undoing.begin(run, RunState.FAILED, decision):
+        _end_without_success(run, RunState.FAILED, decision)
+
+
+def _end_without_success(run: LiveRun, state: RunState, decision: Decision) -> None:
+    """End a run that failed or was cancelled, and tell the run above."""
+    end_run(run, state, decision)
+    if run.parent is None or run.parent.run.state is not RunState.RUNNING:
+        return
+    if state is RunState.FAILED:
+        sub_run_failed(run, _sub_run_failure(run), decision)
+    elif run.parent.run.ending is RunState.CANCELLED:
+        _sub_run_cancelled(run, decision)
+    else:
+        sub_run_failed(run, cancelled_failure(run), decision)
+
+
+def cancelled_failure(run: LiveRun) -> Failure:
+    """Return why a step failed whose run was cancelled."""
+    return Failure("Cancelled", f"its run {run.public_id} was cancelled", ("Cancelled",), final=True)
+
+
+def _sub_run_cancelled(run: LiveRun, decision: Decision) -> None:
+    """Cancel the step run that a sub-run was the execution of, in a run that is cancelled and waited for it."""
+    assert run.parent is not None
+    parent, node, item = run.parent
+    record_sub_step(parent, node, item, StepState.CANCELLED, decision, started_at=run.created_at)
+    decision.touch(parent, node)
+    live = parent.nodes[node.index]
+    if item == WHOLE:
+        live.unit = None
+        _close_node(parent, node, StepState.CANCELLED, decision, record=False)
+        return
+    assert live.map is not None
+    live.map.units.pop(item, None)
+    if isinstance(live.map, LiveMap):
+        _fill_map(parent, node, live.map, decision)
+    else:
+        _close_node(parent, node, StepState.CANCELLED, decision)
 
 
 def _unheard_of(run: LiveRun) -> tuple[str, Failure] | None:

@@ -27,6 +27,7 @@ from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Earlier
 
 NOTHING: Final = Value(b"null")
+_decode_outcome: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @dataclass(slots=True, eq=False)
@@ -138,6 +139,14 @@ class LiveMap:
         else:
             self.failure = self.failure or failure
 
+    def result_of(self, item: int) -> bytes | None:
+        """Return what an element gave by itself; ``None`` when it did not succeed."""
+        result = self.results[item]
+        if result is None or not self.settled:
+            return result
+        told = _decode_outcome(result).get("ok")
+        return None if told is None else bytes(told)
+
     @property
     def is_complete(self) -> bool:
         """Whether there is a result for every element."""
@@ -191,6 +200,16 @@ class LiveNode:
 
 
 @dataclass(slots=True, eq=False)
+class Undoing:
+    """What a run that undoes has to know: kept from its start, as the order in which its steps end counts."""
+
+    ended: list[int] = field(default_factory=list)
+    """Steps that have ended, in that order; while the run is undone, those that are left."""
+    current: int | None = None
+    """The undo step that is open."""
+
+
+@dataclass(slots=True, eq=False)
 class LiveRun:
     """One run that has not ended."""
 
@@ -199,6 +218,7 @@ class LiveRun:
     input: Value
     created_at: float
     nodes: list[LiveNode]
+    """The steps by index; once it is undone, also the undo steps, at their negative indexes."""
     open_nodes: int
     parent: Parent | None = None
     paused_at: float | None = None
@@ -206,6 +226,7 @@ class LiveRun:
     """How it will end when its undo steps are done."""
     is_held: bool = False
     """Whether nothing of it is sent: it is paused, or a run above it is."""
+    undoing: Undoing | None = None
     earlier: "Mapping[tuple[int, int], Earlier] | None" = None
     """Sub-runs of the run that this one goes on from, which are gone on with too."""
     public_id: str = field(init=False)
@@ -222,7 +243,20 @@ class LiveRun:
     def fresh(cls, run: RunId, plan: Plan, input_: bytes, created_at: float, parent: Parent | None) -> "LiveRun":
         """Return a run in which nothing has happened."""
         nodes = [LiveNode(StepState.PENDING, node.waits) for node in plan.nodes]
-        return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent)
+        undoing = Undoing() if plan.compensates and plan.undos else None
+        return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent, undoing=undoing)
+
+    def begin_ending(self, ending: RunState) -> None:
+        """Note how the run will end when its undo steps are done."""
+        self.ending = ending
+        if self.undoing is not None and len(self.nodes) == len(self.plan.nodes):
+            self.nodes += [LiveNode(StepState.PENDING, 1) for _ in self.plan.nodes]
+
+    def note_end(self, node: int) -> None:
+        """Note that a step has ended, and when it did among the others if that will count."""
+        self.open_nodes -= 1
+        if self.undoing is not None:
+            self.undoing.ended.append(node)
 
     def note_failure(self, node: Node, step: str, failure: Failure) -> None:
         """Note that *node* failed because of *step*, for whoever decides what that means; the first failure counts."""
@@ -255,6 +289,8 @@ class LiveRun:
 
     def unit(self, node: Node, item: int) -> "LiveTask | LiveRun | None":
         """Return what executes a step run, if it is open."""
+        if node.undoes is not None and self.ending is None:
+            return None
         live = self.nodes[node.index]
         return live.unit if item == WHOLE else live.map.units.get(item) if live.map else None
 
@@ -297,7 +333,13 @@ class RunScope:
 
 
 def item_of(run: LiveRun, node: Node, item: int) -> bytes | None:
-    """Return the element that a mapped step run works on."""
+    """Return the element that a mapped step run works on, or the result that an undo step undoes."""
+    if node.undoes is not None:
+        undone = run.nodes[node.undoes]
+        if item != WHOLE:
+            assert isinstance(undone.map, LiveMap)
+            return undone.map.result_of(item)
+        return undone.value.raw if undone.value is not None else None
     if item == WHOLE:
         return None
     live_map = run.nodes[node.index].map

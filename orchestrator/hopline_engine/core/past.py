@@ -25,21 +25,26 @@ _PASSED: Final = frozenset({StepState.SUCCEEDED, StepState.SKIPPED})
 
 def apply_past(run: LiveRun, past: Past) -> None:
     """Put the ended steps of a run into its live state."""
-    past.steps.sort(key=lambda row: row.ended_at)  # the first failure is the one that is told
+    past.steps.sort(key=lambda row: (row.ended_at, row.node))  # the first failure is the one that is told
     for row in past.steps:
         if row.item == WHOLE:
             live = run.nodes[row.node]
             live.state = StepState(row.state)
             live.opened_at = row.started_at
             live.value = Value(row.result) if row.result is not None else None
-            run.open_nodes -= 1
-            if live.state is StepState.FAILED:
-                _note_failure(run, row)
+            if row.node >= 0:
+                _note_end(run, row)
     _restore_maps(run, past)
-    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+    for node, live in zip(run.plan.nodes, run.nodes, strict=False):
         counted = FINAL_STEP_STATES if node.arms else _PASSED
         done = sum(run.nodes[upstream].state in counted for upstream in node.upstream)
         live.waits = node.waits - done - _is_streaming(run, node)
+
+
+def _note_end(run: LiveRun, row: StepEnded) -> None:
+    run.note_end(row.node)
+    if row.state == StepState.FAILED:
+        _note_failure(run, row)
 
 
 def _note_failure(run: LiveRun, row: StepEnded) -> None:
@@ -62,7 +67,7 @@ def _restore_maps(run: LiveRun, past: Past) -> None:
     for row in past.steps:
         if row.item != WHOLE:
             elements.setdefault(row.node, []).append(row)
-    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
+    for node, live in zip(run.plan.nodes, run.nodes, strict=False):
         rows = elements.get(node.index, [])
         if node.over is None:
             continue

@@ -5,13 +5,14 @@ a tuple here, so that work per event is proportional to a step's out-degree and 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from hopline_engine.core import undo_steps
 from hopline_engine.core.binding import (
     INPUT,
     ITEM,
@@ -24,7 +25,16 @@ from hopline_engine.core.binding import (
     compile_request,
 )
 from hopline_engine.core.conditions import Condition, Guard, compile_condition, compile_guards
-from hopline_engine.core.definition import ArmSpec, DefinitionSpec, FormatSpec, Kind, LoopSpec, NodeSpec, QueueSpec
+from hopline_engine.core.definition import (
+    ArmSpec,
+    DefinitionSpec,
+    FormatSpec,
+    Kind,
+    LoopSpec,
+    NodeSpec,
+    QueueSpec,
+    UndoSpec,
+)
 from hopline_engine.core.model import Digest
 from hopline_engine.core.regions import Place, Regions
 from hopline_engine.core.retry import NamedFailures, RetryPolicy
@@ -133,6 +143,8 @@ class Node:
     """The failures that ``recover`` is for."""
     within: int | None
     """The ``recover`` or ``first`` that this step is inside of: the innermost. It decides what a failure means."""
+    undoes: int | None = None
+    """The step that this one undoes; its own index is that one's, inverted."""
 
 
 class On(NamedTuple):
@@ -160,6 +172,13 @@ class Plan:
     routes: frozenset[Route]
     """What workers must serve so that every step can run, those of sub-workflows included."""
     on: On | None = None
+    undos: Mapping[int, Node] = field(default_factory=dict)
+    """Undo steps, by their negative indexes. They are no part of the graph."""
+    compensates: bool = False
+
+    def node(self, index: int) -> Node | None:
+        """Return a step or an undo step by its index."""
+        return self.nodes[index] if 0 <= index < len(self.nodes) else self.undos.get(index)
 
 
 def build_plan(definition: Mapping[str, Any], digest: Digest, children: Mapping[str, "Plan"]) -> Plan:
@@ -198,6 +217,10 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
     result = compile_expression(spec.result)
     by_id = {node.id: node for node in nodes}
     _check_sources("the result", result.sources(), by_id)
+    undos = [_undo(node, undo) for node in nodes if (undo := specs[node.id].undo) is not None]
+    by_id |= {undo.id: undo for undo in undos}
+    if len(by_id) != len(nodes) + len(undos):
+        raise PlanError("two steps have the same id")
     return Plan(
         name=spec.name,
         digest=digest,
@@ -207,8 +230,10 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         parameters=spec.parameters,
         queues=tuple(spec.queues),
         schedule=spec.schedule,
-        routes=frozenset(_routes(nodes)),
+        routes=frozenset(_routes((*nodes, *undos))),
         on=_on(spec),
+        undos={undo.index: undo for undo in undos},
+        compensates=spec.compensate,
     )
 
 
@@ -463,6 +488,11 @@ def _node(
         on=NamedFailures.from_spec(spec.on),
         within=within,
     )
+
+
+def _undo(node: Node, spec: UndoSpec) -> Node:
+    route = Route(spec.step, spec.signature) if spec.kind in OF_WORKERS else HTTP_ROUTE
+    return replace(node, route=route, **undo_steps.parts_of(spec, node.index))
 
 
 def _routes(nodes: tuple[Node, ...]) -> Iterator[Route]:

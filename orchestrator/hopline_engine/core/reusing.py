@@ -43,6 +43,14 @@ class Again:
             pending += [(following, None) for following in plan.nodes[index].downstream]
         return again
 
+    @classmethod
+    def of_undone(cls, plan: Plan, rows: Iterable[StepEnded]) -> "Again":
+        """Return what depends on results that were undone, or were to be undone, these included."""
+        again = cls()
+        for node in {~row.node for row in rows if row.node < 0}:
+            again |= cls.of_step(plan, node)
+        return again
+
     def __or__(self, other: "Again") -> "Again":
         """Return what is made again when both are."""
         items = {node: self.items.get(node, set()) | other.items.get(node, set()) for node in self.items | other.items}
@@ -68,7 +76,7 @@ def kept_of(plan: Plan, rows: Iterable[StepEnded], again: Again) -> list[StepEnd
     An element that failed of a map that succeeded in spite of it, and a step that failed inside of a ``recover`` that
     succeeded, have done their part.
     """
-    every = list(rows)
+    every = [row for row in rows if row.node >= 0]
     done = {row.node for row in every if row.item == WHOLE and row.state == StepState.SUCCEEDED}
     for arm in (arm for index in done - again.whole for arm in plan.nodes[index].arms):
         done.update(arm.inside)

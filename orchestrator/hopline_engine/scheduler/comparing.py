@@ -118,9 +118,10 @@ class Comparison:
         """Return the task in memory that something was found about, if it is open."""
         place = finding.evidence
         run = self._coordinator.runs.get(place["run_id"])
-        if run is None or run.state is not RunState.RUNNING or not 0 <= place["node"] < len(run.plan.nodes):
+        node = run.plan.node(place["node"]) if run is not None and run.state is RunState.RUNNING else None
+        if run is None or node is None:
             return None
-        unit = run.unit(run.plan.nodes[place["node"]], place["item"])
+        unit = run.unit(node, place["item"])
         return unit if isinstance(unit, LiveTask) and unit.id == finding.key else None
 
     async def _differs(self, finding: Finding) -> bool:

@@ -122,6 +122,8 @@ def rehearse(
     """Yield what is missing of a live run; *children* are its sub-runs that are live."""
     row = stored.run
     run = LiveRun.fresh(row.id, plan, row.input, row.created_at, None)
+    if stored.ending is not None:
+        run.begin_ending(RunState(stored.ending))
     past = Past(list(stored.steps), {(task.node, task.item): task for task in stored.tasks})
     decision = Decision(now, lambda: 0.0, _Numbers(), limits)
     evidence: dict[str, Any] = {"id": row.id, "public_id": row.public_id, "workflow": row.workflow}
@@ -137,7 +139,8 @@ def rehearse(
     missing = [step_name(node.id, item) for node, item in _opened(run, decision) if _is_missing(node, item, past)]
     if missing:
         yield Finding(OPEN_STEP_WITHOUT_TASK, row.id, evidence | {"steps": missing})
-    ended = [step_name(plan.nodes[end.node].id, end.item) for end in decision.rows.steps_ended if end.run_id == row.id]
+    rows = [end for end in decision.rows.steps_ended if end.run_id == row.id]
+    ended = [step_name(named.id, end.item) for end in rows if (named := plan.node(end.node)) is not None]
     if ended or run.state is not RunState.RUNNING:
         yield Finding(END_NOT_RECORDED, row.id, evidence | {"steps": ended, "run_state": run.state.value})
 

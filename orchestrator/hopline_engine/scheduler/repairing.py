@@ -10,8 +10,9 @@ from hopline_engine.store.interface import Reads
 
 
 async def earlier(reads: Reads, plan: Plan, run: RunId, run_input: bytes, again: Again) -> Earlier:
-    """Return what a run has got, without what is made again."""
+    """Return what a run has got, without what is made again and what was undone."""
     rows = await reads.read(partial(steps.of_run, run_id=run))
+    again |= Again.of_undone(plan, rows)
     return Earlier(run, plan.digest, run_input, kept_of(plan, rows, again), await below(reads, plan, run, again))
 
 

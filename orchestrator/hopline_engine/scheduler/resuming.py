@@ -160,7 +160,8 @@ class Resumer:
         row = stored.run
         run = LiveRun.fresh(row.id, self._catalogue.plan(row.digest), row.input, row.created_at, None)
         run.paused_at, run.is_held = stored.paused_at, stored.paused_at is not None
-        run.ending = RunState(stored.ending) if stored.ending is not None else None
+        if stored.ending is not None:
+            run.begin_ending(RunState(stored.ending))
         if row.parent_id is not None and row.parent_node is not None and row.parent_item is not None:
             above, its_past = taken[row.parent_id]
             run.parent = Parent(above, above.plan.nodes[row.parent_node], row.parent_item)

@@ -314,7 +314,7 @@ def _ends(connection: Connection, lowest: int, highest: int) -> list[RunEnd]:
     bad = func.count(case((step_run.c.state.not_in(well), 1)))
     query = (
         select(*head, func.count(step_run.c.node), bad)
-        .outerjoin(step_run, and_(step_run.c.run_id == run.c.id, step_run.c.item == WHOLE))
+        .outerjoin(step_run, and_(step_run.c.run_id == run.c.id, step_run.c.item == WHOLE, step_run.c.node >= 0))
         .where(run.c.id.between(lowest, highest), ~_IS_LIVE)
         .group_by(*head)
     )

@@ -105,7 +105,7 @@ def ended_counts(connection: Connection, run_ids: Sequence[RunId]) -> dict[RunId
     """Return how many steps of each of these runs have ended; a run of which none has is left out."""
     rows = connection.execute(
         select(step_run.c.run_id, func.count())
-        .where(step_run.c.run_id.in_(run_ids), step_run.c.item == WHOLE)
+        .where(step_run.c.run_id.in_(run_ids), step_run.c.item == WHOLE, step_run.c.node >= 0)
         .group_by(step_run.c.run_id)
     )
     return {RunId(run_id): counted for run_id, counted in rows}
