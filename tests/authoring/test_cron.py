@@ -6,7 +6,7 @@ import string
 import time
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -80,6 +80,27 @@ def test_cronsim_agrees(name: str, expression: str) -> None:
     theirs = CronSim(expression, start)
     mine = cron.parse(expression, ZoneInfo(name)).ticks(start.timestamp())
     assert [tick.at for tick in islice(mine, 1000)] == [next(theirs).timestamp() for _ in range(1000)]
+
+
+def test_cronsim_agrees_on_expressions_of_every_kind() -> None:
+    start = datetime(2026, 3, 20, tzinfo=ZoneInfo(BERLIN))
+    for expression in expressions(120):
+        minute, hour, day, _, weekday = expression.split()
+        if minute.startswith("*") and not hour.startswith("*"):
+            continue  # a rhythm for cronsim, times of the day for us
+        if (day.startswith("*/") and weekday != "*") or not _ever_fires(expression):
+            continue  # where one of two days begins with *, cronsim wants both to fit
+        theirs = CronSim(expression, start)
+        mine = cron.parse(expression, ZoneInfo(BERLIN)).ticks(start.timestamp())
+        assert [tick.at for tick in islice(mine, 60)] == [next(theirs).timestamp() for _ in range(60)], expression
+
+
+def _ever_fires(expression: str) -> bool:
+    try:
+        cron.parse(expression, UTC)
+    except CronError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("name", ZONES)
@@ -196,6 +217,28 @@ def test_no_text_takes_long_to_accept_or_refuse(text: str) -> None:
 @settings(deadline=None, max_examples=300)
 def test_no_fields_take_long_to_accept_or_refuse(fields: list[str]) -> None:
     assert judged(" ".join(fields)) < SLOWEST_SECONDS
+
+
+@given(
+    st.lists(
+        st.text(st.sampled_from("0123456789*,/-#L"), min_size=1, max_size=8)
+        | st.sampled_from(["*", "0", "L", "*/7", "1-5", "L5", "MON#2", "29", "31", "2"]),
+        min_size=5,
+        max_size=6,
+    ),
+    st.integers(0, 4 * 10**9),
+)
+@settings(deadline=None, max_examples=400)
+def test_what_is_accepted_has_ticks_that_rise(fields: list[str], after: int) -> None:
+    try:
+        timing = cron.parse(" ".join(fields), ZoneInfo(BERLIN))
+    except CronError:
+        return
+    found = [tick.at for tick in islice(timing.ticks(after), 5)]
+    assert found == sorted(set(found))
+    assert all(at > after for at in found)
+    assert len(found) == 5
+    assert timing.period <= min(behind - before for before, behind in pairwise(found))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ What a wall-clock time means on such a day is decided here:
 
 Unless a schedule says otherwise, an expression whose hour field begins with ``*`` describes a rhythm: it skips and
 fires twice, so that the real time between its ticks stays the same. Any other names times of the day: it shifts and
-fires once, so that "daily at 02:30" is once on every day. These are also the rules of Debian's cron.
+fires once, so that "daily at 02:30" is once on every day. These are also the rules of Debian's cron, which takes an
+expression for a rhythm if its minute field begins with ``*`` as well.
 """
 
 import re
