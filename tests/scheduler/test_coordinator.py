@@ -1,5 +1,6 @@
 """The coordinator between a decision and its commit, which a test can hold back."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -10,18 +11,27 @@ from hopline_engine.clock import SystemClock
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun, LiveTask
-from hopline_engine.core.model import RunState
+from hopline_engine.core.model import RunState, StepState
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.ids import TimeOrderedIds
-from tests.core.worlds import http_step, plan
+from tests.core.worlds import choice, http_step, plan, ref, step
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 PLAN = plan([http_step("call", "http://service.example")])
+RACE = plan(
+    [
+        http_step("a", "http://service.example"),
+        http_step("b", "http://service.example"),
+        http_step("other", "http://service.example"),
+        choice("first", "won", [{"value": ref(name), "steps": [name]} for name in "ab"]),
+    ],
+    name="race",
+)
 
 
 class HeldCommits:
@@ -44,10 +54,18 @@ class Answering:
 
     def __init__(self) -> None:
         self.sent: list[LiveTask] = []
+        self.batches: list[list[int]] = []
 
     async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
         self.sent.append(task)
+        if task.node.id == "other":
+            await asyncio.Event().wait()
         return Succeeded(b"1", 200)
+
+    async def execute_batch(self, tasks: list[LiveTask], worker: Worker) -> list[Outcome]:
+        self.sent += tasks
+        self.batches.append([task.item for task in tasks])
+        return [Succeeded(b"%d" % task.item, 200) for task in tasks]
 
 
 @pytest.fixture
@@ -117,3 +135,50 @@ async def test_nothing_is_sent_when_a_lease_becomes_durable_after_the_engine_has
     commits.release()
     await until(lambda: not coordinator.admission.queues["default"].in_flight, "the place is given back")
     assert dispatcher.sent == []
+
+
+async def test_answer_of_a_step_that_lost_a_race_whose_end_is_not_durable_yet_changes_nothing(
+    coordinator: Coordinator, commits: HeldCommits, dispatcher: Answering
+) -> None:
+    coordinator.admission.queues["default"].limit(None, None, 3, 0.0)
+    run = LiveRun.fresh(coordinator.ids.next_run(), RACE, b"{}", 0.0, None)
+    coordinator.start(run)
+    await until(lambda: run.id in coordinator.runs, "the run is known")
+    commits.release()
+    await until(lambda: coordinator.admission.queues["default"].in_flight == 1, "both racers have answered")
+    won, lost = (run.nodes[RACE.by_id[name].index] for name in "ab")
+    assert {won.state, lost.state} == {StepState.SUCCEEDED, StepState.CANCELLED}
+    assert run.open_nodes == 1
+    assert run.state is RunState.RUNNING
+
+
+async def test_elements_of_a_batch_take_one_place_and_are_sent_in_one_call(
+    coordinator: Coordinator, commits: HeldCommits, dispatcher: Answering
+) -> None:
+    node = step("m", {"x": list(range(5))}, over="x")
+    node["policy"]["batch"] = 2
+    batched = plan([node], ref("m"), name="batched")
+    coordinator.admission.workers.add(
+        Worker(
+            id="w",
+            url="http://127.0.0.1:1",
+            token="t",
+            concurrency=1,
+            routes=batched.routes,
+            pid=None,
+            host=None,
+            seen_at=0.0,
+        )
+    )
+    run = LiveRun.fresh(coordinator.ids.next_run(), batched, b"{}", 0.0, None)
+    coordinator.start(run)
+
+    def has_ended() -> bool:
+        commits.release()
+        return run.state is RunState.SUCCEEDED
+
+    await until(has_ended, "the map is done")
+    assert dispatcher.batches == [[0, 1], [2, 3]]
+    assert [task.item for task in dispatcher.sent] == [0, 1, 2, 3, 4]
+    assert coordinator.admission.queues["default"].in_flight == 0
+    assert coordinator.admission.in_flight == set()

@@ -390,7 +390,7 @@ class Coordinator:
         decision = self._decision()
         try:
             for task, outcome in zip(tasks, outcomes, strict=True):
-                if task.state is TaskState.LEASED and task.run.state is RunState.RUNNING:
+                if task.state is TaskState.LEASED and task.is_open:
                     self._decide(task, outcome, decision)
         except Exception:
             log.exception("the answers to a batch of %d could not be used; its run is read again", len(tasks))
@@ -403,8 +403,8 @@ class Coordinator:
 
     def _on_answer(self, task: LiveTask, outcome: Outcome | Pinned) -> None:
         worker = self.admission.release(task.id)
-        if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:
-            self.look_again()  # the run ended while the request was out: only its place is free again
+        if task.state is not TaskState.LEASED or not task.is_open:
+            self.look_again()  # its step or run ended while the request was out: only its place is free again
             return
         decision = self._decision()
         try:
