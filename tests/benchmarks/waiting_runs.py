@@ -59,12 +59,13 @@ async def measure(runs: int, folder: Path, audit_seconds: float = 30.0) -> Cost:
         await installation.serve(0)
         engine: Engine = installation.app.state.engine._engine
         await engine.controls.register([waits.compile().to_json()], ["waits"])
-        await _start(engine, 2 * AT_A_TIME)  # what grows once is no cost of a run
-        await _until_parked(engine, 2 * AT_A_TIME)
+        # What the process takes once, for as many as are in memory at a time, is no cost of those that wait.
+        await _start(engine, runs)
+        await _until_parked(engine, runs)
         before = _held()
-        await _start(engine, runs, first=2 * AT_A_TIME)
+        await _start(engine, runs, first=runs)
         awake = _held() - before
-        await _until_parked(engine, runs + 2 * AT_A_TIME)
+        await _until_parked(engine, 2 * runs)
         gc.collect()
         left = _held() - before
         share = await _cpu_share(AUDITS * audit_seconds)
