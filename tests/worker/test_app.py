@@ -449,3 +449,73 @@ async def test_answers_are_json_that_any_parser_reads() -> None:
     async with worker(strange) as running:
         answer = await running.run(strange, {})
     assert json.loads(answer.content) == {"result": {"käse": "🧀"}, "logs": "ü\x1b[31m\n"}
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def element(asked: Step[..., Any], number: int, *, seconds: float = 60.0, deadline: str = "inf") -> dict[str, Any]:
+    """Return one element of a batch as the engine sends it."""
+    headers = {
+        "hopline-run": "r_7h2kq9m3xa",
+        "hopline-step": f"{asked.name}[{number}]",
+        "hopline-attempt": "1",
+        "hopline-deadline": deadline,
+        "idempotency-key": f"r_7h2kq9m3xa/{asked.name}/{number}",
+    }
+    return {"headers": headers, "seconds": seconds, "arguments": {"number": number}}
+
+
+async def batch(of: Worker, asked: Step[..., Any], *elements: dict[str, Any]) -> httpx.Response:
+    headers = {
+        "Authorization": f"Bearer {TOKEN}",
+        "Hopline-Signature": asked.signature,
+        "Hopline-Batch": str(len(elements)),
+    }
+    return await of.client.post(f"/steps/{asked.name}", json=elements, headers=headers)
+
+
+@step
+def about_itself(number: int) -> list[Any]:
+    told = context()
+    if number == 2:
+        raise Fail("not this one")
+    return [number, told.item, told.idempotency_key, told.deadline is not None]
+
+
+@step
+def slow_if_odd(number: int) -> int:
+    if number % 2:
+        threading.Event().wait(5)
+    return number
+
+
+async def test_elements_of_a_batch_are_executed_each_in_its_own_context() -> None:
+    async with worker(about_itself) as running:
+        answer = await batch(running, about_itself, *[element(about_itself, number) for number in (1, 2, 3)])
+    first, second, third = answer.json()
+    assert (first["status"], first["answer"]["result"]) == (200, [1, 1, "r_7h2kq9m3xa/about_itself/1", True])
+    assert (second["status"], second["answer"]["error"]["type"]) == (500, "hopline.errors.Fail")
+    assert third["answer"]["result"][:2] == [3, 3]
+
+
+async def test_element_that_takes_too_long_is_answered_without_the_others_having_to_wait() -> None:
+    async with worker(slow_if_odd) as running:
+        elements = [element(slow_if_odd, number, seconds=0.2) for number in range(3)]
+        answer = await batch(running, slow_if_odd, *elements)
+    assert [each["status"] for each in answer.json()] == [200, 504, 200]
+
+
+async def test_element_whose_deadline_has_passed_is_not_begun() -> None:
+    async with worker(double) as running:
+        late = element(double, 1, deadline=str(clock.now() - 1))
+        answer = await batch(running, double, late, element(double, 2))
+    first, second = answer.json()
+    assert first["status"] == 504
+    assert second["answer"]["result"] == 4
+
+
+async def test_batch_that_is_malformed_is_refused() -> None:
+    async with worker(double) as running:
+        answers = [await batch(running, double, wrong) for wrong in ({}, {**element(double, 1), "headers": {}})]
+    assert [answer.status_code for answer in answers] == [400, 400]
