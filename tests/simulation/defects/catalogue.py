@@ -70,20 +70,22 @@ DEFECTS: Final = (
     Defect(
         "late_token",  # B19
         _SCHEDULER + "engine",
-        "        if task.state is not TaskState.ACCEPTED:\n            return CallbackOutcome.UNKNOWN",
-        "        if False:\n            return CallbackOutcome.UNKNOWN",
+        "        if task.state is not TaskState.ACCEPTED:\n            return CallbackOutcome.UNKNOWN, ",
+        "        if False:\n            return CallbackOutcome.UNKNOWN, ",
     ),
     Defect(
         "old_attempt_applied",  # B18
         _SCHEDULER + "engine",
-        "if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:",
-        "if task is None or task.state is TaskState.SCHEDULED:",
+        "if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:\n"
+        "            return await self._late_callback(run, node, item, attempt, task, report)",
+        "if task is None or task.state is TaskState.SCHEDULED:\n"
+        "            return await self._late_callback(run, node, item, attempt, task, report)",
     ),
     Defect(
         "forged_token_taken",
         _SCHEDULER + "engine",
-        "if not self._signer.is_signed(token, public, step, attempt):",
-        "if len(token) != 64:",
+        "if not self._signer.is_signed(token, public, step, attempt):\n            return CallbackOutcome.FORGED, None",
+        "if len(token) != 64:\n            return CallbackOutcome.FORGED, None",
     ),
     Defect(
         "dup_apply",  # B18
@@ -95,8 +97,8 @@ DEFECTS: Final = (
     Defect(
         "lost_update",  # B16
         _CORE + "past",
-        "live.waits = node.waits - done - streaming",
-        "live.waits = node.waits - min(done, 1) - streaming",
+        "live.waits = node.waits - done - _is_streaming(run, node)",
+        "live.waits = node.waits - min(done, 1) - _is_streaming(run, node)",
     ),
     Defect(
         "fan_in_too_early",
@@ -183,20 +185,21 @@ DEFECTS: Final = (
     Defect(
         "cancel_cuts_nothing_off",  # B20
         _SCHEDULER + "coordinator",
-        "        for task in decision.closed.values():\n            self._cut_off(task)\n        for run, nodes in",
-        "        for run, nodes in",
+        "        for task in decision.closed.values():\n            self._cut_off(task)\n"
+        "        for task in decision.called_off:",
+        "        for task in decision.called_off:",
     ),
     Defect(
         "sub_runs_not_cancelled",
-        _CORE + "advance",
-        "        pending += [unit for unit in stopped.units() if isinstance(unit, LiveRun)]\n",
-        "",
+        _CORE + "ending",
+        "if live.state not in FINAL_STEP_STATES and not _lasts(run, node, live, decision, undo=undo):",
+        "if live.state not in FINAL_STEP_STATES:",
     ),
     Defect(
         "retry_keeps_failures",
-        _SCHEDULER + "engine",
-        "kept = [row for row in ended if row.state == StepState.SUCCEEDED]",
-        "kept = [row for row in ended if row.state != StepState.CANCELLED]",
+        _CORE + "reusing",
+        "if row.state == StepState.SUCCEEDED or row.node in done)",
+        "if row.state != StepState.CANCELLED or row.node in done)",
     ),
     # --- queues and workers
     Defect(
