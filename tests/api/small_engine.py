@@ -48,7 +48,7 @@ from hopline_engine.api.models import (
     WorkflowDetail,
 )
 from hopline_engine.api.schedule_service import ScheduleService
-from hopline_engine.core.model import AttemptState, RunState, StepState
+from hopline_engine.core.model import AttemptState, Digest, RunState, StepState
 from hopline_engine.core.states import FINAL_RUN_STATES
 from hopline_engine.errors import (
     AmbiguousRunError,
@@ -64,11 +64,14 @@ from hopline_engine.errors import (
     RunNotRetryableError,
     RunNotSucceededError,
     StepNotFoundError,
+    VersionNotFoundError,
     WorkerNotFoundError,
     WorkflowNotFoundError,
     closest,
 )
 from hopline_engine.scheduler.diagnosis import Check, Diagnosis, State
+from hopline_engine.scheduler.needs import Need
+from hopline_engine.store.needs import Version
 
 NOW = 1795226446.5
 TOKEN = "t" * 64
@@ -201,6 +204,18 @@ class SmallEngine:
         if name not in self._definitions:
             raise WorkflowNotFoundError(workflow=name, did_you_mean=closest(name, self._definitions))
         return self._definitions[name]
+
+    async def versions(self, name: str) -> list[Version]:
+        return [Version(Digest((await self.workflow(name)).digest), 0.0, is_current=True, live_runs=0)]
+
+    async def version(self, name: str, digest: str) -> WorkflowDetail:
+        found = await self.workflow(name)
+        if not found.digest.startswith(digest):
+            raise VersionNotFoundError(workflow=name, digest=digest, matches=0)
+        return found
+
+    async def needs(self) -> list[Need]:
+        return []
 
     async def register_worker(self, worker: str, registration: WorkerRegistration) -> Worker:
         given = registration.model_dump(exclude={"token"})

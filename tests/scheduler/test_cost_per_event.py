@@ -23,6 +23,7 @@ from hopline_engine.queue.dispatcher import Accepted, Dispatcher, Outcome, Succe
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.coordinator import Commits, Coordinator
 from hopline_engine.scheduler.ids import TimeOrderedIds
+from hopline_engine.settings import Settings
 from hopline_engine.store.sqlite import SQLiteStore, open_store
 from tests.benchmarks.history import fill
 from tests.core.worlds import plan, ref, step
@@ -160,7 +161,7 @@ async def test_step_is_as_many_statements_however_many_steps_have_finished(tmp_p
     store = await open_store(tmp_path / "hopline.db", node="n", clock=time.time)
     await define(store, of)
     await store.close()
-    await fill(tmp_path / "hopline.db", of.digest, present=0, wanted=finished)
+    await fill(Settings(state_dir=tmp_path), of.digest, present=0, wanted=finished)
     store = await open_store(tmp_path / "hopline.db", node="n", clock=time.time)
     try:
         with counted_statements(store) as statements:

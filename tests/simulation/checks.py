@@ -147,8 +147,8 @@ def _differing_tasks(world: "World", live: dict[RunId, LiveRun]) -> list[object]
 def _is_settled(node: "Node") -> bool:
     if not node.is_quiet or node.engine is None or node.is_in_trouble:
         return False
-    resumer, membership = node.engine._resumer, node.engine._membership
-    if resumer is None or membership is None or node.is_lost or membership._coming or membership._going:
+    resumer, membership = node.engine.resumer, node.engine.membership
+    if node.is_lost or membership._coming or membership._going:
         return False
     is_reading = resumer._reading is not None and not resumer._reading.done()
     return not (resumer.is_reading or is_reading or node.engine.coordinator._held_back)
@@ -181,8 +181,7 @@ def check_healed(world: "World") -> None:
     """
     are_clocks_set = bool(world.faults_drawn.clock_jumps or world.faults_drawn.skew)
     for node in world.nodes.values():
-        reconciler = node.engine._reconciler if node.engine is not None else None
-        healed = reconciler.latest if reconciler is not None else ()
+        healed = node.engine.reconciler.latest if node.engine is not None else ()
         if repairs := [each for each in healed if not (are_clocks_set and each.finding.audit is STALLED_TASK)]:
             world.violated(f"{node.name} had to repair {repairs}")
 

@@ -161,7 +161,7 @@ class Node:
     @property
     def is_lost(self) -> bool:
         """Whether others took this node for dead, and it knows."""
-        return self.engine is not None and self.engine._membership is not None and self.engine.membership.lost.done()
+        return self.engine is not None and self.engine.membership.lost.done()
 
     @property
     def is_quiet(self) -> bool:

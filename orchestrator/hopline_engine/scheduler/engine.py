@@ -106,18 +106,104 @@ class Engine:
         self._watches: list[asyncio.Task[None]] = []
         default = Queue(DEFAULT_QUEUE, max_concurrent_dispatches=settings.default_max_concurrent_dispatches)
         self.admission = Admission(self.workers, default)
-        self._coordinator: Coordinator | None = None
-        self._resumer: Resumer | None = None
-        self._controls: Controls | None = None
-        self._membership: Membership | None = None
+        ids = TimeOrderedIds(clock, last_run=0, last_task=0, shards=())
+        self.coordinator = coordinator = Coordinator(
+            commits=store,
+            admission=self.admission,
+            dispatcher=dispatcher,
+            clock=clock,
+            ids=ids,
+            limits=Limits(
+                accepted_timeout=settings.accepted_timeout_seconds,
+                retry_after_cap=settings.retry_after_cap_seconds,
+                lost_limit=settings.lost_limit,
+                map_window=settings.map_window,
+            ),
+            epoch=store.owner.epoch,
+            on_change=self.watchers.tell,
+        )
+        self.resumer = Resumer(store, self.catalogue, coordinator)
+        self.controls = Controls(
+            store=store,
+            catalogue=self.catalogue,
+            admission=self.admission,
+            clock=clock,
+            look_again=coordinator.look_again,
+        )
+        coordinator.pinning = Pinning(self.catalogue, clock, self.controls.meet)
+        self.membership = membership = Membership(
+            store=store,
+            clock=clock,
+            coordinator=coordinator,
+            resumer=self.resumer,
+            ids=ids,
+            silence=settings.node_silence_seconds,
+            on_beat=self.controls.refresh,
+            on_moved=self.watchers.end_of,
+        )
+        membership.lost.add_done_callback(self._on_lost)
+        self.reconciler = Reconciler(
+            store=store,
+            coordinator=coordinator,
+            resumer=self.resumer,
+            clock=clock,
+            held=lambda: membership.held,
+            seconds=settings.audit_seconds,
+        )
+        self.parking = Parking(
+            store=store,
+            coordinator=coordinator,
+            resumer=self.resumer,
+            clock=clock,
+            held=lambda: membership.held,
+            seconds=settings.park_seconds,
+        )
+        self.orders = Orders(
+            reads=store,
+            coordinator=coordinator,
+            resumer=self.resumer,
+            parking=self.parking,
+            membership=membership,
+            begin=self._go_on,
+        )
+        self.scheduling = Scheduling(
+            store=store,
+            catalogue=self.catalogue,
+            clock=clock,
+            starter=self,
+            cancel=self.orders.cancel,
+            held=lambda: membership.held,
+        )
+        self.schedules = ScheduleBook(
+            store=store,
+            catalogue=self.catalogue,
+            starter=self,
+            shortest=settings.schedule_period_seconds,
+            changed=self.scheduling.wake,
+        )
+        self.events = Events(
+            store=store,
+            coordinator=coordinator,
+            catalogue=self.catalogue,
+            clock=clock,
+            held=lambda: membership.held,
+            result_max_bytes=settings.result_max_bytes,
+            retention_seconds=settings.event_retention_seconds,
+        )
+        self.events.wake = self.parking.wake
+        membership.on_taken = self._on_taken
+        self.approvals = Approvals(
+            coordinator=coordinator,
+            signer=signer,
+            clock=clock,
+            base_url=lambda: dispatcher.callback_base,
+            link_seconds=settings.approval_link_seconds,
+            result_max_bytes=settings.result_max_bytes,
+        )
         self._shares: Shares | None = None
-        self._reconciler: Reconciler | None = None
-        self._scheduling: Scheduling | None = None
-        self._schedules: ScheduleBook | None = None
-        self._events: Events | None = None
-        self._parking: Parking | None = None
-        self._orders: Orders | None = None
-        self._approvals: Approvals | None = None
+        if not store.owner.alone:
+            self._shares = Shares(store=store, admission=self.admission, clock=clock, look_again=coordinator.look_again)
+            coordinator.on_admitted = self._shares.look
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -128,111 +214,13 @@ class Engine:
             watches: whether to look again and again for silent workers, nodes, faults and what can be forgotten; in
                 virtual time, years of that would be all that happens.
         """
-        ids = TimeOrderedIds(self._clock, last_run=0, last_task=0, shards=())
-        self._coordinator = coordinator = Coordinator(
-            commits=self.store,
-            admission=self.admission,
-            dispatcher=self._dispatcher,
-            clock=self._clock,
-            ids=ids,
-            limits=Limits(
-                accepted_timeout=self.settings.accepted_timeout_seconds,
-                retry_after_cap=self.settings.retry_after_cap_seconds,
-                lost_limit=self.settings.lost_limit,
-                map_window=self.settings.map_window,
-            ),
-            epoch=self.store.owner.epoch,
-            on_change=self.watchers.tell,
-        )
-        self._resumer = Resumer(self.store, self.catalogue, coordinator)
-        self._controls = Controls(
-            store=self.store,
-            catalogue=self.catalogue,
-            admission=self.admission,
-            clock=self._clock,
-            look_again=coordinator.look_again,
-        )
-        coordinator.pinning = Pinning(self.catalogue, self._clock, self._controls.meet)
-        self._membership = membership = Membership(
-            store=self.store,
-            clock=self._clock,
-            coordinator=coordinator,
-            resumer=self._resumer,
-            ids=ids,
-            silence=self.settings.node_silence_seconds,
-            on_beat=self._controls.refresh,
-            on_moved=self.watchers.end_of,
-        )
-        membership.lost.add_done_callback(self._on_lost)
-        self._reconciler = Reconciler(
-            store=self.store,
-            coordinator=coordinator,
-            resumer=self._resumer,
-            clock=self._clock,
-            held=lambda: membership.held,
-            seconds=self.settings.audit_seconds,
-        )
-        self._parking = Parking(
-            store=self.store,
-            coordinator=coordinator,
-            resumer=self._resumer,
-            clock=self._clock,
-            held=lambda: membership.held,
-            seconds=self.settings.park_seconds,
-        )
-        self._orders = Orders(
-            reads=self.store,
-            coordinator=coordinator,
-            resumer=self._resumer,
-            parking=self._parking,
-            membership=membership,
-            begin=self._go_on,
-        )
-        self._scheduling = Scheduling(
-            store=self.store,
-            catalogue=self.catalogue,
-            clock=self._clock,
-            starter=self,
-            cancel=self._orders.cancel,
-            held=lambda: membership.held,
-        )
-        self._schedules = ScheduleBook(
-            store=self.store,
-            catalogue=self.catalogue,
-            starter=self,
-            shortest=self.settings.schedule_period_seconds,
-            changed=self._scheduling.wake,
-        )
-        self._events = Events(
-            store=self.store,
-            coordinator=coordinator,
-            catalogue=self.catalogue,
-            clock=self._clock,
-            held=lambda: membership.held,
-            result_max_bytes=self.settings.result_max_bytes,
-            retention_seconds=self.settings.event_retention_seconds,
-        )
-        self._events.wake = self._parking.wake
-        membership.on_taken = self._on_taken
-        self._approvals = Approvals(
-            coordinator=coordinator,
-            signer=self._signer,
-            clock=self._clock,
-            base_url=lambda: self._dispatcher.callback_base,
-            link_seconds=self.settings.approval_link_seconds,
-            result_max_bytes=self.settings.result_max_bytes,
-        )
-        await self._controls.load()
-        if not self.store.owner.alone:
-            self._shares = Shares(
-                store=self.store, admission=self.admission, clock=self._clock, look_again=coordinator.look_again
-            )
-            coordinator.on_admitted = self._shares.look
+        await self.controls.load()
+        if self._shares is not None:
             self._shares.open()
-        await membership.open(beats=watches)
-        self._watches = [asyncio.create_task(self._events.run(forgets=watches))]
+        await self.membership.open(beats=watches)
+        self._watches = [asyncio.create_task(self.events.run(forgets=watches))]
         if watches:
-            for_ever = (self._keep_watch(), self._reconciler.run(), self._parking.run())
+            for_ever = (self._keep_watch(), self.reconciler.run(), self.parking.run())
             self._watches += [asyncio.create_task(watch) for watch in for_ever]
 
     def dispatch(self, url: str | None = None, *, runs_url: str = "", schedules: bool = False) -> None:
@@ -253,141 +241,16 @@ class Engine:
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        if self._resumer is not None:
-            await self._resumer.stop()
-        if self._membership is not None:
-            self._membership.takes_shards = False
-        if self._coordinator is not None:
-            await self._coordinator.stop(self.settings.drain_seconds)
+        await self.resumer.stop()
+        self.membership.takes_shards = False
+        await self.coordinator.stop(self.settings.drain_seconds)
         if self._shares is not None:
             await self._shares.close()
-        if self._membership is not None:
-            await self._membership.leave()
-
-    @property
-    def coordinator(self) -> Coordinator:
-        """The coordinator of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._coordinator is None:
-            raise EngineStoppingError
-        return self._coordinator
-
-    @property
-    def resumer(self) -> Resumer:
-        """What takes up the runs of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._resumer is None:
-            raise EngineStoppingError
-        return self._resumer
-
-    @property
-    def controls(self) -> Controls:
-        """What is decided for all runs of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._controls is None:
-            raise EngineStoppingError
-        return self._controls
-
-    @property
-    def approvals(self) -> Approvals:
-        """The decisions of people in an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._approvals is None:
-            raise EngineStoppingError
-        return self._approvals
-
-    @property
-    def parking(self) -> Parking:
-        """What parks and wakes the runs of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._parking is None:
-            raise EngineStoppingError
-        return self._parking
+        await self.membership.leave()
 
     def _on_taken(self, shards: Collection[int]) -> None:
         self.events.take_up(shards)
         self.parking.look_again()
-
-    @property
-    def events(self) -> Events:
-        """The events of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._events is None:
-            raise EngineStoppingError
-        return self._events
-
-    @property
-    def orders(self) -> Orders:
-        """What runs of an open engine can be told to do.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._orders is None:
-            raise EngineStoppingError
-        return self._orders
-
-    @property
-    def membership(self) -> Membership:
-        """An open engine as one of the nodes that share its store.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._membership is None:
-            raise EngineStoppingError
-        return self._membership
-
-    @property
-    def reconciler(self) -> Reconciler:
-        """What compares the memory and the store of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._reconciler is None:
-            raise EngineStoppingError
-        return self._reconciler
-
-    @property
-    def scheduling(self) -> Scheduling:
-        """What fires the schedules of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._scheduling is None:
-            raise EngineStoppingError
-        return self._scheduling
-
-    @property
-    def schedules(self) -> ScheduleBook:
-        """The schedules of an open engine.
-
-        Raises:
-            EngineStoppingError: it is not open.
-        """
-        if self._schedules is None:
-            raise EngineStoppingError
-        return self._schedules
 
     def url_of(self, run: RunId) -> str | None:
         """Return where the node that works on a run is reached; ``None`` if it is this one.

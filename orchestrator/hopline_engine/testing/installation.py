@@ -88,19 +88,19 @@ class Installation:
         Raises:
             KilledError: it died while it was starting.
         """
-        self._store = store = self.loop.run(self._open_store())
+        self.loop.run(self._open())
+        self.loop.call_soon(self.engine.dispatch)
+
+    async def _open(self) -> None:
+        self._store = store = await open_store(
+            self.settings.store_path, node="test", clock=self.clock.now, background=lambda _: _InTurn(self)
+        )
         clock = DatabaseClock(self.clock)
         self.engine = Engine(
             store=store, dispatcher=self._dispatcher(clock), signer=self.signer, clock=clock, settings=self.settings
         )
         self.service = Service(self.engine, clock)
-        self.loop.run(self.engine.open(watches=False))
-        self.loop.call_soon(self.engine.dispatch)
-
-    async def _open_store(self) -> SQLiteStore:
-        return await open_store(
-            self.settings.store_path, node="test", clock=self.clock.now, background=lambda _: _InTurn(self)
-        )
+        await self.engine.open(watches=False)
 
     def _dispatcher(self, clock: DatabaseClock) -> Dispatcher:
         limits = Limits()
