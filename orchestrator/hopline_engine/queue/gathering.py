@@ -43,6 +43,7 @@ class Gathering(Generic[_T, _R]):
     async def _work(self) -> None:
         try:
             while self._waiting:
+                await asyncio.sleep(0)  # for what else this turn of the loop brings, and for what it sets off first
                 await self._do_some(self._take())
         finally:
             self._working = None
