@@ -82,7 +82,7 @@ from hopline_engine.errors import (
 from hopline_engine.queue import admission
 from hopline_engine.scheduler.approvals import form_of
 from hopline_engine.scheduler.diagnosis import Diagnosis, examine
-from hopline_engine.scheduler.engine import Engine
+from hopline_engine.scheduler.engine import Engine, Heartbeat
 from hopline_engine.scheduler.needs import Need, needs_of_live_runs
 from hopline_engine.store import approvals, needs, nodes, runs, schedules, steps
 from hopline_engine.store.needs import Version
@@ -305,15 +305,14 @@ class Service(RunOrders):
         self, run: str, step: str, attempt: int, token: str, report: StepResult | StepFailure | StepHeartbeat
     ) -> CallbackAnswer:
         """Apply what a target reports about an attempt that it accepted."""
-        if isinstance(report, StepHeartbeat):
-            extended = await self._engine.extend_wait(run, step, attempt, token, report.seconds)
-            return CallbackAnswer(CallbackOutcome(extended.value))
-        result, failure = None, None
-        if isinstance(report, StepResult):
-            result = report.body
-        else:
-            failure = Failure(report.type, report.message, (report.type,))
-        outcome, message = await self._engine.call_back(run, step, attempt, token, result, failure)
+        match report:
+            case StepResult(body=body):
+                said: bytes | Failure | Heartbeat = body
+            case StepFailure(type=kind, message=text):
+                said = Failure(kind, text, (kind,))
+            case StepHeartbeat(seconds=seconds):
+                said = Heartbeat(seconds)
+        outcome, message = await self._engine.call_back(run, step, attempt, token, said)
         return CallbackAnswer(CallbackOutcome(outcome.value), message)
 
     async def subscribe(self, run: str) -> AsyncGenerator[RunDetail | RunChange, None]:

@@ -77,6 +77,13 @@ class CallbackOutcome(StrEnum):
     INVALID = "invalid"
 
 
+class Heartbeat(NamedTuple):
+    """A report that the work behind an attempt goes on."""
+
+    seconds: float
+    """For how long its callback is to be waited for from now on, at least."""
+
+
 class Started(NamedTuple):
     """A run that was asked for."""
 
@@ -393,7 +400,7 @@ class Engine:
         return await self._start(plan, run_input, None, retry_of=retry_of, fork_of=fork_of, earlier=earlier)
 
     async def call_back(
-        self, public: str, step: str, attempt: int, token: str, result: bytes | None, failure: Failure | None
+        self, public: str, step: str, attempt: int, token: str, report: "bytes | Failure | Heartbeat"
     ) -> tuple[CallbackOutcome, str | None]:
         """Apply what a target reports about an attempt; see ``correctness.md`` for the answers."""
         if not self._signer.is_signed(token, public, step, attempt):
@@ -401,12 +408,14 @@ class Engine:
         run = run_id(public)
         node, item = parse_step_name(step)
         task = self.coordinator.find(run, node, item) if run is not None else None
-        report = failure or result or b"null"
         # A task that waits for its next attempt has an attempt behind it that is over.
         if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:
             return await self._late_callback(run, node, item, attempt, task, report), None
         if task.state is not TaskState.ACCEPTED:
             return CallbackOutcome.UNKNOWN, "the attempt has not been accepted yet"
+        if isinstance(report, Heartbeat):
+            await self.coordinator.extend(task, report.seconds)
+            return CallbackOutcome.APPLIED, None
         if isinstance(report, Failure):
             await self.coordinator.call_back(task, Failed(report))
             return CallbackOutcome.APPLIED, None
@@ -417,20 +426,6 @@ class Engine:
         await self.coordinator.call_back(task, Succeeded(read, 200))
         return CallbackOutcome.APPLIED, None
 
-    async def extend_wait(self, public: str, step: str, attempt: int, token: str, seconds: float) -> CallbackOutcome:
-        """Wait longer for the callback of an attempt: whoever works on it says that it is alive."""
-        if not self._signer.is_signed(token, public, step, attempt):
-            return CallbackOutcome.FORGED
-        run = run_id(public)
-        node, item = parse_step_name(step)
-        task = self.coordinator.find(run, node, item) if run is not None else None
-        if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:
-            return await self._late_callback(run, node, item, attempt, task, None)
-        if task.state is not TaskState.ACCEPTED:
-            return CallbackOutcome.UNKNOWN
-        await self.coordinator.extend(task, seconds)
-        return CallbackOutcome.APPLIED
-
     async def _late_callback(
         self,
         run: RunId | None,
@@ -438,7 +433,7 @@ class Engine:
         item: int,
         attempt: int,
         task: LiveTask | None,
-        report: bytes | Failure | None,
+        report: "bytes | Failure | Heartbeat",
     ) -> CallbackOutcome:
         """Say what a well-signed callback of an attempt that is not open comes too late, or too early, for."""
         stored = await self.store.read(lambda connection: runs.get(connection, run)) if run is not None else None
@@ -452,11 +447,7 @@ class Engine:
         over = await self.store.read(
             partial(steps.attempts, run_id=stored.id, node=place.index, item=item, number=attempt, limit=1)
         )
-        if (
-            over
-            and report is not None
-            and _is_repeated(report, over[0], row, self._dispatcher.result_type(plan, place))
-        ):
+        if over and _is_repeated(report, over[0], row, self._dispatcher.result_type(plan, place)):
             return CallbackOutcome.ALREADY
         if stored.state != RunState.RUNNING:
             return CallbackOutcome.ENDED
@@ -487,8 +478,12 @@ class Engine:
                 self.coordinator.look_again()
 
 
-def _is_repeated(report: bytes | Failure, attempt: AttemptEnded, step: StepEnded | None, declared: ResultType) -> bool:
+def _is_repeated(
+    report: "bytes | Failure | Heartbeat", attempt: AttemptEnded, step: StepEnded | None, declared: ResultType
+) -> bool:
     """Return whether a report says again how its attempt ended."""
+    if isinstance(report, Heartbeat):
+        return False
     if isinstance(report, Failure):
         ended = failure_from_json(attempt.error)
         return attempt.state == AttemptState.FAILED and (ended.type, ended.message) == (report.type, report.message)
