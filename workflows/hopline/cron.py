@@ -22,8 +22,6 @@ from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
-from croniter import CroniterBadDateError, CroniterError, croniter
-
 LONGEST_EXPRESSION: Final = 256
 FURTHEST_YEARS: Final = 5
 """An expression without a tick within so many years is refused as a mistake, such as 30 February."""
@@ -144,7 +142,7 @@ class CronTiming:
         while True:
             try:
                 yield found.get_next(datetime)
-            except (CroniterBadDateError, OverflowError, ValueError):
+            except (OverflowError, ValueError):  # croniter's own are of the latter
                 return
 
 
@@ -174,6 +172,8 @@ def _is_rhythm(expression: str) -> bool:
 
 
 def _counter(expression: str, start: datetime) -> Any:
+    from croniter import croniter  # 7 MB, which an engine without cron schedules does without
+
     return croniter(
         expression, start, datetime, max_years_between_matches=_LONGEST_PAUSE_YEARS, second_at_beginning=True
     )
@@ -275,6 +275,8 @@ def _expanded(expression: str) -> Sequence[Sequence[int | str]]:
     Raises:
         CronError: it means nothing, or nothing that ever comes.
     """
+    from croniter import CroniterBadDateError, CroniterError, croniter
+
     never = CronError(f"{expression!r} has no tick within {FURTHEST_YEARS} years")
     try:
         expanded: Sequence[Sequence[int | str]] = croniter.expand(expression, second_at_beginning=True)[0]
