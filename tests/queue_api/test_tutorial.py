@@ -1,6 +1,7 @@
 """The first example of every Cloud Tasks tutorial, unchanged but for the endpoint, against the emulator."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,44 @@ def test_a_task_is_created_handled_retried_on_failure_and_gone_after_success(
         return False
 
     eventually(is_gone, "it is gone after success")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "cloud-tasks.md"
+
+
+def programs() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_the_documentation_creates_a_task(client: tasks_v2.CloudTasksClient) -> None:
+    (program,) = (each for each in programs() if "client.create_task" in each)
+    queue = "projects/p/locations/l/queues/mail"
+
+    exec(program, {"client": client, "tasks_v2": tasks_v2})
+
+    (task,) = client.list_tasks(parent=queue)
+    assert task.http_request.url == "http://127.0.0.1:5000/handler"
+
+
+USE = """
+
+def test_it(tasks):
+    import socket
+    for address in (tasks.grpc, tasks.emulator_host):
+        host, _, port = address.partition(":")
+        socket.create_connection((host, int(port))).close()
+"""
+
+
+def test_the_fixture_of_the_documentation_gives_a_running_service(tmp_path: Path) -> None:
+    (program,) = (each for each in programs() if "@pytest.fixture" in each)
+    file = tmp_path / "test_it.py"
+    file.write_text(program + USE)
+
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", str(file)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_same_in_node(
