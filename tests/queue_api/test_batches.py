@@ -1,4 +1,4 @@
-"""Batch calls that are said several times are done once, whoever says them and whenever."""
+"""Batch calls: what became of each part, and that what is said several times is done once, whoever says it."""
 
 import threading
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import pytest
 
 from tests.queue_api.conftest import PARENT
 from tests.support.postgres import database_for_threads
-from tests.support.queue_service import Client, RunningService, running_service
+from tests.support.queue_service import PYTHON, Client, RunningService, refusal, running_service
 
 CALLS = 8
 TASK = {"httpRequest": {"url": "http://localhost/x"}}
@@ -90,3 +90,35 @@ def test_calls_to_several_servers_with_one_request_id_are_one(tmp_path: Path, qu
 
         assert len({operation["name"] for operation in operations}) == 1
         assert len(http.get(f"/v2/{queue_name}/tasks").json()["tasks"]) == 1
+
+
+@pytest.mark.parametrize("version", ["v2", "v2beta3"])
+@pytest.mark.parametrize("transport", PYTHON)
+def test_an_operation_can_be_asked_for_again(service: RunningService, transport: str, version: str, queue: str) -> None:
+    client = service.client(transport, version)
+    requests = [{"parent": queue, "task": {"http_request": {"url": url}}} for url in ("http://x", "")]
+
+    made = client.batch_create_tasks(parent=queue, requests=requests)
+    operation = made.operation
+    found = client.get_operation(name=operation.name)
+
+    assert found == operation
+    assert found.done
+    metadata = client.types.BatchCreateTasksMetadata.deserialize(found.metadata.value)
+    assert metadata.state.name == "PARTIALLY_SUCCEEDED"
+    assert {at: status.code for at, status in metadata.failed_requests.items()} == {1: 3}
+    answer = client.types.BatchCreateTasksResponse.deserialize(found.response.value)
+    assert [task.http_request.url for task in answer.tasks] == ["http://x"]
+    assert refusal(client.get_operation, name=f"{operation.name}x")[0] == "NOT_FOUND"
+    client.close()
+
+
+@pytest.mark.parametrize("version", ["v2", "v2beta3", "v2beta2"])
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+def test_a_location_can_be_asked_for(service: RunningService, transport: str, version: str, queue: str) -> None:
+    client = service.client(transport, version)
+
+    found = client.get_location(name=PARENT)
+
+    assert (found.name, found.location_id) == (PARENT, "us-central1")
+    client.close()
