@@ -210,10 +210,15 @@ class Engine:
         if answer.outcome not in {CallbackOutcome.APPLIED, CallbackOutcome.ALREADY}:
             raise CallbackRefusedError(f"{step.id} did not take the callback: {answer.message or answer.outcome.value}")
 
-    def emit(self, event: Event[Any], payload: object, *, key: str) -> None:
-        """Say that something happened that runs wait for, or are started by."""
+    def emit(self, event: Event[Any], payload: object, *, key: str) -> list[Run[Any]]:
+        """Say that something happened that runs wait for, or are started by; return the runs that it started."""
         body = canonical(jsonable(payload))
-        self.ask(lambda service: service.emit_event(event.name, key, body))
+        emitted = self.ask(lambda service: service.emit_event(event.name, key, body))
+        return [self._known(run) for run in emitted.runs]
+
+    def _known(self, run: str) -> Run[Any]:
+        detail = self.ask(lambda service: service.run_detail(run))
+        return Run(self, run, self._workflows.get(detail.workflow))
 
     def ask(self, call: Callable[[Service], Coroutine[Any, Any, T]]) -> T:
         """Return what a method of the engine's API returns, and let everything happen that takes no time.
