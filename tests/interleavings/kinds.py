@@ -17,13 +17,26 @@ from hopline_engine.core.model import (
     TaskState,
 )
 from hopline_engine.core.shards import SHARDS
-from hopline_engine.store import definitions, keys, nodes, queues, recovery, shares, tasks
+from hopline_engine.core.ticks import DecidedTick, TickState, Verdict
+from hopline_engine.store import definitions, keys, nodes, queues, recovery, schedules, shares, tasks
 from hopline_engine.store.definitions import StoredDefinition
 from hopline_engine.store.dialect import now
 from hopline_engine.store.queues import QueueLimits
+from hopline_engine.store.schedules import Advanced, StoredSchedule
 from hopline_engine.store.shares import Ask
-from hopline_engine.store.tables import node, queue, run, shard, step_run, task
-from tests.interleavings.world import QUEUE, RUN, RUN_OF_SILENT, SHARDS_OF, SILENCE, SILENT, SLOTS, Member
+from hopline_engine.store.tables import node, queue, run, schedule, shard, step_run, task
+from tests.interleavings.world import (
+    QUEUE,
+    RUN,
+    RUN_OF_SILENT,
+    SCHEDULE,
+    SHARDS_OF,
+    SILENCE,
+    SILENT,
+    SLOTS,
+    TICK,
+    Member,
+)
 from tests.store import rows
 
 LONG: Final = 1e9
@@ -150,6 +163,28 @@ async def _needs_the_key(member: Member) -> Any:
     return "has one"
 
 
+async def _decides_on_a_tick(member: Member, decides: bool = True) -> Any:
+    """Read a schedule, and move it on if its tick is due, as the engine does in two transactions."""
+    known = await member.call(partial(schedules.get, name=SCHEDULE))
+    if isinstance(known, StoredSchedule) and known.next_tick == TICK and decides:
+        ticks = [DecidedTick(TICK, TickState.DUE, None)]
+        verdict = Verdict(ticks=ticks, next_tick=TICK + 3600, due_at=TICK + 3600)
+        await member.call(partial(schedules.advance, decided=[Advanced(known, verdict, ())]))
+    return "looked"  # whether another one has decided before, it is not told
+
+
+async def _edits_a_schedule(member: Member) -> Any:
+    """Change a schedule as it is known, and again if it is not so any more."""
+
+    def edit(connection: Connection) -> bool:
+        known = schedules.get(connection, SCHEDULE)
+        return known is not None and schedules.change(connection, known, is_paused=True)
+
+    while (edited := await member.call(edit)) is False:
+        pass
+    return edited
+
+
 class Beaten(NamedTuple):
     """What a heartbeat did. The shards depend on who was there at which moment, so they are judged otherwise."""
 
@@ -219,6 +254,8 @@ KINDS: Final = (
     Kind("asks for slots and tokens", _asks_for_slots),
     Kind("removes a task that nothing needs", _repairs),
     Kind("needs the key", _needs_the_key),
+    Kind("decides on a tick", _decides_on_a_tick, (partial(_decides_on_a_tick, decides=False),)),
+    Kind("edits a schedule", _edits_a_schedule),
     Kind("beats", _beats, (partial(_beats, silence=LONG),)),
     Kind("takes over", _takes_over, (partial(_takes_over, silence=LONG), partial(_takes_over, claims=False))),
     Kind("leaves", _leaves),
@@ -279,6 +316,18 @@ async def _changes_limits_by_a_stale_look(member: Member) -> Any:
     return await member.call(change)
 
 
+async def _edits_by_a_stale_look(member: Member) -> Any:
+    """Change a schedule as it was a moment ago, whoever has changed it since."""
+
+    def change(connection: Connection) -> None:
+        known = schedules.get(connection, SCHEDULE)
+        assert known is not None
+        values = {"is_paused": True, "revision": known.revision + 1}
+        connection.execute(update(schedule).where(schedule.c.name == SCHEDULE).values(**values))
+
+    return await member.call(change)
+
+
 async def _starts_by_a_stale_look(member: Member) -> Any:
     """Start a run if nobody has started one with its name, and keep no key."""
 
@@ -299,6 +348,7 @@ PLANTED: Final = {
         "a",
         "b",
     ),
+    (Kind("edits by a stale look", _edits_by_a_stale_look), "edits by a stale look"): ("a", "b"),
     (Kind("starts by a stale look", _starts_by_a_stale_look), "starts by a stale look"): ("a", "b"),
 }
 """What the engine must not do, and what shows it: the other transaction, and as whom both are carried out."""

@@ -35,6 +35,9 @@ RUN: Final = SHARDS + 1
 RUN_OF_SILENT: Final = SHARDS + 41
 """As ``RUN``, of the silent node."""
 QUEUE: Final = "narrow"
+SCHEDULE: Final = "hourly"
+TICK: Final = 3600.0
+"""Its next tick."""
 SLOTS: Final = 3
 TOKENS: Final = 2
 """What the queue allows, of which each node wants two."""
@@ -163,6 +166,11 @@ class World:
                 columns = ", ".join(values)
                 places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
                 await self.raw.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", *values.values())
+        await self.raw.execute(
+            "INSERT INTO schedule (name, shard, workflow, is_edited, is_paused, revision, created_at, anchor_at,"
+            " next_tick, due_at, spec, input)"
+            f" VALUES ('{SCHEDULE}', 1, 'w', false, false, 1, 0, 0, {TICK}, {TICK}, '{{}}', '{{}}')"
+        )
         await self.raw.execute("UPDATE node SET committed = 0; CREATE SCHEMA saved")
         for table in TABLES:
             await self.raw.execute(f"CREATE TABLE saved.{table} AS SELECT * FROM public.{table}")
@@ -210,6 +218,8 @@ _LOOKS: Final = {
     "tasks": "SELECT (id, state, attempt, lost, epoch)::text FROM task ORDER BY id",
     "queues": "SELECT (name, state, max_concurrent_dispatches, round(tokens))::text FROM queue ORDER BY name",
     "definitions": "SELECT digest FROM definition ORDER BY digest",
+    "schedules": "SELECT (name, revision, is_paused, next_tick, due_at)::text FROM schedule ORDER BY name",
+    "ticks": "SELECT (schedule, at, state)::text FROM tick ORDER BY schedule, at",
     "workflows": "SELECT (name, digest)::text FROM workflow ORDER BY name",
 }
 _STATE: Final = "SELECT " + ", ".join(f"ARRAY({look}) AS {name}" for name, look in _LOOKS.items())
