@@ -212,7 +212,8 @@ def resume(run: LiveRun, decision: Decision) -> None:
 
 def _hold(run: LiveRun, decision: Decision) -> list[LiveTask]:
     """Make the change of a pause durable and known below; return the tasks that are not out and changed by it."""
-    decision.rows.runs_moved.append(RunMoved(run.paused_at, run.ending.value if run.ending else None, run.id))
+    change = RunMoved(run.paused_at, run.ending.value if run.ending else None, run.id)
+    decision.rows.runs_moved = (*decision.rows.runs_moved, change)
     changed: list[LiveTask] = []
     pending = [run]
     while pending:

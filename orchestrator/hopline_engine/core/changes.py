@@ -1,5 +1,6 @@
 """The rows of one decision: what must become durable together, or not at all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ class Changes:
     approvals_decided: list[ApprovalDecided] = field(default_factory=list)
     events_added: list[EventAdded] = field(default_factory=list)
     queues_moved: list[QueueMoved] = field(default_factory=list)
-    runs_moved: list[RunMoved] = field(default_factory=list)
+    runs_moved: Sequence[RunMoved] = ()
     runs_ended: list[RunEnded] = field(default_factory=list)
 
     @property

@@ -1,7 +1,7 @@
 """What one event changes, collected until it can be committed."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -79,8 +79,8 @@ class Decision:
     """Tasks that are parked until an event, which may have happened."""
     closed: dict[TaskId, LiveTask] = field(default_factory=dict)
     """Tasks that are no more."""
-    called_off: list[LiveTask] = field(default_factory=list)
-    """Those of them whose targets are to be told that the run was cancelled."""
+    called_off: Sequence[LiveTask] = ()
+    """Those of them whose targets are to be told that the run was cancelled: most decisions have none."""
     began: list[LiveRun] = field(default_factory=list)
     ended: list[LiveRun] = field(default_factory=list)
     touched: dict[LiveRun, set[int]] = field(default_factory=dict)

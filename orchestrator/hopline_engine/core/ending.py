@@ -113,7 +113,7 @@ def _cancel_unit(run: LiveRun, node: Node, item: int, unit: LiveTask | LiveRun, 
         if unit.state in UNDER_WAY:
             record_attempt(unit, AttemptState.CANCELLED, decision)
             if node.request is not None and node.request.cancel is not None:
-                decision.called_off.append(unit)
+                decision.called_off = (*decision.called_off, unit)
         close_task(unit, decision)
         record_step(unit, StepState.CANCELLED, decision)
     else:

@@ -27,7 +27,7 @@ def begin(run: LiveRun, ending: RunState, decision: Decision) -> bool:
 def mark(run: LiveRun, ending: RunState, decision: Decision) -> None:
     """Note, durably, how a run will end that cannot end yet."""
     run.begin_ending(ending)
-    decision.rows.runs_moved.append(RunMoved(run.paused_at, ending.value, run.id))
+    decision.rows.runs_moved = (*decision.rows.runs_moved, RunMoved(run.paused_at, ending.value, run.id))
     decision.touched.setdefault(run, set())
 
 
