@@ -90,7 +90,7 @@ class Installation:
             self.grpc_port = await self.queue_front.serve_grpc(self._settings.grpc_port)
         _write_server_file(self._settings.state_dir, self.url)
         if self._dispatch:  # not before: what is sent says where to call back
-            runs_url = f"{self._dispatcher.callback_base}/runs"
+            runs_url = self._dispatcher.runs_url = f"{self._dispatcher.callback_base}/runs"
             self._engine.dispatch(self._settings.node_url or self.url, runs_url=runs_url, schedules=schedules)
         return self.url
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hopline_engine.core.model import StepState
 from tests.core.flows import ALWAYS, MAIN, Conduct, Flow, outcome
-from tests.core.worlds import branch, choice, definition, guard, op, ref, step
+from tests.core.worlds import branch, choice, closing, definition, guard, op, ref, step
 
 OK, SKIPPED, FAILED, BLOCKED, LOST = "ok", "skipped", "failed", "blocked", "lost"
 SHOWN = {
@@ -113,16 +113,24 @@ def _choice(drawing: Drawing, place: Place, node: dict[str, Any]) -> str:
     return str(node["id"])
 
 
+def _closing(drawing: Drawing) -> None:
+    for closes in ("on_failure", "finally"):
+        if drawing.draw(st.booleans()):
+            drawing.nodes.append(closing(closes))
+            drawing.conducts[MAIN, closes] = Conduct(drawing.draw(st.sampled_from([0, 0, ALWAYS])))
+
+
 @st.composite
 def choice_flows(draw: st.DrawFn) -> Flow:
     """Draw a workflow with choices; its steps may fail."""
     drawing = Drawing(draw)
     _block(drawing, Place(), [], [])
+    _closing(drawing)
     owned = {name for node in drawing.nodes for arm in node.get("arms", ()) for name in arm.get("steps", ())}
     free = [
         node["id"]
         for node in drawing.nodes
-        if node["id"] not in owned and not node.get("guards") and node["kind"] != "recover"
+        if node["id"] not in owned and not node.get("guards") and node["kind"] != "recover" and "closes" not in node
     ]
     body = definition(MAIN, drawing.nodes, {"all": [ref(name) for name in free]})
     return Flow({MAIN: body}, drawing.conducts)
@@ -148,7 +156,7 @@ def evaluate(flow: Flow, shown: Mapping[str, StepState]) -> Ends:
 class _Evaluation:
     def __init__(self, flow: Flow, shown: Mapping[str, StepState]) -> None:
         self.flow, self.shown = flow, shown
-        self.nodes = {node["id"]: node for node in flow.definitions[MAIN]["nodes"]}
+        self.nodes = {node["id"]: node for node in flow.definitions[MAIN]["nodes"] if "closes" not in node}
         self.owner = {
             name: node["id"]
             for node in self.nodes.values()
@@ -168,6 +176,11 @@ class _Evaluation:
                     if arm is not won:
                         self._lose(arm)
         failed = {name for name, state in self.states.items() if state == FAILED and name not in self.owner}
+        for node in self.flow.definitions[MAIN]["nodes"]:
+            if "closes" in node:
+                runs = node["closes"] == "finally" or bool(failed)
+                fails = self.flow.conduct(MAIN, node["id"]).fails > 0
+                self.states[node["id"]] = (FAILED if fails else OK) if runs else SKIPPED
         return Ends(self.states, self.values, not failed)
 
     def _lose(self, arm: dict[str, Any]) -> None:

@@ -48,7 +48,9 @@ def _check_end(rows: Rows, run: RunId, nodes: Sequence[Node], open_nodes: list[N
     if end is not None:
         assert end.state in FINAL_RUN_STATES
         if end.state == RunState.SUCCEEDED:
-            outside = {rows.steps[run][node.index, WHOLE].state for node in nodes if node.within is None}
+            outside = {
+                rows.steps[run][node.index, WHOLE].state for node in nodes if node.within is None and not node.closes
+            }
             assert outside <= {StepState.SUCCEEDED, StepState.SKIPPED}
             assert end.result is not None
             assert end.error is None
@@ -77,10 +79,12 @@ def _check_live(run: LiveRun, rows: Rows, open_nodes: list[Node]) -> None:
         done = sum(run.nodes[upstream].state in counted for upstream in node.upstream)
         followed = run.nodes[node.stream_from] if node.stream_from is not None else None
         streams = followed is not None and (followed.map is not None or followed.state is StepState.SKIPPED)
-        assert live.waits == len(node.upstream) + (node.stream_from is not None) - done - streams >= 0
+        assert live.waits == node.waits - done - streams >= 0
+        assert node.waits == len(node.upstream) + (node.stream_from is not None) + (node.closes is not None)
         is_open = live.unit is not None or live.map is not None
         assert is_open == (live.state is StepState.RUNNING), f"{node.id} is {live.state}"
-        assert is_open == (live.waits == 0), f"{node.id} waits for {live.waits} and is {live.state}"
+        is_due = live.waits == 0 if node.closes is None else is_open
+        assert is_open == is_due, f"{node.id} waits for {live.waits} and is {live.state}"
         if isinstance(live.map, LiveMap):
             _check_map(run, node, live.map)
 

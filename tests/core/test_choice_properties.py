@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hopline_engine.core import closing
 from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import WHOLE, RunState, StepState
@@ -77,15 +78,38 @@ def test_crash_after_any_commit_changes_no_choice(flow: Flow, seed: int) -> None
 
 @many
 @given(choice_flows(), SEEDS, TURNS)
-def test_after_a_cancel_nothing_of_any_arm_starts(flow: Flow, seed: int, turns: int) -> None:
+def test_after_a_cancel_nothing_starts_but_the_last_step(flow: Flow, seed: int, turns: int) -> None:
     world = world_of(flow, seed)
     run = world.start(MAIN)
     for _ in range(turns):
         world.turn(FAULTS)
-    if world.state(run) is RunState.RUNNING:
+    if world.state(run) is RunState.RUNNING and not closing.is_closing(world.live[run.id]):
         world.cancel(world.live[run.id])
-    assert world.live == {}
+        assert {task.node.closes for task in world.tasks()} <= {"finally"}
+        sent = len(world.sent)
+        world.finish(FAULTS)
+        assert world.state(run) is RunState.CANCELLED
+        assert {each.step for each in world.sent[sent:]} <= {"finally"}
+        ran = [
+            row.state for (node, _), row in world.rows.steps[run.id].items() if run.plan.nodes[node].closes == "finally"
+        ]
+        assert set(ran) <= {"succeeded", "failed"}
+    world.finish(FAULTS)
     assert world.rows.tasks == {}
+
+
+@many
+@given(choice_flows(), SEEDS)
+def test_cancel_of_a_run_that_closes_changes_nothing_about_its_end(flow: Flow, seed: int) -> None:
+    world = world_of(flow, seed)
+    run = world.start(MAIN)
+    while world.live and not closing.is_closing(world.live[run.id]):
+        world.turn()
+    if world.live:
+        world.cancel(world.live[run.id])
+        assert world.rows.tasks == {}
+        failed = world.rows.ended[run.id].error is not None
+        assert world.state(run) is (RunState.FAILED if failed else RunState.SUCCEEDED)
 
 
 @many

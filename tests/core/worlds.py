@@ -134,6 +134,11 @@ def loop_step(
     return {**node, "kind": "loop", "loop": repeated}
 
 
+def closing(closes: str, name: str = "", **inputs: Any) -> dict[str, Any]:
+    """Return a step with which runs close."""
+    return step(name or closes, inputs) | {"closes": closes}
+
+
 def http_step(name: str, url: Any, **request: Any) -> dict[str, Any]:
     """Return the node of an HTTP step."""
     node = step(name)
@@ -506,7 +511,8 @@ class World:
             if row.id in self.rows.ended:
                 continue
             parent = None
-            if row.parent_id is not None:
+            if row.parent_id in runs:  # a cancelled run that still closes is on its own if the one above has ended
+                assert row.parent_id is not None
                 assert row.parent_node is not None
                 assert row.parent_item is not None
                 above = runs[row.parent_id]

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hopline.canonical_schema import redirected
+from hopline.closing import failure_shape
 from hopline.conditions import Claim, Condition, claim_of, incomparable, is_condition, literal_shape
 from hopline.control import takes_failure
 from hopline.definition import Expr, Json, Kind, Node
-from hopline.errors import Failure
 from hopline.expressions import is_literal, literal_value
 from hopline.policy import Policy, named_failures
-from hopline.schema import codec
 from hopline.shape import Shape
 from hopline.trace import Reference, Symbol, is_symbol, reference_of
 
@@ -215,7 +214,7 @@ class Choices:
             named = tuple(named_failures("recover()", on))
             tried = self._inside("recover", "the first part of recover()", primary)
             made = ({"value": None, "steps": tried.arm.steps},)
-            caught = reference_of(self._added("recover", "recover", made, _CAUGHT, named))
+            caught = reference_of(self._added("recover", "recover", made, _caught(), named))
             failed = Claim(self._body, caught.at("failed").to_json(), (caught,), "failed")
             with self._arm("recover", [_guard(failed, True)]) as arm:
                 is_told = not is_symbol(fallback) and callable(fallback) and takes_failure(fallback)
@@ -275,20 +274,12 @@ class Choices:
             )
 
 
-def _fallback(why: Failure) -> None:
-    """Stand for all that are told of a failure."""
-
-
-_CAUGHT = Shape(
-    {
-        "type": "object",
-        "properties": {
-            "failed": {"type": "boolean"},
-            "failure": codec(_fallback).parameters_shape["properties"]["why"],
-        },
-    },
-    codec(_fallback).parameters_shape["$defs"],
-)
+def _caught() -> Shape:
+    """Return the shape of what ``recover`` finds of its first part."""
+    failure = failure_shape()
+    return Shape(
+        {"type": "object", "properties": {"failed": {"type": "boolean"}, "failure": failure.schema}}, failure.defs
+    )
 
 
 def either(shapes: Sequence[Shape]) -> Shape:

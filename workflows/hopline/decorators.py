@@ -194,11 +194,16 @@ class Workflow(Step[P, R]):
     """The template of the key of which an event starts one run."""
     compensate: bool = False
     """Whether what its steps did is undone when a run fails or is cancelled."""
+    on_failure: "Step[..., Any] | None" = None
+    """The step that is told when a run has failed."""
+    finally_: "Step[..., Any] | None" = None
+    """The step that runs at the end of every run."""
 
     def _copied(self, policy: Policy) -> Self:
         copy = super()._copied(policy)
         copy.schedule, copy.on, copy.key = self.schedule, self.on, self.key
         copy.compensate = self.compensate
+        copy.on_failure, copy.finally_ = self.on_failure, self.finally_
         return copy
 
     def compile(self) -> Definition:
@@ -364,16 +369,30 @@ http = Http()
 class WorkflowDecorator:
     """``@workflow(...)`` with what it says of the workflow as a whole, waiting for the function."""
 
-    def __init__(self, schedule: Schedule | None, on: Event[Any] | None, key: str | None, *, compensate: bool) -> None:
+    def __init__(
+        self,
+        schedule: Schedule | None,
+        on: Event[Any] | None,
+        key: str | None,
+        *,
+        compensate: bool,
+        on_failure: Step[..., Any] | None,
+        finally_: Step[..., Any] | None,
+    ) -> None:
         if schedule is not None and not isinstance(schedule, Schedule):
             raise definition_error(f"schedule is {schedule!r}", 'give schedule=Cron("0 6 * * *", tz="Europe/Berlin")')
         self._schedule = schedule
         if key is not None and on is None:
             hint = "the key is for runs that an event starts: on=Event(...)"
             raise definition_error("workflow(key=) without on=", hint)
+        for word, closing in (("on_failure", on_failure), ("finally_", finally_)):
+            if closing is not None and not isinstance(closing, Step):
+                raise definition_error(f"{word} is {closing!r}", f"give a step: {word}=notify")
         self._on = on
         self._key = key
         self._compensate = compensate
+        self._on_failure = on_failure
+        self._finally = finally_
 
     def __call__(self, fn: Callable[P, R], /) -> Workflow[P, R]:
         """Return the workflow that *fn* becomes."""
@@ -381,6 +400,7 @@ class WorkflowDecorator:
         made.schedule = self._schedule
         made.on, made.key = self._on, self._key
         made.compensate = self._compensate
+        made.on_failure, made.finally_ = self._on_failure, self._finally
         return made
 
 
@@ -393,6 +413,8 @@ def workflow(
     on: Event[Any] | None = None,
     key: str | None = None,
     compensate: bool = False,
+    on_failure: Step[..., Any] | None = None,
+    finally_: Step[..., Any] | None = None,
 ) -> WorkflowDecorator: ...
 def workflow(
     fn: Callable[..., Any] | None = None,
@@ -402,6 +424,8 @@ def workflow(
     on: Event[Any] | None = None,
     key: str | None = None,
     compensate: bool = False,
+    on_failure: Step[..., Any] | None = None,
+    finally_: Step[..., Any] | None = None,
 ) -> Workflow[..., Any] | WorkflowDecorator:
     """Make a function that wires steps a workflow. Its body runs once for each compilation, never in a run.
 
@@ -413,8 +437,12 @@ def workflow(
 
     With ``compensate=True``, a run that fails or is cancelled first runs the undo steps (``@step.undo``) of the steps
     that have succeeded, the last one first.
+
+    When a run has failed, the step ``on_failure`` is given the ``Failure``; at the end of every run, also of one that
+    was cancelled, ``finally_`` runs. Both may take parameters of the workflow by their names, and change nothing about
+    how the run ends.
     """
-    decorator = WorkflowDecorator(schedule, on, key, compensate=compensate)
+    decorator = WorkflowDecorator(schedule, on, key, compensate=compensate, on_failure=on_failure, finally_=finally_)
     return decorator if fn is None else decorator(fn)
 
 

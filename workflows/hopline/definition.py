@@ -104,6 +104,8 @@ class Node:
 
     loop: Mapping[str, Any] | None = None
     """How it is repeated; ``kind`` in it is what a lap is."""
+    closes: Literal["on_failure", "finally"] | None = None
+    """Whether it runs when everything else has ended: only after a failure, or always."""
 
     @property
     def unit_kind(self) -> str:
@@ -142,6 +144,7 @@ class Node:
             **({"arms": [dict(arm) for arm in self.arms]} if self.arms else {}),
             **({"on": list(self.on)} if self.on else {}),
             **({"undo": dict(self.undo)} if self.undo else {}),
+            **({"closes": self.closes} if self.closes is not None else {}),
         }
 
 

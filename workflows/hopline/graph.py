@@ -35,7 +35,8 @@ def cycle_in(nodes: Mapping[str, Node]) -> list[str]:
 def unused_in(nodes: Mapping[str, Node], result: Expr) -> Iterable[Node]:
     """Return the nodes whose results go nowhere although there are results to use."""
     used = {name for node in nodes.values() for name in node.uses()} | set(references(result))
-    return [node for node in nodes.values() if node.id not in used and node.result.get("type") != "null"]
+    idle = (node for node in nodes.values() if node.id not in used and node.closes is None)
+    return [node for node in idle if node.result.get("type") != "null"]
 
 
 def idle_in(nodes: Mapping[str, Node], result: Expr) -> Iterable[Node]:

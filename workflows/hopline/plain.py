@@ -1,6 +1,7 @@
 """Steps as plain functions: what a call does outside workflow bodies, in tests and in users' own code."""
 
 import re
+import warnings
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -133,7 +134,9 @@ def _run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) 
         )
     if step.kind == "workflow":
         _need_values(step, step.bind(args, kwargs))
-    value = _awaited(step, step.fn(*args, **kwargs))
+        value = _closed(step, args, kwargs)
+    else:
+        value = _awaited(step, step.fn(*args, **kwargs))
     if isinstance(value, Pending):
         raise NotStubbedError(
             f"{step.name}() returned defer(): its result comes by callback, and nobody calls back here; in a test say "
@@ -145,6 +148,43 @@ def _run(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) 
             f"`with hopline.testing.stub({step.name}, found): ...`"
         )
     return value
+
+
+def _closed(step: "Step[..., Any]", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the body of a workflow, and then the steps that it closes with."""
+    on_failure, finally_ = getattr(step, "on_failure", None), getattr(step, "finally_", None)
+    try:
+        value = _awaited(step, step.fn(*args, **kwargs))
+    except HoplineError:
+        raise
+    except Exception as error:
+        if on_failure is not None:
+            _close(step, on_failure, args, kwargs, failure_of(error))
+        if finally_ is not None:
+            _close(step, finally_, args, kwargs)
+        raise
+    if finally_ is not None:
+        _close(step, finally_, args, kwargs)
+    return value
+
+
+def _close(
+    workflow: "Step[..., Any]",
+    step: "Step[..., Any]",
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *failure: Failure,
+) -> None:
+    """Run a step that a workflow closes with; its own failure changes nothing, but is not passed over in silence."""
+    names = list(step.parameters)
+    told = dict(zip(names, failure, strict=False))
+    given = {name: value for name, value in workflow.bind(args, kwargs).items() if name in names[len(told) :]}
+    try:
+        run(step, (), {**given, **told})
+    except HoplineError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the outcome of the workflow stays
+        warnings.warn(f"{step.name}() failed at the end of {workflow.name}(): {error!r}", RuntimeWarning, stacklevel=2)
 
 
 def _need_values(step: "Step[..., Any]", arguments: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from hopline import source
 from hopline.choices import Choices
+from hopline.closing import FAILURE, Closes, closing_arguments
 from hopline.decorators import Step, Workflow
 from hopline.definition import Definition, Expr, Node, references, request_expressions
 from hopline.errors import DefinitionError, definition_error
@@ -65,7 +66,20 @@ class BodyTrace:
         own = codec(self.workflow.fn)
         with self._entered():
             value = self._called(self.workflow, self._symbols() if arguments is None else dict(arguments))
+            self._close()
         return self._result(value, own, Shape.of(own.passed_result_shape))
+
+    def _close(self) -> None:
+        """Add the steps that run when everything else has ended."""
+        own = self.workflow
+        closing: tuple[tuple[Closes, Step[..., Any] | None], ...] = (
+            ("on_failure", own.on_failure),
+            ("finally", own.finally_),
+        )
+        for closes, step in closing:
+            if step is not None:
+                given = closing_arguments(self, own.name, closes, step, self._symbols())
+                self._add(step, self._bound(step, (), given), None, closes=closes)
 
     def on(self) -> dict[str, Any] | None:
         """Return what starts runs of the workflow besides people and programs, as it stands in the definition."""
@@ -217,6 +231,7 @@ class BodyTrace:
         *,
         settled: bool = False,
         repeat: Repeat | None = None,
+        closes: Closes | None = None,
     ) -> Symbol:
         child = self._admitted(step)
         mapped = over if repeat is None else None
@@ -232,7 +247,7 @@ class BodyTrace:
             inputs = {over: given[over]} if over else {}
             # What is passed but not part of the request is waited for all the same, as with every step.
             after |= _nodes_in([*given.values()]) - _nodes_in([*inputs.values(), *request_expressions(request)])
-        undo = self._undo(step.undos[0], shape) if step.undos and self.workflow.compensate else None
+        undo = self._undo(step.undos[0], shape) if step.undos and self.workflow.compensate and closes is None else None
         node = Node(
             id=self.new_id(step.name),
             kind=step.kind if loop is None else "loop",
@@ -249,6 +264,7 @@ class BodyTrace:
             policy=step.policy.to_json() | ({"undo": undo["id"]} if undo else {}),
             guards=self.control.guards(),
             undo=undo,
+            closes=closes,
         )
         self.add_node(node)
         if settled:
@@ -391,7 +407,7 @@ class BodyTrace:
         names: set[str] = set()
         for dep in _flat(results):
             reference = self.own(dep, f"{name}.after()") if is_symbol(dep) else None
-            if reference is None or reference.node in (INPUT, ITEM):
+            if reference is None or reference.node in (INPUT, ITEM, FAILURE):
                 self.refuse(
                     f"{name}.after() is given {dep!r}, not the result of a step",
                     "give what calls of steps returned",
@@ -546,7 +562,7 @@ def _codec_for(step: Step[..., Any]) -> Codec:
 
 
 def _nodes_in(exprs: list[Expr]) -> set[str]:
-    return {name for name in references(exprs) if name not in (INPUT, ITEM)}
+    return {name for name in references(exprs) if name not in (INPUT, ITEM, FAILURE)}
 
 
 def _formats(shape: Shape, spec: str) -> bool:

@@ -8,9 +8,10 @@ Work per event is proportional to the out-degree of the step it is about, except
 step that can no longer run is closed, each of them once.
 """
 
+from hopline_engine.core import closing
 from hopline_engine.core.choices import is_won
 from hopline_engine.core.decision import Decision
-from hopline_engine.core.ending import close_task, stop_run
+from hopline_engine.core.ending import cancel_nodes, close_task, stop_run
 from hopline_engine.core.flow import (
     begin_sub_run,
     cancelled_failure,
@@ -234,12 +235,17 @@ def _hold(run: LiveRun, decision: Decision) -> list[LiveTask]:
 def cancel(run: LiveRun, decision: Decision) -> None:
     """End a run and its sub-runs now: nothing of it goes on and no late result changes anything.
 
-    What it undoes comes first, before it ends. Cancelled again meanwhile, it ends at once.
+    What it undoes comes first, and its ``finally_``, before it ends. Cancelled again while it undoes, it ends at once;
+    while it closes, it ends as it would have.
     """
-    stop_run(run, decision, undo=run.ending is None)
-    parent = run.parent
-    if run.state is not RunState.RUNNING and parent is not None and parent.run.state is RunState.RUNNING:
-        sub_run_failed(run, cancelled_failure(run), decision)
+    if closing.is_open(run):
+        cancel_nodes(run, (node.index for node in run.plan.closing), decision)
+        end_if_done(run, decision)
+    else:
+        stop_run(run, decision, undo=run.ending is None)
+        parent = run.parent
+        if run.state is not RunState.RUNNING and parent is not None and parent.run.state is RunState.RUNNING:
+            sub_run_failed(run, cancelled_failure(run), decision)
     settle(decision)
 
 

@@ -15,6 +15,8 @@ from hopline_engine.core.definition import RequestSpec
 
 INPUT: Final = "$input"
 ITEM: Final = "$item"
+FAILURE: Final = "$failure"
+"""Why the run failed, for the step that is told of it."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

@@ -96,7 +96,7 @@ def _recover(run: LiveRun, node: Node, runs_url: str) -> Blocked | Failed | Chos
     step, failure = problem
     if any(node.on) and not node.on.has(failure):
         return Failed(step, failure)
-    return Chosen(msgspec.json.encode({"failed": True, "failure": told(run, step, failure, runs_url)}))
+    return Chosen(msgspec.json.encode({"failed": True, "failure": run.told(step, failure, runs_url)}))
 
 
 def _first(run: LiveRun, node: Node) -> Skipped | Blocked | Failed | Chosen:
@@ -119,19 +119,6 @@ def _winner(run: LiveRun, node: Node) -> Arm | None:
         if has_run and _are_well(run, arm.needs):
             return arm
     return None
-
-
-def told(run: LiveRun, step: str, failure: Failure, runs_url: str) -> dict[str, object]:
-    """Return a failure as steps are told of it: ``hopline.Failure``."""
-    return {
-        "step": step,
-        "error": failure.message,
-        "type": failure.type,
-        "status": failure.status,
-        "attempts": failure.attempts,
-        "run": run.public_id,
-        "run_url": f"{runs_url}/{run.public_id}",
-    }
 
 
 def _look(run: LiveRun, guards: Iterable[Guard]) -> Skipped | Blocked | None:

@@ -141,6 +141,8 @@ class NodeSpec(msgspec.Struct, frozen=True):
     settled: bool = False
     loop: LoopSpec | None = None
     undo: UndoSpec | None = None
+    closes: Literal["on_failure", "finally"] | None = None
+    """Whether it runs when everything else has ended: only after a failure, or always."""
 
     @property
     def unit_kind(self) -> Kind:

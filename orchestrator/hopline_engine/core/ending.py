@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from hopline_engine.core import undoing
+from hopline_engine.core import closing, undoing
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import LiveNode, LiveRun, LiveTask, failure_json
 from hopline_engine.core.model import (
@@ -30,16 +30,27 @@ def end_run(run: LiveRun, state: RunState, decision: Decision, result: bytes | N
 
 
 def stop_run(run: LiveRun, decision: Decision, *, undo: bool) -> None:
-    """End a run and those below it as cancelled; with *undo*, those that have something to undo end after that."""
+    """End a run and those below it as cancelled; with *undo*, those that have something to undo end after that.
+
+    The same goes for those that have a ``finally_``.
+    """
     if undo and run.ending is not None:
-        return  # it undoes already
+        return  # it undoes, or closes, already
+    if undo and closing.is_closing(run):
+        undoing.mark(run, RunState.CANCELLED, decision)
+        return
     for node, live in zip(run.plan.nodes, run.nodes, strict=False):
-        if live.state not in FINAL_STEP_STATES and not _lasts(run, node, live, decision, undo=undo):
+        if live.state in FINAL_STEP_STATES or (undo and node.closes is not None):
+            continue
+        if not _lasts(run, node, live, decision, undo=undo):
             _cancel_node(run, node, live, decision)
-    if undo and run.open_nodes:
+    if undo and run.open_nodes > closing.left(run):
         undoing.mark(run, RunState.CANCELLED, decision)
         return
     if undo and undoing.begin(run, RunState.CANCELLED, decision):
+        return
+    if undo and closing.go_on(run, RunState.CANCELLED, decision):
+        undoing.mark(run, RunState.CANCELLED, decision)
         return
     if run.undoing is not None and run.undoing.current is not None:
         _cancel_node(run, run.plan.undos[run.undoing.current], run.nodes[run.undoing.current], decision)
@@ -80,7 +91,9 @@ def cancel_nodes(run: LiveRun, nodes: Iterable[int], decision: Decision) -> None
         _cancel_node(run, run.plan.nodes[index], live, decision)
         for unit in below:
             if isinstance(unit, LiveRun):
-                stop_run(unit, decision, undo=False)
+                stop_run(unit, decision, undo=True)
+                if unit.state is RunState.RUNNING:
+                    unit.parent = None  # nothing waits for it any more
 
 
 def close_task(task: LiveTask, decision: Decision) -> None:

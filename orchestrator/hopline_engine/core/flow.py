@@ -7,7 +7,7 @@ that waited for it are told; when the last one closes, the run ends, and with it
 from collections import deque
 from typing import Final, assert_never
 
-from hopline_engine.core import choices, undoing
+from hopline_engine.core import choices, closing, undoing
 from hopline_engine.core.binding import BindingError, Expression, Value, decode_items
 from hopline_engine.core.choices import Blocked, Chosen, Failed, Skipped
 from hopline_engine.core.decision import Decision
@@ -446,33 +446,40 @@ def _close_node(
 
 def end_if_done(run: LiveRun, decision: Decision) -> None:
     """End a run whose last step has ended, after it has undone what it did if need be, and tell the run above."""
-    if run.open_nodes or run.state is not RunState.RUNNING:
+    if run.open_nodes > len(run.plan.closing) or run.state is not RunState.RUNNING:
         return
-    if run.ending is not None:
-        if not undoing.go_on(run, decision):
-            _end_without_success(run, run.ending, decision)
+    if run.open_nodes and not closing.is_closing(run):
         return
-    if run.failure is None:
-        run.failure = _unheard_of(run)
-    if run.failure is not None:
-        _fail_run(run, decision)
+    if run.ending is not None and undoing.go_on(run, decision):
         return
-    try:
-        result = _composed(run.plan.result, RunScope(run, None), decision)
-    except BindingError as error:
-        run.failure = ("result", _binding_failure(error))
-        _fail_run(run, decision)
+    outcome, result = _outcome(run, decision)
+    if outcome is RunState.FAILED and run.ending is None and undoing.begin(run, outcome, decision):
         return
-    end_run(run, RunState.SUCCEEDED, decision, result)
+    if closing.go_on(run, outcome, decision):
+        return
+    if result is None:
+        _end_without_success(run, outcome, decision)
+        return
+    end_run(run, outcome, decision, result)
     if run.parent is not None:
         parent, node, item = run.parent
         record_sub_step(parent, node, item, StepState.SUCCEEDED, decision, result=result, started_at=run.created_at)
         unit_succeeded(parent, node, item, result, decision)
 
 
-def _fail_run(run: LiveRun, decision: Decision) -> None:
-    if not undoing.begin(run, RunState.FAILED, decision):
-        _end_without_success(run, RunState.FAILED, decision)
+def _outcome(run: LiveRun, decision: Decision) -> tuple[RunState, bytes | None]:
+    """Return how a run ends, and its result if it succeeds, when everything in it has ended but for closing steps."""
+    if run.ending is RunState.CANCELLED:
+        return RunState.CANCELLED, None
+    if run.failure is None:
+        run.failure = _unheard_of(run)
+    if run.failure is not None:
+        return RunState.FAILED, None
+    try:
+        return RunState.SUCCEEDED, _composed(run.plan.result, RunScope(run, None), decision)
+    except BindingError as error:
+        run.failure = ("result", _binding_failure(error))
+        return RunState.FAILED, None
 
 
 def _end_without_success(run: LiveRun, state: RunState, decision: Decision) -> None:
@@ -514,8 +521,10 @@ def _sub_run_cancelled(run: LiveRun, decision: Decision) -> None:
 
 def _unheard_of(run: LiveRun) -> tuple[str, Failure] | None:
     """Return a step that did not end well although none failed whose failure counts; no compiler makes such a plan."""
-    for node, live in zip(run.plan.nodes, run.nodes, strict=True):
-        if live.state is not StepState.SUCCEEDED and live.state is not StepState.SKIPPED and node.within is None:
+    for node, live in zip(run.plan.nodes, run.nodes, strict=False):
+        if live.state is StepState.SUCCEEDED or live.state is StepState.SKIPPED:
+            continue
+        if node.within is None and node.closes is None:
             return node.id, Failure("UpstreamFailed", "it needs a step that did not succeed")
     return None
 

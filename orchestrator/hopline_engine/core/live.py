@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hopline_engine.core.binding import INPUT, ITEM, BindingError, Value
+from hopline_engine.core.binding import FAILURE, INPUT, ITEM, BindingError, Value
 from hopline_engine.core.model import (
     WHOLE,
     DefinitionAdded,
@@ -260,11 +260,25 @@ class LiveRun:
 
     def note_failure(self, node: Node, step: str, failure: Failure) -> None:
         """Note that *node* failed because of *step*, for whoever decides what that means; the first failure counts."""
+        if node.closes is not None:
+            return
         if node.within is None:
             self.failure = self.failure or (step, failure)
         else:
             owner = self.nodes[node.within]
             owner.problem = owner.problem or (step, failure)
+
+    def told(self, step: str, failure: Failure, runs_url: str) -> dict[str, object]:
+        """Return a failure as steps are told of it: ``hopline.Failure``."""
+        return {
+            "step": step,
+            "error": failure.message,
+            "type": failure.type,
+            "status": failure.status,
+            "attempts": failure.attempts,
+            "run": self.public_id,
+            "run_url": f"{runs_url}/{self.public_id}",
+        }
 
     def result_of(self, node: Node) -> Value:
         """Return the result of a step that succeeded; of a map, the list of its elements' results.
@@ -308,10 +322,13 @@ class Traced(NamedTuple):
 class RunScope:
     """The values that one step run may refer to."""
 
-    __slots__ = ("_item", "_run", "_secrets")
+    __slots__ = ("_item", "_run", "_runs_url", "_secrets")
 
-    def __init__(self, run: LiveRun, item: bytes | None, secrets: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, run: LiveRun, item: bytes | None, secrets: Mapping[str, str] | None = None, runs_url: str = ""
+    ) -> None:
         self._run = run
+        self._runs_url = runs_url
         self._item = item
         self._secrets = secrets
 
@@ -322,6 +339,9 @@ class RunScope:
         if source == ITEM:
             assert self._item is not None
             return Value(self._item)
+        if source == FAILURE:
+            assert self._run.failure is not None
+            return Value(msgspec.json.encode(self._run.told(*self._run.failure, self._runs_url)))
         return self._run.result_of(self._run.plan.by_id[source])
 
     def secret(self, name: str) -> str:

@@ -4,16 +4,17 @@ A plan is built once per definition and shared by all its runs. Everything a dec
 a tuple here, so that work per event is proportional to a step's out-degree and never to the size of the graph.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from hopline_engine.core import undo_steps
 from hopline_engine.core.binding import (
+    FAILURE,
     INPUT,
     ITEM,
     Expression,
@@ -132,7 +133,7 @@ class Node:
     streams: tuple[int, ...]
     """Mapped steps that follow this one element by element."""
     waits: int
-    """How many signals this step needs before it opens: upstreams done, and its stream opened."""
+    """How many signals this step needs before it opens: upstreams done, its stream opened, everything else ended."""
     level: int
     guards: tuple[Guard, ...]
     may_be_skipped: bool
@@ -143,6 +144,8 @@ class Node:
     """The failures that ``recover`` is for."""
     within: int | None
     """The ``recover`` or ``first`` that this step is inside of: the innermost. It decides what a failure means."""
+    closes: Literal["on_failure", "finally"] | None
+    """Whether it runs when everything else has ended."""
     undoes: int | None = None
     """The step that this one undoes; its own index is that one's, inverted."""
 
@@ -175,6 +178,8 @@ class Plan:
     undos: Mapping[int, Node] = field(default_factory=dict)
     """Undo steps, by their negative indexes. They are no part of the graph."""
     compensates: bool = False
+    closing: tuple[Node, ...] = ()
+    """The steps that run when everything else has ended, in order."""
 
     def node(self, index: int) -> Node | None:
         """Return a step or an undo step by its index."""
@@ -210,13 +215,16 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
     if len(specs) != len(spec.nodes):
         raise PlanError("two steps have the same id")
     drafts = {name: _Draft.of(node, specs) for name, node in specs.items()}
+    open_ended = {name: draft for name, draft in drafts.items() if draft.spec.closes is None}
+    for name, draft in open_ended.items():
+        _check_sources(f"step {name!r}", draft.before, open_ended)
     order = _topological_order(drafts)
     regions = Regions({name: [arm.steps for arm in draft.arms] for name, draft in drafts.items() if draft.arms})
     regions.check({name: draft.before for name, draft in drafts.items() if not draft.arms})
     nodes = _number(order, drafts, children, regions)
     result = compile_expression(spec.result)
     by_id = {node.id: node for node in nodes}
-    _check_sources("the result", result.sources(), by_id)
+    _check_sources("the result", result.sources(), open_ended)
     undos = [_undo(node, undo) for node in nodes if (undo := specs[node.id].undo) is not None]
     by_id |= {undo.id: undo for undo in undos}
     if len(by_id) != len(nodes) + len(undos):
@@ -234,6 +242,7 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         on=_on(spec),
         undos={undo.index: undo for undo in undos},
         compensates=spec.compensate,
+        closing=tuple(node for node in nodes if node.closes),
     )
 
 
@@ -289,6 +298,9 @@ class _Draft:
         if ITEM in before or (ITEM in sources and over is None):
             raise PlanError(f"step {spec.id!r} refers to an item where there is none: it is not mapped")
         upstream = frozenset(sources | before) - {INPUT, ITEM}
+        if spec.closes is not None:
+            upstream -= {FAILURE} if spec.closes == "on_failure" else set()
+            _check_closing(spec, upstream, specs)
         _check_sources(f"step {spec.id!r}", upstream, specs)
         return cls(spec, inputs, items, loop, request, upstream, stream, guards, arms)
 
@@ -350,6 +362,15 @@ def _check_map(spec: NodeSpec) -> None:
         raise PlanError(f"step {spec.id!r} settles elements where there are none: it is not mapped")
 
 
+def _check_closing(spec: NodeSpec, upstream: Collection[str], specs: Mapping[str, NodeSpec]) -> None:
+    """Check that a step that runs when all others have ended stands for itself."""
+    others = [other.id for other in specs.values() if other.closes == spec.closes]
+    if upstream or spec.guards or spec.over is not None or spec.kind not in {"python", "http"}:
+        raise PlanError(f"step {spec.id!r} runs at the end of a run: it can be given the input and the failure alone")
+    if len(others) > 1:
+        raise PlanError(f"steps {others} all run at the end of a run as {spec.closes}: there can be one")
+
+
 def _stream(items: Expression | None, specs: Mapping[str, NodeSpec]) -> str | None:
     """Return the mapped step that a map over *items* can follow element by element."""
     if isinstance(items, Ref) and not items.path and items.source in specs and specs[items.source].over is not None:
@@ -366,11 +387,15 @@ def _check_sources(who: str, sources: Iterator[str] | frozenset[str], known: Map
 def _topological_order(drafts: Mapping[str, _Draft]) -> list[str]:
     """Return the steps, each behind those it waits for; of those that could come next, the first by name.
 
+    Those that run when everything else has ended stand at the end.
+
     Rows name a step by its place in this order, so it must be the same wherever and whenever a plan is built.
     """
     sorter: TopologicalSorter[str] = TopologicalSorter()
+    closing = [name for which in ("on_failure", "finally") for name in drafts if drafts[name].spec.closes == which]
     for name, draft in drafts.items():
-        sorter.add(name, *draft.before)
+        if draft.spec.closes is None:
+            sorter.add(name, *draft.before)
     try:
         sorter.prepare()
     except CycleError as error:
@@ -382,7 +407,7 @@ def _topological_order(drafts: Mapping[str, _Draft]) -> list[str]:
             heappush(ready, name)
         order.append(heappop(ready))
         sorter.done(order[-1])
-    return order
+    return order + closing
 
 
 def _number(
@@ -400,7 +425,8 @@ def _number(
             downstream[upstream].append(index[name])
         if draft.stream_from:
             streams[draft.stream_from].append(index[name])
-        levels[name] = 1 + max((levels[upstream] for upstream in draft.before), default=-1)
+        before = levels if draft.spec.closes else draft.before
+        levels[name] = 1 + max((levels[upstream] for upstream in before), default=-1)
         if draft.guards or (not draft.arms and not optional.isdisjoint(draft.before)):
             optional.add(name)
     return tuple(
@@ -480,13 +506,14 @@ def _node(
         downstream=downstream,
         stream_from=stream_from,
         streams=streams,
-        waits=len(upstream) + (stream_from is not None),
+        waits=len(upstream) + (stream_from is not None) + (spec.closes is not None),
         level=level,
         guards=draft.guards,
         may_be_skipped=may_be_skipped,
         arms=arms,
         on=NamedFailures.from_spec(spec.on),
         within=within,
+        closes=spec.closes,
     )
 
 

@@ -158,6 +158,8 @@ class Dispatcher:
         self._result_max_bytes = result_max_bytes
         self._result_types: dict[tuple[str, int], ResultType] = {}
         self.callback_base = ""
+        self.runs_url = ""
+        """Where people look at runs: before the id of one."""
         """Base URL of the API for callbacks, known once the server listens."""
 
     async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
@@ -266,7 +268,7 @@ class Dispatcher:
         ]
 
     def _scope(self, task: LiveTask) -> RunScope:
-        return RunScope(task.run, item_of(task.run, task.node, task.item), self._secrets)
+        return RunScope(task.run, item_of(task.run, task.node, task.item), self._secrets, self.runs_url)
 
     async def _ask_worker(self, task: LiveTask, worker: Worker, headers: Headers, seconds: float) -> Outcome:
         arguments = task.node.inputs.render(self._scope(task))

@@ -146,7 +146,7 @@ def rehearse(
 
 
 def _against_plan(end: RunEnd, plan: Plan) -> Finding | None:
-    harmless = sum(node.within is not None for node in plan.nodes)
+    harmless = sum(node.within is not None or node.closes is not None for node in plan.nodes)
     return audit.against_steps(end, len(plan.nodes), harmless)
 
 

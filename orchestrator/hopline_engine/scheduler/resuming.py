@@ -134,7 +134,9 @@ class Resumer:
         while page := await self._store.read(partial(pages, after=last)):
             await self._catalogue.load({stored.run.digest for stored in page})
             for read in page:
-                is_orphan = read.run.id == orphan
+                # A cancelled run that still closes is on its own if the one above it has ended.
+                is_left = read.ending is not None and read.run.parent_id not in taken
+                is_orphan = read.run.id == orphan or is_left
                 alone = read.run._replace(parent_id=None, parent_node=None, parent_item=None)
                 stored = replace(read, run=alone) if is_orphan else read
                 if self._can_be_taken_up(stored, taken):

@@ -294,10 +294,11 @@ def _stuck_runs() -> _Query:
 
 
 def _orphan_sub_runs() -> _Query:
+    """Return the runs that nobody waits for, but for those that were cancelled and still close."""
     above = run.alias("above")
     is_above = and_(above.c.id == run.c.parent_id, above.c.state == RunState.RUNNING.value)
     return select(run.c.id, run.c.public_id, run.c.workflow, run.c.parent_id).where(
-        run.c.parent_id.is_not(None), ~exists().where(is_above)
+        run.c.parent_id.is_not(None), run.c.ending.is_(None), ~exists().where(is_above)
     )
 
 
