@@ -179,7 +179,7 @@ DEFECTS: Final = (
     Defect(
         "cancel_unfenced",  # B20
         _SCHEDULER + "coordinator",
-        "if task.state is not TaskState.LEASED or task.run.state is not RunState.RUNNING:",
+        "if task.state is not TaskState.LEASED or not task.is_open:",
         "if task.state is not TaskState.LEASED:",
     ),
     Defect(
