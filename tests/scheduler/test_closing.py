@@ -71,6 +71,11 @@ async def test_cancelled_run_closes_and_is_shown_as_cancelling_meanwhile(tmp_pat
             return (tmp_path / "reached").exists() or None
 
         await until_seen(reached, "the step has begun")
+        why = await engine.client.ask("GET", f"/runs/{run}/why")
+        assert [reason["text"] for reason in why["reasons"] if reason["step"] != "work"] == [
+            "tell waits until everything else has ended, if the run has failed",
+            "clean waits until everything else has ended",
+        ]
         cancelled = await engine.client.ask("POST", f"/runs/{run}/cancel")
         assert cancelled["state"] in {"cancelling", "cancelled"}
         ended = await engine.client.ended(run)

@@ -13,18 +13,26 @@ from hopline import (
     Definition,
     Err,
     Every,
+    Failure,
     Ok,
     Queue,
     Request,
     Retry,
     Workflow,
+    all_of,
+    any_of,
+    branch,
     context,
     dynamic,
+    first,
     http,
     loop,
+    not_,
+    recover,
     scheduled,
     secret,
     step,
+    switch,
     workflow,
 )
 from hopline.testing import stub
@@ -186,3 +194,34 @@ def test_with_stubs() -> None:
     with stub(list_shops, shops), stub(publish, None) as sent, stub(join, calls=lambda parts: 1.5):
         assert_type(daily(date(2026, 1, 2)), dict[str, float])
     assert sent.calls == [{"report": 1.5}]
+
+
+# --- choices ----------------------------------------------------------------------------------------------------------
+
+
+@step
+def tell_of(why: Failure, shop: Shop) -> None: ...
+
+
+@step
+def instead(shop: Shop, why: Failure) -> str:
+    return why.error
+
+
+@workflow(on_failure=tell_of, finally_=log)
+def chosen(shop: Shop, text: str) -> float | str | None:
+    one = totals(shop, date(2026, 1, 1))
+    is_big = all_of(one.eur > 5, any_of(shop.id == "a", not_(one.shop == "b")))
+    assert_type(is_big, bool)
+    assert_type(branch(is_big, then=lambda: one.eur, otherwise=lambda: shop.id), float | str)
+    assert_type(branch(one.eur > 5, then=lambda: one), Totals | None)
+    assert_type(switch(shop.id, {"a": lambda: one.eur, "b": lambda: one.eur}), float | None)
+    assert_type(switch(shop.id, {"a": lambda: one}, default=lambda: shop.id), Totals | str)
+    assert_type(recover(lambda: one, lambda why: instead(shop, why), on=(402, range(500, 600), OSError)), Totals | str)
+    assert_type(recover(lambda: one, lambda: None), Totals | None)
+    assert_type(first(lambda: one, lambda: shop.id), Totals | str)
+    assert_type(first(lambda: one, lambda: shop.id, lambda: None), Totals | str | None)
+    return branch(is_big, then=lambda: one.eur)
+
+
+assert_type(chosen(Shop(id="a", tags=[]), "x"), float | str | None)

@@ -9,7 +9,7 @@ from datetime import date
 
 from pydantic import BaseModel
 
-from hopline import Queue, Request, Retry, http, loop, step, workflow
+from hopline import Queue, Request, Retry, branch, first, http, loop, recover, step, switch, workflow
 from hopline.testing import stub
 
 
@@ -115,6 +115,26 @@ def policies(day: date) -> None:
     Retry(3, jitter="some")  # E: mypy,pyright
     Retry(3, on=("TimeoutError",))  # E: mypy,pyright
     Queue("erp", rate=10)  # E: mypy,pyright
+
+
+@workflow
+def choices(day: date) -> None:
+    shops = list_shops(day)
+    branch(shops[0].id, then=lambda: 1)  # E: mypy,pyright
+    branch(shops[0].id == "a", then=shops)  # E: mypy,pyright
+    branch(shops[0].id == "a", otherwise=lambda: 1)  # E: mypy,pyright
+    totals(branch(shops[0].id == "a", then=lambda: shops[0]), day)  # E: mypy,pyright
+    join(branch(shops[0].id == "a", then=lambda: [totals(shops[0], day)], otherwise=lambda: 5))  # E: mypy,pyright
+    switch(shops[0].id, {1: lambda: 1})  # E: mypy,pyright
+    recover(lambda: 1, lambda a, b: 2)  # E: mypy,pyright
+    recover(lambda: 1, lambda why: why.step + 1)  # E: mypy,pyright
+    recover(lambda: 1, lambda: 2, on=("402",))  # E: mypy,pyright
+    first(1, lambda: 2)  # E: mypy,pyright
+    join(first(lambda: 1, lambda: [totals(shops[0], day)]))  # E: mypy,pyright
+
+
+@workflow(on_failure=5)  # E: mypy,pyright
+def bad_closing(day: date) -> None: ...
 
 
 @workflow

@@ -158,6 +158,9 @@ class Explainer:
         return Reason(step=node.id, item=None if item == WHOLE else item, reason=why, text=f"{name} {text}")
 
     def _upstream(self, run: LiveRun, node: Node) -> str:
+        if node.closes is not None:
+            unless = ", if the run has failed" if node.closes == "on_failure" else ""
+            return f"{node.id} waits until everything else has ended{unless}"
         waits = [*node.upstream, *([node.stream_from] if node.stream_from is not None else [])]
         open_ones = [run.plan.nodes[index] for index in waits if run.nodes[index].state not in FINAL_STEP_STATES]
         reasons = [
