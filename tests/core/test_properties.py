@@ -172,8 +172,10 @@ def assert_kept(world: World, run: RunId, earlier: Earlier) -> None:
     assert not called & kept.keys()
     assert {place: rows[place].result for place in kept} == {place: row.result for place, row in kept.items()}
     for row in world.rows.runs.values():
+        if row.parent_id != run or row.parent_node is None or row.parent_item is None:
+            continue
         place = (row.parent_node, row.parent_item)
-        if row.parent_id == run and place in earlier.below:
+        if place in earlier.below:
             assert row.retry_of == earlier.below[place].run
             assert_kept(world, row.id, earlier.below[place])
 

@@ -61,9 +61,9 @@ def live_runs(
         following &= ~is_parked(run.c.id)
     query = select(*_RUN, run.c.paused_at, run.c.ending).where(_IS_LIVE, following).order_by(run.c.id).limit(limit)
     runs, moved = [], {}
-    for *fields, paused_at, ending in connection.execute(query):
-        runs.append(RunAdded._make(fields))
-        moved[runs[-1].id] = (paused_at, ending)
+    for row in connection.execute(query):
+        runs.append(RunAdded._make(row[:-2]))
+        moved[runs[-1].id] = (row.paused_at, row.ending)
     if not runs:
         return []
     among = select(run.c.id).where(_IS_LIVE, following, run.c.id <= runs[-1].id)

@@ -192,8 +192,8 @@ DEFECTS: Final = (
     Defect(
         "sub_runs_not_cancelled",
         _CORE + "ending",
-        "if live.state not in FINAL_STEP_STATES and not _lasts(run, node, live, decision, undo=undo):",
-        "if live.state not in FINAL_STEP_STATES:",
+        "if not _lasts(run, node, live, decision, undo=undo):",
+        "if True:",
     ),
     Defect(
         "retry_keeps_failures",
