@@ -6,11 +6,14 @@ Pure: definition JSON in, text out. Nothing is checked here; the compiler has do
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hopline_cli.text import printable
 
 Definition = Mapping[str, Any]
+
+_NO_EXPRESSIONS: Final = frozenset({"id", "kind", "step", "signature", "result", "policy", "workflow", "after"})
+"""Members of a step that refer to no other; schemas have references of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,8 @@ class Node:
     """Whether its elements may fail without failing it."""
     calls: str | None
     """Name of the workflow that the step runs."""
+    closes: str | None = None
+    """``finally`` or ``on_failure`` of a step that runs when the others have ended."""
 
 
 def nodes(definition: Definition) -> list[Node]:
@@ -58,12 +63,15 @@ def _node(raw: Definition, upstream: tuple[str, ...], level: int) -> Node:
         mapped=raw.get("over") is not None,
         settled=raw.get("settled", False),
         calls=called["name"] if called else None,
+        closes=raw.get("closes"),
     )
 
 
 def _references(node: Definition) -> set[str]:
-    repeated = _referred((node.get("loop") or {}).get("until"))
-    return {*node.get("after", []), *_referred(node.get("inputs")), *_referred(node.get("request")), *repeated}
+    """Return all that a step names: in its arguments, its conditions, and what it chooses among."""
+    expressions = [value for member, value in node.items() if member not in _NO_EXPRESSIONS]
+    raced = [step for arm in node.get("arms", []) for step in arm.get("steps", [])]
+    return {*node.get("after", []), *raced, *_referred(expressions)}
 
 
 def _referred(expression: Any) -> Iterator[str]:
@@ -125,6 +133,8 @@ def _label(node: Node) -> str:
     marks = [f"workflow {node.calls}"] if node.calls else []
     if node.kind not in {"python", "workflow"}:
         marks.insert(0, node.kind)
+    if node.closes:
+        marks.append("at the end of every run" if node.closes == "finally" else "when the run has failed")
     if node.mapped:
         marks.append("for each, failures kept" if node.settled else "for each")
     return printable(node.id + (f"  [{', '.join(marks)}]" if marks else ""))

@@ -55,6 +55,27 @@ def test_text_is_a_tree_in_which_every_step_stands_once() -> None:
     )
 
 
+def test_conditions_arms_and_steps_at_the_end_are_part_of_the_shape() -> None:
+    is_large = {"$op": ">", "args": [ref("price"), 500]}
+    steps = [
+        node("bye", closes="finally"),
+        node("check", guards=[{"if": is_large, "is": True}]),
+        node("price"),
+        node("pay"),
+        node("recover", kind="recover", arms=[{"value": None, "steps": ["pay"]}]),
+        node("branch", kind="branch", arms=[{"guards": [{"if": is_large, "is": True}], "value": ref("check")}]),
+    ]
+    assert shape.as_text({"name": "w", "nodes": steps}) == (
+        "w\n"
+        "  bye  [at the end of every run]\n"
+        "  pay\n"
+        "  └─▶ recover  [recover]\n"
+        "  price\n"
+        "  └─▶ check\n"
+        "      └─▶ branch  [branch]   ◀─ price"
+    )
+
+
 def test_mermaid_quotes_labels_and_numbers_nodes() -> None:
     lines = shape.as_mermaid(SALES).splitlines()
     assert lines[0] == "flowchart LR"
