@@ -2,7 +2,7 @@
 
 import getpass
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -84,10 +84,17 @@ async def show_approval(ref: str, step: str | None, *, as_json: bool, server: st
     if detail["form"] is not None:
         lines.append(f"form {one_line(json.dumps(detail['form']))}")
     elif detail["form_schema"] is not None:
-        lines.append(f"form with the fields {one_line(', '.join(detail['form_schema'].get('properties', {})))}")
+        lines.append(f"form with the fields {one_line(', '.join(_fields(detail['form_schema'])))}")
     if detail["link"]:
         lines.append(detail["link"])
     screen.put(*lines)
+
+
+def _fields(schema: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fields of a model's schema, which may stand among its definitions."""
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    model = schema.get("$defs", {}).get(name, schema)
+    return list(model.get("properties", {}))
 
 
 async def decide(ref: str, step: str | None, answer: Answer, *, as_json: bool, server: str | None) -> None:

@@ -12,10 +12,11 @@ from tests.cli.fake_api import FakeApi, a_run, a_step
 
 EVENT = {"name": "parcel.scanned", "key": "t1", "payload": {"place": "Bonn"}, "emitted_at": "2026-11-21T09:00:00.000Z"}
 RUN = "r_7h2kq9m3xa"
+FORM = {"$ref": "#/$defs/Why", "$defs": {"Why": {"properties": {"reason": {"type": "string"}}}}}
 ASKED: dict[str, Any] = {
     "run": RUN, "workflow": "publish", "step": "approval", "prompt": "Publish it?", "to": ["ada@example.com"],
     "state": "open", "asked_at": "2026-11-21T09:00:00.000Z", "expires_at": None, "by": None, "decided_at": None,
-    "form": None, "link": "http://127.0.0.1/page", "form_schema": {"properties": {"reason": {"type": "string"}}},
+    "form": None, "link": "http://127.0.0.1/page", "form_schema": FORM,
 }  # fmt: skip
 ASKING = a_run(RUN, "running", a_step("approval", "waiting", kind="approval"))
 
