@@ -8,11 +8,11 @@ import typer
 from hopline_cli.errors import UsageError
 
 
-def named(noun: str) -> Callable[[str], str]:
+def named(noun: str) -> Callable[[str | None], str | None]:
     """Return what lets a name on the command line through unless it is empty, as an unset variable's is."""
 
-    def check(name: str) -> str:
-        if not name.strip():
+    def check(name: str | None) -> str | None:
+        if name is not None and not name.strip():
             raise UsageError(f"the {noun} has no name: it was given as an empty text")
         return name
 

@@ -43,7 +43,7 @@ WORK: Final = (
     ("using an answer", "scheduler.coordinator", "Coordinator._on_answer"),
     ("registering", "scheduler.controls", "Controls.register"),
     ("starting a run", "scheduler.engine", "Engine.start_run"),
-    ("cancelling", "scheduler.engine", "Engine.cancel_run"),
+    ("cancelling", "scheduler.orders", "Orders.cancel"),
     ("calling back", "scheduler.engine", "Engine.call_back"),
 )
 """What happens while runs move: the name of the point, the module, the function."""

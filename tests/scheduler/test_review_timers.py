@@ -53,3 +53,11 @@ async def test_task_that_waits_is_fired_although_others_were_let_go() -> None:
     timers._wake()
     assert fired == [task]
     timers.stop()
+
+
+async def test_nothing_is_fired_after_the_stop_whatever_comes_in() -> None:
+    timers = Timers(CLOCK, lambda _: pytest.fail("fired"))
+    timers.stop()
+    timers.add(CLOCK.now() - 1, waiting_task())
+    timers._wake()
+    assert len(timers) == 0

@@ -93,6 +93,8 @@ class Node:
         self.is_listening = False
         self.can_be_killed = False
         self.is_in_trouble = False
+        self.killed: asyncio.Future[None] = world.loop.create_future()
+        """Done when it was killed: then what it was doing never ends."""
 
     # --- life
 
@@ -150,6 +152,8 @@ class Node:
     def kill(self) -> None:
         """End at once; the system closes the files."""
         self.is_listening = False
+        if not self.killed.done():
+            self.killed.set_result(None)
         self.world.loop.kill(self.process)
         if self.store is not None:
             self.store.abandon()

@@ -282,7 +282,10 @@ class World:
         node = self.nodes[slot] = Node(self, slot, self.started_nodes)
         self.say(f"{node.name} starts in slot {slot}")
         try:
-            await self.loop.spawn(node.process, node.boot())
+            booting = self.loop.spawn(node.process, node.boot())
+            await asyncio.wait([booting, node.killed], return_when=asyncio.FIRST_COMPLETED)
+            if booting.done():
+                await booting
         except OwnershipLostError:  # taken for dead before it listened: a server would end, and be started again
             self.say(f"{node.name} was taken for dead while it started")
             if self.is_calm or not self.is_shared:

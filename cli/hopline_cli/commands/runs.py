@@ -16,7 +16,12 @@ File = Annotated[
 ]
 SomeRun = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Id of a run or its beginning, @last or @failed.", show_default=False),
+    typer.Argument(
+        metavar="[RUN]",
+        help="Id of a run or its beginning, @last or @failed.",
+        show_default=False,
+        callback=options.named("run"),
+    ),
 ]
 Where = Annotated[
     str | None,

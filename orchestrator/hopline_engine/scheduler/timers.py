@@ -30,6 +30,7 @@ class Timers:
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = float("inf")
         self._sweep_at = LEAST_SWEPT
+        self._is_stopped = False
 
     def __len__(self) -> int:
         """Return how many entries are held."""
@@ -37,6 +38,8 @@ class Timers:
 
     def add(self, at: float, task: LiveTask) -> None:
         """Have *task* fired at a time in Unix seconds."""
+        if self._is_stopped:  # an answer that comes while everything ends; the next engine takes the row up
+            return
         if len(self._heap) >= self._sweep_at:
             self.sweep()
         heapq.heappush(self._heap, (at, next(self._order), task))
@@ -44,7 +47,8 @@ class Timers:
             self._arm(at)
 
     def stop(self) -> None:
-        """Fire nothing more."""
+        """Fire nothing more, whatever is added."""
+        self._is_stopped = True
         if self._handle is not None:
             self._handle.cancel()
         self._heap.clear()
