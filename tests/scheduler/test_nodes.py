@@ -16,7 +16,7 @@ from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.store.errors import OwnershipLostError
 from hopline_engine.store.nodes import give_up
 from tests.scheduler.several_nodes import Nodes, in_flight, several_nodes
-from tests.support.waiting import WITHIN, until
+from tests.support.waiting import WITHIN, until, until_seen
 
 pytestmark = pytest.mark.anyio
 
@@ -242,8 +242,12 @@ async def test_work_of_a_node_that_fell_silent_is_taken_over(nodes: Nodes) -> No
     await in_flight(nodes.targets, 10)
     await nodes.silence(first)
     nodes.targets.open.set()  # answers that come now are for nobody
-    await second.beat()
-    assert second.held == set(range(SHARDS))
+
+    async def taken() -> bool:
+        await second.beat()  # passes over a node whose row is locked, by a commit that is just being made
+        return second.held == set(range(SHARDS))
+
+    await until_seen(taken, "the other node holds all shards")
     assert set(await second.ended(started)) == {"succeeded"}
 
 

@@ -93,6 +93,7 @@ class Node:
         self.is_listening = False
         self.can_be_killed = False
         self.is_in_trouble = False
+        self.is_leaving = False
         self.killed: asyncio.Future[None] = world.loop.create_future()
         """Done when it was killed: then what it was doing never ends."""
 
@@ -141,6 +142,7 @@ class Node:
 
     async def stop(self) -> None:
         """End as by an operator: what is in flight is waited for, what is decided is committed."""
+        self.is_leaving = True
         self.is_listening = False
         assert self.engine is not None
         assert self.store is not None
