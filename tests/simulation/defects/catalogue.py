@@ -161,15 +161,6 @@ DEFECTS: Final = (
     # --- reading again
     Defect("forgotten_stays_forgotten", _SCHEDULER + "coordinator", "self.on_forgotten(root.id)", "pass"),
     Defect(
-        "reap_stale",  # B1: read before what was decided earlier is written or refused
-        _SCHEDULER + "resuming",
-        "            await asyncio.sleep(REST_SECONDS)\n"
-        "            # Decisions that were on their way when the runs were forgotten "
-        "are written or refused after this.\n"
-        "            await self._store.execute(lambda _: None)\n",
-        "            await asyncio.sleep(0)\n",
-    ),
-    Defect(
         "stale_task_in_lane",  # ours
         _QUEUE + "admission",
         "return self._waiting.get(task.id) is task",
