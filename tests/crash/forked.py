@@ -4,6 +4,7 @@ They run what ``hopline serve`` and ``python -m hopline_engine.worker`` run, and
 """
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import multiprocessing
@@ -55,9 +56,10 @@ class Forked:
         return self._process.is_alive()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal."""
+        """Send a signal, unless it has just died by itself."""
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
 
     def kill(self) -> None:
         """End it with SIGKILL, if it runs."""

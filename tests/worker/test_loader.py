@@ -424,7 +424,7 @@ def test_one_error_of_a_step_is_told_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
-        ("@workflow()", "write @workflow with nothing behind it"),
+        ("@workflow(retry=Retry(3))", "belong to the steps of a workflow"),
         ("@step(retries=3)", 'retry=Retry(3), timeout="2m"'),
         ("@step(retry=Retry())", 'write Retry(5, first="2s"'),
         ("@step(queue=Queue(max=3))", 'write Queue("erp"'),
