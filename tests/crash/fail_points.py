@@ -43,7 +43,8 @@ TRIAL_SECONDS: Final = 120.0
 """Within which a trial has to be over; on an idle machine it takes two to five."""
 ABREAST: Final = {"sqlite": 4, "postgres": 8}
 """How many trials are under way at a time: they wait more than they compute, on Postgres for a dead node's silence."""
-SILENCE_SECONDS: Final = 1.5
+SILENCE_SECONDS: Final = 4.0
+"""Long enough that no server of a trial is taken for dead because the machine is busy with the others."""
 """After which a node is taken for dead."""
 UNDER_WAY: Final = 8
 """How many lines the side-effect log has when a server is stopped in the middle of its work."""
