@@ -44,8 +44,7 @@ TRIAL_SECONDS: Final = 120.0
 ABREAST: Final = {"sqlite": 4, "postgres": 8}
 """How many trials are under way at a time: they wait more than they compute, on Postgres for a dead node's silence."""
 SILENCE_SECONDS: Final = 4.0
-"""Long enough that no server of a trial is taken for dead because the machine is busy with the others."""
-"""After which a node is taken for dead."""
+"""After which a node is taken for dead; long enough that none is because the machine is busy with other trials."""
 UNDER_WAY: Final = 8
 """How many lines the side-effect log has when a server is stopped in the middle of its work."""
 IN_THE_MIDDLE: Final = {"sqlite": 6, "postgres": 15}
