@@ -1,6 +1,5 @@
 """Back-fills: ticks of the past are shown, and then made up for."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -14,11 +13,10 @@ from hopline_cli.client import Api, quoted
 from hopline_cli.errors import UsageError
 from hopline_cli.scheduling import backfill_told
 from hopline_cli.server import reached
+from hopline_cli.spans import per_second
 from hopline_cli.text import count
 from hopline_cli.when import iso
 
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _SHOWN = 20
 
 
@@ -41,10 +39,7 @@ def wish(begin: str | None, end: str | None, max_parallel: int, rate: str | None
     """
     if begin is None or end is None:
         raise UsageError("it is not said for which time", hint="give --from 2026-11-01 --to 2026-11-07")
-    match = _RATE.fullmatch(rate) if rate is not None else None
-    if rate is not None and (match is None or float(match[1]) == 0):
-        raise UsageError(f"{rate!r} is not a rate", hint="write 10/s, 30/m or 5/h")
-    return Wish(begin, end, max_parallel, float(match[1]) / _SECONDS[match[2]] if match else None)
+    return Wish(begin, end, max_parallel, None if rate is None else per_second(rate))
 
 
 async def backfill(name: str, wanted: Wish, *, dry_run: bool, yes: bool, as_json: bool, server: str | None) -> None:

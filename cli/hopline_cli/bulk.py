@@ -1,7 +1,6 @@
 """Orders to many runs at once: those of which something is true, after a look at how many they are."""
 
 import asyncio
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,6 +14,7 @@ from hopline_cli.errors import CliError, ExitCode, UsageError
 from hopline_cli.lists import Form
 from hopline_cli.looking import Filter, pages, put_runs
 from hopline_cli.server import reached
+from hopline_cli.spans import per_second
 from hopline_cli.text import one_line
 from hopline_engine import clock
 
@@ -24,8 +24,6 @@ Name = Literal["state", "workflow", "step", "since"]
 MOST_RUNS = 1_000_000
 _STATES = {"retry": ("failed", "cancelled"), "cancel": ("running", "paused", "undoing", "cancelling")}
 _DONE = {"retry": "retried", "cancel": "cancelled"}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _OPEN = frozenset({"queued", "scheduled", "running", "waiting"})
 
 
@@ -81,12 +79,7 @@ def pause_of(rate: str | None) -> float:
     >>> pause_of("50/s"), pause_of("30/m"), pause_of(None)
     (0.02, 2.0, 0.0)
     """
-    if rate is None:
-        return 0.0
-    match = _RATE.fullmatch(rate)
-    if match is None or float(match[1]) == 0:
-        raise UsageError(f"{rate!r} is not a rate", hint="write a number per s, m or h: 50/s")
-    return _SECONDS[match[2]] / float(match[1])
+    return 0.0 if rate is None else 1 / per_second(rate)
 
 
 async def carry_out(

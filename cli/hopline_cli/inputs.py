@@ -84,6 +84,15 @@ def bind(assignments: Sequence[Assignment], schema: Schema) -> dict[str, Any]:
     return given
 
 
+def bind_some(assignments: Sequence[Assignment], schema: Schema) -> dict[str, Any]:
+    """Return the members of an input object that are given; the server has the others.
+
+    Raises:
+        UsageError: as ``bind``, but for parameters that are missing.
+    """
+    return bind(assignments, {**schema, "required": []})
+
+
 def _wrong(message: str, schema: Schema) -> UsageError:
     return UsageError(message, code="input", hint=parameter_list(schema))
 

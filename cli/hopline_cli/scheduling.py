@@ -207,7 +207,7 @@ async def update_schedule(name: str, flags: Flags, words: Sequence[str], *, as_j
 async def _input(api: Api, workflow: str, given: Sequence[inputs.Assignment]) -> dict[str, Any]:
     """Return values of parameters; those that are not given may stand for the time, which the server knows."""
     parameters = (await api.get(f"/workflows/{quoted(workflow)}"))["parameters"]
-    return inputs.bind(given, {**parameters, "required": []})
+    return inputs.bind_some(given, parameters)
 
 
 async def order_schedule(

@@ -1,4 +1,4 @@
-"""Durations and times as people type them for Cloud Tasks, and as its API writes them."""
+"""Durations, rates and times as people type them, and as APIs write them."""
 
 import re
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from hopline_cli.errors import UsageError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -27,6 +28,21 @@ def span(text: str) -> str:
         except ValueError:
             raise UsageError(f"{text!r} is not a duration", hint="write 90s, 1.5s, 10m or 2h") from None
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def per_second(rate: str) -> float:
+    """Return how often in a second a rate is.
+
+    >>> per_second("50/s"), per_second("30/m")
+    (50.0, 0.5)
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _RATE.fullmatch(rate)
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"{rate!r} is not a rate", hint="write 10/s, 30/m or 5/h")
+    return float(match[1]) / _UNITS[match[2]]
 
 
 def moment(text: str) -> str:

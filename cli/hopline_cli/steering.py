@@ -7,7 +7,7 @@ from hopline_cli import screen
 from hopline_cli.answers import FINAL_RUN_STATES, Run, RunDetail, ServedWorkflow
 from hopline_cli.client import quoted
 from hopline_cli.errors import CliError, ExitCode, UsageError
-from hopline_cli.inputs import bind, parse
+from hopline_cli.inputs import bind_some, parse
 from hopline_cli.running import Order, carry_out, tell_outcome
 from hopline_cli.server import Place, load_settings, reached, running_server
 
@@ -70,7 +70,7 @@ async def fork_run(ref: str, step: str, words: list[str], *, as_json: bool, serv
         given: dict[str, Any] = {}
         if assignments:
             workflow: ServedWorkflow = await api.get(f"/workflows/{quoted(run['workflow'])}")
-            given = bind(assignments, {**workflow["parameters"], "required": []})
+            given = bind_some(assignments, workflow["parameters"])
         new: Run = await api.post(f"/runs/{quoted(run['id'])}/fork", {"step": step, "input": given})
     _put_run(new, as_json=as_json)
     screen.say(f"{new['id']} makes {run['id']} again from {step}; watch it with: hopline runs watch {new['id']}")

@@ -4,24 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hopline_engine.core import closing
-from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import WHOLE, RunState, StepState
 from hopline_engine.core.states import STEP
 from tests.core.choice_flows import LOST, SHOWN, choice_flows, evaluate
+from tests.core.drawn_worlds import FAULTS, SEEDS, world_of
 from tests.core.flows import MAIN, Flow
-from tests.core.worlds import Faults, World
+from tests.core.worlds import World
 
-SEEDS = st.integers(0, 2**32)
 TURNS = st.integers(0, 40)
-LIMITS = Limits(map_window=2, lost_limit=1000)
-FAULTS = Faults(crash=0.05, undo=0.05, lose=0.1, unlease=0.1)
 
 many = settings(max_examples=100)
-
-
-def world_of(flow: Flow, seed: int) -> World:
-    return World(flow.plans(), flow.execute, seed=seed, limits=LIMITS, haste=seed % 3 / 2)
 
 
 def assert_ended_as_it_must(world: World, run: LiveRun, flow: Flow) -> None:

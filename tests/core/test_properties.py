@@ -15,21 +15,14 @@ from hopline_engine.core.names import parse_step_name
 from hopline_engine.core.plan import Plan
 from hopline_engine.core.reusing import Again, Earlier
 from hopline_engine.core.states import STEP
+from tests.core.drawn_worlds import FAULTS, SEEDS, world_of
 from tests.core.flows import MAIN, Flow, evaluate, flows
 from tests.core.worlds import Faults, Sent, World
 
-SEEDS = st.integers(0, 2**32)
 TURNS = st.integers(0, 60)
-LIMITS = Limits(map_window=2, lost_limit=1000)
-FAULTS = Faults(crash=0.05, undo=0.05, lose=0.1, unlease=0.1)
-"""What may go wrong without a change to how a run ends."""
 HARM = Faults(crash=0.03, undo=0.03, lose=0.1, unlease=0.1, reject=0.05, expire=0.1)
 
 many = settings(max_examples=80)
-
-
-def world_of(flow: Flow, seed: int, limits: Limits = LIMITS) -> World:
-    return World(flow.plans(), flow.execute, seed=seed, limits=limits, haste=seed % 3 / 2)
 
 
 def succeeded_steps(world: World, run: LiveRun) -> set[str]:

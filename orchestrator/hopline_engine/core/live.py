@@ -395,12 +395,16 @@ def families(runs: Iterable[LiveRun]) -> dict[LiveRun, set[LiveRun]]:
             root = root.parent.run
         found.setdefault(root, {root}).add(run)
     for family in found.values():
-        pending = list(family)
-        while pending:
-            below = [unit for unit in pending.pop().units() if isinstance(unit, LiveRun)]
-            family.update(below)
-            pending += below
+        family.update(*map(family_of, tuple(family)))
     return found
+
+
+def family_of(run: LiveRun) -> list[LiveRun]:
+    """Return a run and all below it, the run itself first."""
+    family = [run]
+    for each in family:
+        family += [unit for unit in each.units() if isinstance(unit, LiveRun)]
+    return family
 
 
 class StoredTask(NamedTuple):

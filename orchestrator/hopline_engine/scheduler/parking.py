@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.live import LiveRun, LiveTask, family_of
 from hopline_engine.core.model import RunId, RunState, TaskState
 from hopline_engine.core.waits import NEVER
 from hopline_engine.scheduler.coordinator import Coordinator
@@ -144,7 +144,7 @@ class Parking:
         families: list[tuple[list[LiveRun], float]] = []
         for count, run in enumerate(list(self._coordinator.runs.values()), start=1):
             if run.parent is None:
-                family = _family(run)
+                family = family_of(run)
                 wake_at = self._idle_until(family)
                 if wake_at is not None:
                     families.append((family, wake_at))
@@ -199,14 +199,6 @@ class Parking:
                 return None
         is_new = since is not None and since > now - self._seconds
         return None if is_new or not task.stored else until
-
-
-def _family(root: LiveRun) -> list[LiveRun]:
-    """Return a run and all below it, the run itself first."""
-    family = [root]
-    for run in family:
-        family += [unit for unit in run.units() if isinstance(unit, LiveRun)]
-    return family
 
 
 def _tasks(family: list[LiveRun]) -> Iterator[LiveTask]:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select, true
 
 from hopline_engine.core.model import UNDER_WAY, WHOLE, Digest, RunId, RunState, StepState, TaskId, TaskState
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.store.dialect import now
 from hopline_engine.store.parked import is_parked
+from hopline_engine.store.runs import in_state
 from hopline_engine.store.tables import attempt, node, queue, queue_share, run, shard, step_run, task
 
 
@@ -132,8 +133,7 @@ QUEUE_OVER_LIMIT: Final = Audit(
 )
 
 _UNDER_WAY: Final = sorted(state.value for state in UNDER_WAY)
-_IS_LIVE: Final = run.c.state == literal(RunState.RUNNING.value, literal_execute=True)
-"""Written into the statement: SQLite takes a partial index only if it sees the value."""
+_IS_LIVE: Final = in_state(RunState.RUNNING)
 
 _Query = Select[*tuple[Any, ...]]
 _Queries = tuple[tuple[Audit, Callable[[], _Query]], ...]

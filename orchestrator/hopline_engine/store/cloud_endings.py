@@ -4,13 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from hopline_engine.core.cloud.attempts import Counters, Ended, Settled, Verdict, settle
 from hopline_engine.core.cloud.model import CloudTaskId, Queue, RetryConfig, Stage
 from hopline_engine.store import cloud_queues
 from hopline_engine.store.cloud_pushes import Sending
 from hopline_engine.store.cloud_queues import hold
+from hopline_engine.store.cloud_tasks import is_open
 from hopline_engine.store.tables import cloud_attempt, cloud_task
 
 # Statements are built once: building one takes as long as executing it.
@@ -26,7 +27,7 @@ _COUNTERS: Final = (
         cloud_task.c.retry_reason,
     )
     .where(cloud_task.c.id.in_(bindparam("ids", expanding=True)))
-    .where(cloud_task.c.stage < literal(int(Stage.DEAD), literal_execute=True))
+    .where(is_open())
     .order_by(cloud_task.c.id)
     .with_for_update()
 )

@@ -7,14 +7,23 @@ worker shows to acknowledge, renew or cancel. Whatever else moves it makes older
 from itertools import accumulate
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, update
 
 from hopline_engine.core.cloud.errors import CloudTasksError, Code
 from hopline_engine.core.cloud.model import Queue, Stage, microseconds
 from hopline_engine.core.cloud.names import QueueName, TaskName
 from hopline_engine.core.cloud.retrying import Tried, is_used_up
 from hopline_engine.store.cloud_queues import hold
-from hopline_engine.store.cloud_tasks import LARGEST_ANSWER, StoredTask, get, missing, named, selected, stored_task
+from hopline_engine.store.cloud_tasks import (
+    LARGEST_ANSWER,
+    StoredTask,
+    get,
+    is_in,
+    missing,
+    named,
+    selected,
+    stored_task,
+)
 from hopline_engine.store.tables import cloud_task
 
 
@@ -33,7 +42,7 @@ class Asked(NamedTuple):
 def lease(connection: Connection, name: QueueName, queue: Queue, asked: Asked, now: float) -> list[StoredTask]:
     """Lease tasks that are available, oldest first; those whose attempts are used up become dead instead."""
     key = name.key
-    available = (cloud_task.c.queue == key, _is_scheduled(), cloud_task.c.schedule_time <= now)
+    available = (cloud_task.c.queue == key, is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= now)
     order = (cloud_task.c.schedule_time, cloud_task.c.id)
     condition: list[ColumnElement[bool]] = [*available]
     tag = asked.tag
@@ -130,8 +139,3 @@ def _bury(connection: Connection, key: str, spent: list[StoredTask], held_until:
 def _first(task: StoredTask, now: float) -> float:
     has_begun = task.task.first_attempt is not None and task.task.dispatch_count > task.lost_count
     return task.task.first_attempt.dispatch_time if has_begun and task.task.first_attempt else now
-
-
-def _is_scheduled() -> ColumnElement[bool]:
-    # Written into the statement: SQLite takes a partial index only if it sees the value.
-    return cloud_task.c.stage == literal(int(Stage.SCHEDULED), literal_execute=True)

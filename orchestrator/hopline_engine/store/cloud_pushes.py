@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, literal, select, update
+from sqlalchemy import Connection, bindparam, case, select, update
 
 from hopline_engine.core.cloud.model import CloudTaskId, Queue, QueueState, Stage
 from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.store import cloud_queues
-from hopline_engine.store.cloud_tasks import StoredTask, get, stored_task
+from hopline_engine.store.cloud_tasks import StoredTask, get, is_in, stored_task
 from hopline_engine.store.tables import cloud_queue, cloud_task, node
 
 TAKEN_BACK_AT_ONCE: Final = 1000
@@ -48,13 +48,8 @@ class Sending:
         return self.stored.task.dispatch_count
 
 
-def _is_in(stage: Stage) -> ColumnElement[bool]:
-    # Written into the statement: SQLite takes a partial index only if it sees the value.
-    return cloud_task.c.stage == literal(int(stage), literal_execute=True)
-
-
 # Statements are built once: building one takes as long as executing it.
-_IS_DUE: Final = (_is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= bindparam("begun_at"))
+_IS_DUE: Final = (is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= bindparam("begun_at"))
 _ASKED: Final = (
     select(cloud_task.c.id)
     .where(cloud_task.c.id.in_(bindparam("ids", expanding=True)), *_IS_DUE)
@@ -95,7 +90,7 @@ def due(connection: Connection, key: str, *, limit: int) -> list[Due]:
     """Return the tasks of a queue that are to be sent first."""
     found = connection.execute(
         select(cloud_task.c.id, cloud_task.c.schedule_time)
-        .where(cloud_task.c.queue == key, _is_in(Stage.SCHEDULED))
+        .where(cloud_task.c.queue == key, is_in(Stage.SCHEDULED))
         .order_by(cloud_task.c.schedule_time, cloud_task.c.id)
         .limit(limit)
     )
@@ -108,7 +103,7 @@ def overdue(connection: Connection, *, since: float, without: Collection[str], l
         select(cloud_task.c.queue, cloud_task.c.id, cloud_task.c.schedule_time)
         .join_from(cloud_queue, cloud_task, cloud_task.c.queue == cloud_queue.c.key)
         .where(cloud_queue.c.is_pull.is_(False), cloud_queue.c.key.not_in(without))
-        .where(_is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= since)
+        .where(is_in(Stage.SCHEDULED), cloud_task.c.schedule_time <= since)
         .limit(limit)
     )
     return [Overdue(*row) for row in found]
@@ -163,7 +158,7 @@ def take_back(connection: Connection, node_id: str | None, now: float) -> int:
     """
     gone = cloud_task.c.node == node_id if node_id is not None else cloud_task.c.node.not_in(select(node.c.id))
     # By number, since several nodes do it at the same time when one is gone.
-    lost = select(cloud_task.c.id).where(_is_in(Stage.DISPATCHED), gone).order_by(cloud_task.c.id)
+    lost = select(cloud_task.c.id).where(is_in(Stage.DISPATCHED), gone).order_by(cloud_task.c.id)
     ids = connection.scalars(lost.limit(TAKEN_BACK_AT_ONCE).with_for_update()).all()
     return give_back(connection, ids, now)
 

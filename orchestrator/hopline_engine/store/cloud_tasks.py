@@ -141,7 +141,7 @@ class Page(NamedTuple):
 
 def page(connection: Connection, queue: QueueName, *, after: str | None, limit: int, full: bool) -> Page:
     """Return up to *limit* tasks that are not over, by name, from the one after *after*."""
-    conditions = [cloud_task.c.queue == queue.key, _is_open()]
+    conditions = [cloud_task.c.queue == queue.key, is_open()]
     if after is not None:
         conditions.append(cloud_task.c.name > after)
     return _page(connection, conditions, cloud_task.c.name, limit, full=full)
@@ -149,7 +149,7 @@ def page(connection: Connection, queue: QueueName, *, after: str | None, limit: 
 
 def dead_page(connection: Connection, queue: QueueName, *, after: int | None, limit: int, full: bool) -> Page:
     """Return up to *limit* tasks whose attempts are used up, oldest first, from the one after number *after*."""
-    conditions = [cloud_task.c.queue == queue.key, _is_in(Stage.DEAD)]
+    conditions = [cloud_task.c.queue == queue.key, is_in(Stage.DEAD)]
     if after is not None:
         conditions.append(cloud_task.c.id > after)
     return _page(connection, conditions, cloud_task.c.id, limit, full=full)
@@ -193,7 +193,7 @@ def remove_dead(connection: Connection, name: TaskName) -> None:
     Raises:
         CloudTasksError: there is none of this name.
     """
-    condition = (cloud_task.c.queue == name.queue.key, cloud_task.c.name == name.task, _is_in(Stage.DEAD))
+    condition = (cloud_task.c.queue == name.queue.key, cloud_task.c.name == name.task, is_in(Stage.DEAD))
     if connection.execute(delete(cloud_task).where(*condition)).rowcount == 0:
         raise entity_missing()
 
@@ -204,7 +204,7 @@ def revive(connection: Connection, name: TaskName, now: float) -> StoredTask:
     Raises:
         CloudTasksError: there is none of this name, or another task has taken it.
     """
-    dead = (cloud_task.c.queue == name.queue.key, cloud_task.c.name == name.task, _is_in(Stage.DEAD))
+    dead = (cloud_task.c.queue == name.queue.key, cloud_task.c.name == name.task, is_in(Stage.DEAD))
     number = connection.execute(select(cloud_task.c.id).where(*dead).order_by(cloud_task.c.id.desc()).limit(1)).scalar()
     if number is None:
         raise entity_missing()
@@ -227,7 +227,7 @@ def purge_some(connection: Connection, queue: Queue, key: str, up_to: int, now: 
     """Delete a part of a queue's tasks with numbers up to *up_to*, holding their names; return how many there were."""
     found = connection.execute(
         select(cloud_task.c.id, cloud_task.c.name, cloud_task.c.is_named)
-        .where(cloud_task.c.queue == key, cloud_task.c.id <= up_to, _is_open())
+        .where(cloud_task.c.queue == key, cloud_task.c.id <= up_to, is_open())
         .order_by(cloud_task.c.id)  # nodes that purge it at the same time wait for each other
         .limit(SWEPT_AT_ONCE)
         .with_for_update()
@@ -239,7 +239,7 @@ def purge_some(connection: Connection, queue: Queue, key: str, up_to: int, now: 
 
 def clear_some(connection: Connection, key: str) -> int:
     """Delete a part of a queue's tasks, dead ones too, and hold no names; return how many there were."""
-    conditions = [(cloud_task.c.queue == key) & condition for condition in (_is_open(), _is_in(Stage.DEAD))]
+    conditions = [(cloud_task.c.queue == key) & condition for condition in (is_open(), is_in(Stage.DEAD))]
     return sum(connection.execute(delete_some(cloud_task, cloud_task.c.id, one)).rowcount for one in conditions)
 
 
@@ -312,7 +312,7 @@ def selected(*, full: bool) -> Select[Any]:
 
 def named(name: TaskName) -> Sequence[ColumnElement[bool]]:
     """Return the conditions of a task that is not over."""
-    return cloud_task.c.queue == name.queue.key, cloud_task.c.name == name.task, _is_open()
+    return cloud_task.c.queue == name.queue.key, cloud_task.c.name == name.task, is_open()
 
 
 def stored_task(row: Row[Any]) -> StoredTask:
@@ -379,17 +379,19 @@ def _payload(kept: _Kept, body: bytes) -> Payload:
     return replace(kept.pull, payload=body)
 
 
-def _is_open() -> ColumnElement[bool]:
+def is_open() -> ColumnElement[bool]:
+    """Return what is true of tasks that are not over."""
     # Written into the statement: SQLite takes a partial index only if it sees the value.
     return cloud_task.c.stage < literal(int(Stage.DEAD), literal_execute=True)
 
 
-def _is_in(stage: Stage) -> ColumnElement[bool]:
+def is_in(stage: Stage) -> ColumnElement[bool]:
+    """Return what is true of tasks in a stage."""
     return cloud_task.c.stage == literal(int(stage), literal_execute=True)
 
 
 def _is_live(connection: Connection, key: str, name: str) -> bool:
-    condition = (cloud_task.c.queue == key, cloud_task.c.name == name, _is_open())
+    condition = (cloud_task.c.queue == key, cloud_task.c.name == name, is_open())
     return connection.execute(select(cloud_task.c.id).where(*condition)).first() is not None
 
 

@@ -3,13 +3,13 @@
 from collections import Counter
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, exists, func, literal, select
+from sqlalchemy import Connection, exists, func, select
 
 from hopline_engine.core.model import WHOLE, Digest, RunState
+from hopline_engine.store.runs import in_state
 from hopline_engine.store.tables import definition, run, step_run, workflow
 
-# Written into the statement: SQLite takes a partial index only if it sees the value.
-_IS_LIVE: Final = run.c.state == literal(RunState.RUNNING.value, literal_execute=True)
+_IS_LIVE: Final = in_state(RunState.RUNNING)
 
 
 class Progress(NamedTuple):

@@ -5,19 +5,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import CTE, Connection, func, literal, select
+from sqlalchemy import CTE, Connection, func, select
 
 from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import RunAdded, RunId, RunState, StepEnded, TaskId
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.store import steps, tasks
 from hopline_engine.store.parked import is_parked
+from hopline_engine.store.runs import in_state
 from hopline_engine.store.tables import run, step_run, task
 
 _RUN: Final = [run.c[name] for name in RunAdded._fields]
 
-# Written into the statement: SQLite takes a partial index only if it sees the value.
-_IS_LIVE: Final = run.c.state == literal(RunState.RUNNING.value, literal_execute=True)
+_IS_LIVE: Final = in_state(RunState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,9 +215,9 @@ def _filtered(wanted: RunFilter) -> Select[Any]:
 def _is_as(state: RunState | Phase) -> Iterator[ColumnElement[bool]]:
     """Yield what is true of runs in a state, or in a part of the running ones."""
     if isinstance(state, RunState) and state is not RunState.RUNNING:
-        yield _in_state(state)
+        yield in_state(state)
         return
-    yield _in_state(RunState.RUNNING)
+    yield in_state(RunState.RUNNING)
     ending = {"undoing": RunState.FAILED, "cancelling": RunState.CANCELLED}.get(state)
     if ending is not None:
         yield run.c.ending == ending.value
@@ -229,7 +229,8 @@ def _is_as(state: RunState | Phase) -> Iterator[ColumnElement[bool]]:
         yield run.c.ending.is_(None)
 
 
-def _in_state(state: RunState) -> ColumnElement[bool]:
+def in_state(state: RunState) -> ColumnElement[bool]:
+    """Return what is true of runs in a state."""
     # Written into the statement: SQLite takes a partial index only if it sees the value.
     return run.c.state == literal(state.value, literal_execute=True)
 
@@ -237,6 +238,6 @@ def _in_state(state: RunState) -> ColumnElement[bool]:
 def _newest(connection: Connection, state: RunState | None) -> RunId | None:
     query = select(run.c.id).where(run.c.parent_id.is_(None))
     if state is not None:
-        query = query.where(_in_state(state))
+        query = query.where(in_state(state))
     found = connection.execute(query.order_by(run.c.created_at.desc(), run.c.id.desc()).limit(1)).scalar()
     return None if found is None else RunId(found)

@@ -9,6 +9,7 @@ import httpx
 
 from hopline import Step, Workflow
 from hopline.compiler import steps_of
+from hopline_engine.core.plan import OF_WORKERS
 from hopline_engine.queue.workers import Worker, routes_of
 from hopline_engine.worker.app import WorkerApp
 from hopline_engine.worker.execute import Runtime, Served
@@ -70,12 +71,9 @@ def python_steps(workflows: Iterable[Workflow[..., Any]]) -> dict[str, Step[...,
     found: dict[str, Step[..., Any]] = {}
     for workflow in workflows:
         for step in (*steps_of(workflow), *_beside(workflow)):
-            if step.kind in _OF_WORKERS:
+            if step.kind in OF_WORKERS:
                 found.setdefault(step.name, step)
     return found
-
-
-_OF_WORKERS = ("python", "dynamic")
 
 
 def _beside(workflow: Workflow[..., Any]) -> Iterator[Step[..., Any]]:
