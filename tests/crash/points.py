@@ -38,9 +38,9 @@ ENGINE: Final = "hopline_engine."
 
 WORK: Final = (
     ("releasing", "scheduler.coordinator", "Coordinator._release"),
-    ("sending", "scheduler.coordinator", "Coordinator._send"),
+    ("sending", "scheduler.sending", "Sending._send"),
     ("request", "queue.connection", "Connection.exchange"),
-    ("using an answer", "scheduler.coordinator", "Coordinator._on_answer"),
+    ("using an answer", "scheduler.coordinator", "Coordinator._on_answers"),
     ("registering", "scheduler.controls", "Controls.register"),
     ("starting a run", "scheduler.engine", "Engine.start_run"),
     ("cancelling", "scheduler.orders", "Orders.cancel"),

@@ -181,7 +181,7 @@ class Nodes:
         self._stack.push_async_callback(node.close)
         self._stack.push_async_callback(opened.engine.close)
         await opened.engine.open()
-        opened.engine.coordinator.is_dispatching = True
+        opened.engine.coordinator.sending.is_on = True
         opened.engine.membership.url = f"http://{opened.id}"
         opened.engine.membership.takes_shards = True
         return opened

@@ -92,7 +92,7 @@ async def coordinator(commits: HeldCommits, dispatcher: Answering) -> Coordinato
         epoch=1,
         on_change=lambda _run, _nodes: None,
     )
-    coordinator.is_dispatching = True
+    coordinator.sending.is_on = True
     return coordinator
 
 

@@ -94,7 +94,7 @@ def opened(plans: list[Plan], commits: Commits, epoch: int = 1) -> Coordinator:
         epoch=epoch,
         on_change=lambda _run, _nodes: None,
     )
-    coordinator.is_dispatching = True
+    coordinator.sending.is_on = True
     return coordinator
 
 

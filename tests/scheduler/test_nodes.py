@@ -210,7 +210,7 @@ async def test_node_that_leaves_hands_over_without_one_lost_attempt(nodes: Nodes
     started = await first.start("held", 40)
     await in_flight(nodes.targets, 40)
     leaving = asyncio.create_task(first.engine.close())
-    await until(lambda: not first.engine.coordinator.is_dispatching, "it sends nothing more")
+    await until(lambda: not first.engine.coordinator.sending.is_on, "it sends nothing more")
     nodes.targets.open.set()
     await leaving
     await second.beat()
@@ -258,7 +258,7 @@ async def test_node_that_was_fenced_changes_nothing_and_drops_everything(nodes: 
     started = await first.start("held", 10)
     await in_flight(nodes.targets, 10)
     await nodes.silence(first)
-    second.engine.coordinator.is_dispatching = False
+    second.engine.coordinator.sending.is_on = False
     await second.beat()
     with pytest.raises(OwnershipLostError):
         await first.start("call")

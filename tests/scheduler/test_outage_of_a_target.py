@@ -90,7 +90,7 @@ def _outlived(runs: int, queue: Queue, *, jitter: str) -> Target:
         for _ in range(runs):
             run = LiveRun.fresh(coordinator.ids.next_run(), its_plan, b"{}", clock.now(), None)
             await coordinator.start(run)
-        coordinator.is_dispatching = True
+        coordinator.sending.is_on = True
         coordinator.look_again()
         while coordinator.runs:  # noqa: ASYNC110 - virtual time: it costs nothing
             await asyncio.sleep(10)

@@ -45,7 +45,7 @@ class Cluster:
         """End one at any moment, without a word to the others, who take over; a new one comes."""
         victim = self._chance.choice(list(self.alive))
         self.alive.pop(victim).cancel()
-        victim.engine.coordinator.is_dispatching = False
+        victim.engine.coordinator.sending.is_on = False
         await self._nodes.silence(victim)
         await self.join()
         await self.beat()

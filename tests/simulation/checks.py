@@ -191,10 +191,10 @@ def _check_places(world: "World", node: "Node") -> None:
     """Check that places in queues and at workers are taken by requests that are out, and by nothing else (I9)."""
     assert node.engine is not None
     admission, coordinator = node.engine.admission, node.engine.coordinator
-    reserved = set(admission._reserved)
-    if reserved != set(coordinator._sending):
-        world.violated(f"{node.name}: places are taken by {reserved}, requests are out for {set(coordinator._sending)}")
-    if gone := {task for task in coordinator._sending if task not in world.ledger.rows.tasks}:
+    reserved, sent = set(admission._reserved), set(coordinator.sending.under_way)
+    if reserved != sent:
+        world.violated(f"{node.name}: places are taken by {reserved}, requests are out for {sent}")
+    if gone := {task for task in sent if task not in world.ledger.rows.tasks}:
         world.violated(f"{node.name}: requests are out for {gone}, whose steps have ended")
     taken = sum(queue.in_flight for queue in admission.queues.values())
     if taken != len(reserved):
@@ -218,7 +218,7 @@ def _needlessly_waiting(world: "World") -> dict[tuple[str, int], str]:
             continue
         assert node.engine is not None
         admission = node.engine.admission
-        if not node.engine.coordinator.is_dispatching:
+        if not node.engine.coordinator.sending.is_on:
             continue
         token_at = admission.next_token_at()
         for queue in admission.queues.values():

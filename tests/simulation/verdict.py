@@ -222,7 +222,7 @@ class Verdict:
         for node in self._world.nodes.values():
             assert node.engine is not None
             coordinator, admission = node.engine.coordinator, node.engine.admission
-            left = (coordinator.runs, coordinator._sending, admission._reserved, admission._waiting)
+            left = (coordinator.runs, coordinator.sending.under_way, admission._reserved, admission._waiting)
             if any(left):
                 self._wrong(f"{node.name} still holds {left}")
             for queue in admission.queues.values():

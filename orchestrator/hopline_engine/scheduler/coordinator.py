@@ -8,10 +8,9 @@ Everything here runs on one asyncio loop, and no decision awaits anything, so de
 """
 
 import asyncio
-import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol, assert_never
 
 from hopline_engine.clock import Clock
@@ -46,7 +45,8 @@ from hopline_engine.queue.dispatcher import (
 )
 from hopline_engine.queue.workers import Worker
 from hopline_engine.scheduler.calling_off import CallingOff
-from hopline_engine.scheduler.pinning import Pinned, Pinning
+from hopline_engine.scheduler.pinning import Pinned
+from hopline_engine.scheduler.sending import Sending
 from hopline_engine.scheduler.timers import Timers
 from hopline_engine.store.errors import OwnershipLostError
 
@@ -90,7 +90,6 @@ class Coordinator:
         """
         self.runs: dict[RunId, LiveRun] = {}
         self.admission = admission
-        self.is_dispatching = False
         self.runs_url = ""
         """Where people look at runs: before the id of one."""
         self.on_forgotten: Callable[[RunId], None] = _leave_to_next_engine
@@ -102,10 +101,7 @@ class Coordinator:
         """Told of the admitted tasks that are not of steps."""
         self.on_awaiting: Callable[[list[TaskId]], None] = _leave_to_whoever_asks
         """Told of parked tasks that wait for an event, once that is durable."""
-        self.pinning: Pinning | None = None
-        """Reads the graphs that workers trace."""
         self._commits = commits
-        self._dispatcher = dispatcher
         self._clock = clock
         self.ids = ids
         self._limits = limits
@@ -113,7 +109,7 @@ class Coordinator:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._timers = Timers(clock, self.wake)
-        self._sending: dict[TaskId, asyncio.Task[None]] = {}
+        self.sending = Sending(dispatcher, admission, self._on_answers, self.look_again)
         self._calling_off = CallingOff(dispatcher)
         self._token_timer: asyncio.TimerHandle | None = None
         self._held_back: frozenset[int] = frozenset()
@@ -312,7 +308,8 @@ class Coordinator:
                 is_held = task.run.is_held or shard_of(task.run.id) in self._held_back
                 return task.schedule_time <= before and not (is_held or self.admission.is_waiting(task))
             case TaskState.LEASED:
-                return self.is_dispatching and task.id not in self._sending and (task.leased_at or 0.0) <= before
+                is_sent = task.id in self.sending.under_way
+                return self.sending.is_on and not is_sent and (task.leased_at or 0.0) <= before
             case TaskState.ACCEPTED:
                 return task.deadline_time is not None and task.deadline_time <= before
             case TaskState.PARKED:
@@ -320,7 +317,7 @@ class Coordinator:
 
     def unsent(self) -> set[TaskId]:
         """Return the tasks that have a place and no request: those whose leases are not durable yet, and no others."""
-        return self._in_flight() - self._sending.keys()
+        return self._in_flight() - self.sending.under_way.keys()
 
     def _in_flight(self) -> set[TaskId]:
         """Return the tasks of steps that have a place; those of others have negative numbers."""
@@ -335,17 +332,12 @@ class Coordinator:
 
         What is not answered by then is cut off: it is lost, and tried again by the next engine.
         """
-        self.is_dispatching = False
-        if self._sending:
-            await asyncio.wait(list(self._sending.values()), timeout=grace_seconds)
+        await self.sending.drain(grace_seconds)
         self._timers.stop()
         if self._token_timer is not None:
             self._token_timer.cancel()
         await self._calling_off.stop()
-        cut_off = list(self._sending.values())
-        for exchange in cut_off:
-            exchange.cancel()
-        await asyncio.gather(*cut_off, return_exceptions=True)
+        await self.sending.cut_off_all()
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -382,39 +374,24 @@ class Coordinator:
             case _:
                 assert_never(outcome)
 
-    def _on_answers(self, tasks: list[LiveTask], outcomes: list[Outcome]) -> None:
-        """Decide on all elements of a batch at once, so that what follows fills the next batch."""
-        worker = self.admission.worker_of(tasks[0])
+    def _on_answers(self, tasks: Sequence[LiveTask], outcomes: Sequence[Outcome | Pinned]) -> None:
+        """Decide on what one request was answered: one task, or all elements of a batch, so that the next is full."""
+        worker = None
         for task in tasks:
-            self.admission.release(task.id)
+            worker = self.admission.release(task.id)
         decision = self._decision()
         try:
             for task, outcome in zip(tasks, outcomes, strict=True):
+                # Otherwise its step or run ended while the request was out: only its place is free again.
                 if task.state is TaskState.LEASED and task.is_open:
                     self._decide(task, outcome, decision)
         except Exception:
-            log.exception("the answers to a batch of %d could not be used; its run is read again", len(tasks))
+            log.exception("the answer to task %s could not be used; its run is read again", tasks[0].id)
             self.look_again()
             return
         first = outcomes[0]
         if isinstance(first, Unserved) and not first.may_be_asked and worker is not None:
             self._drop(worker, first.reason)
-        self._commit(decision)
-
-    def _on_answer(self, task: LiveTask, outcome: Outcome | Pinned) -> None:
-        worker = self.admission.release(task.id)
-        if task.state is not TaskState.LEASED or not task.is_open:
-            self.look_again()  # its step or run ended while the request was out: only its place is free again
-            return
-        decision = self._decision()
-        try:
-            self._decide(task, outcome, decision)
-        except Exception:
-            log.exception("the answer to task %s could not be used; its run is read again", task.id)
-            self.look_again()
-            return
-        if isinstance(outcome, Unserved) and worker is not None:
-            self._drop(worker, outcome.reason)
         self._commit(decision)
 
     def _drop(self, worker: Worker, reason: str) -> None:
@@ -452,7 +429,7 @@ class Coordinator:
     def _commit(self, decision: Decision, durable: "asyncio.Future[None] | None" = None) -> None:
         """Queue what is due, lease what may be sent, and hand all of it to the store as one transaction."""
         self._queue(decision)
-        admitted = self.admission.admit(decision.now) if self.is_dispatching else []
+        admitted = self.admission.admit(decision.now) if self.sending.is_on else []
         leased = [task for task in admitted if isinstance(task, LiveTask)]
         if self.on_admitted is not None:
             self.on_admitted(decision.now)
@@ -497,7 +474,7 @@ class Coordinator:
         if self._token_timer is not None:
             self._token_timer.cancel()
             self._token_timer = None
-        if at is not None and self.is_dispatching:
+        if at is not None and self.sending.is_on:
             self._token_timer = self._loop.call_later(min(max(0.001, at - now), 60.0), self.look_again)
 
     def _settle(
@@ -520,13 +497,13 @@ class Coordinator:
             durable.set_exception(error)
 
     def _release(self, decision: Decision, leased: list[LiveTask]) -> None:
-        self._send_all(leased)
-        if decision.rows.definitions_added and self.pinning is not None:
-            self.pinning.stored(decision.rows.definitions_added)
+        self.sending.send(leased)
+        if decision.rows.definitions_added and self.sending.pinning is not None:
+            self.sending.pinning.stored(decision.rows.definitions_added)
         for run in decision.ended:
             self.runs.pop(run.id, None)
         for task in decision.closed.values():
-            self._cut_off(task)
+            self.sending.cut_off(task)
         for task in decision.called_off:
             self._calling_off.begin(task)
         for run, nodes in decision.touched.items():
@@ -541,9 +518,9 @@ class Coordinator:
         else:
             log.error("a decision was not stored; its runs are read again", exc_info=error)
         for task in leased:
-            self._give_back(task)
+            self.sending.give_back(task)
         for task in decision.closed.values():
-            self._cut_off(task)
+            self.sending.cut_off(task)
         self.forget(decision.touched)
 
     def forget(self, runs: Iterable[LiveRun]) -> None:
@@ -559,85 +536,7 @@ class Coordinator:
         for unit in run.units():
             if isinstance(unit, LiveTask):
                 self.admission.withdraw(unit)
-                self._cut_off(unit)
-
-    # --- sending ----------------------------------------------------------------------------------------------------
-
-    def _send_all(self, leased: list[LiveTask]) -> None:
-        """Send tasks; elements of a batch, which stand behind each other, in one call."""
-        batch: list[LiveTask] = []
-        for task in leased:
-            if task.node.batch == 1:
-                self._send(task)
-                continue
-            if not self.admission.is_companion(task):
-                self._send_batch(batch)
-                batch = []
-            batch.append(task)
-        self._send_batch(batch)
-
-    def _send_batch(self, batch: list[LiveTask]) -> None:
-        if len(batch) < 2 or not (self.is_dispatching and batch[0].run.state is RunState.RUNNING):
-            for task in batch:
-                self._send(task)
-            return
-        self._sending.update(dict.fromkeys((task.id for task in batch), self._loop.create_task(self._exchanges(batch))))
-
-    async def _exchanges(self, batch: list[LiveTask]) -> None:
-        worker = self.admission.worker_of(batch[0])
-        assert worker is not None, "only workers are sent batches"
-        outcomes: list[Outcome]
-        try:
-            outcomes = await self._dispatcher.execute_batch(batch, worker)
-        except asyncio.CancelledError:
-            for task in batch:
-                self._give_back(task)
-            raise
-        except Exception as error:
-            log.exception("dispatching a batch of %d failed", len(batch))
-            outcomes = [Lost(f"the dispatcher failed: {error!r}")] * len(batch)
-        finally:
-            for task in batch:
-                self._sending.pop(task.id, None)
-        self._on_answers(batch, outcomes)
-
-    def _send(self, task: LiveTask) -> None:
-        may_go = task.state is TaskState.LEASED and task.run.state is RunState.RUNNING
-        if not (may_go and self.is_dispatching):  # cancelled, or stopped, while the commit was under way
-            self._give_back(task)
-            return
-        self._sending[task.id] = self._loop.create_task(self._exchange(task))
-
-    async def _exchange(self, task: LiveTask) -> None:
-        worker = self.admission.worker_of(task)
-        try:
-            outcome: Outcome | Pinned = await self._dispatcher.execute(task, worker)
-            if task.node.kind == "dynamic" and isinstance(outcome, Succeeded) and self.pinning is not None:
-                outcome = await self.pinning.read(outcome)
-        except asyncio.CancelledError:
-            self._give_back(task)
-            raise
-        except Exception as error:
-            log.exception("dispatching task %s failed", task.id)
-            outcome = Lost(f"the dispatcher failed: {error!r}")
-        finally:
-            self._sending.pop(task.id, None)
-        self._on_answer(task, outcome)
-
-    def _cut_off(self, task: LiveTask) -> None:
-        """Give up the request of a task, if one is out."""
-        exchange = self._sending.get(task.id)
-        if exchange is None:
-            return
-        exchange.cancel()
-        if inspect.getcoroutinestate(exchange.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
-            del self._sending[task.id]  # it never runs, so nobody else gives the place back
-            self._give_back(task)
-
-    def _give_back(self, task: LiveTask) -> None:
-        """Free the place of a task that is not sent after all; nothing else may come that lets the next one go."""
-        self.admission.release(task.id)
-        self._loop.call_soon(self.look_again)
+                self.sending.cut_off(unit)
 
 
 def _leave_as_it_is(_: OwnershipLostError) -> None:

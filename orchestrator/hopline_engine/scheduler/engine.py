@@ -137,7 +137,7 @@ class Engine:
             clock=clock,
             look_again=coordinator.look_again,
         )
-        coordinator.pinning = Pinning(self.catalogue, clock, self.controls.meet)
+        coordinator.sending.pinning = Pinning(self.catalogue, clock, self.controls.meet)
         self.membership = membership = Membership(
             store=store,
             clock=clock,
@@ -236,7 +236,7 @@ class Engine:
         Other nodes reach this one at *url*; people look at runs at *runs_url*. With *schedules*, these fire.
         """
         self.coordinator.runs_url = runs_url
-        self.coordinator.is_dispatching = True
+        self.coordinator.sending.is_on = True
         self.membership.take_part(url)
         if schedules:
             self._watches.append(asyncio.create_task(self.scheduling.run()))
@@ -279,7 +279,7 @@ class Engine:
             NoShardError: it has no part of the runs.
             StoreUnavailableError: commits fail now; they are tried again until they succeed.
         """
-        if not self.coordinator.is_dispatching:
+        if not self.coordinator.sending.is_on:
             raise EngineStoppingError
         if self.trouble is not None:
             raise StoreUnavailableError(reason=str(self.trouble))

@@ -293,7 +293,7 @@ class Membership:
         self._held.clear()
         self._coming.clear()
         self._ids.drop(range(SHARDS))
-        self._coordinator.is_dispatching = False
+        self._coordinator.sending.is_on = False
         self._coordinator.drop(range(SHARDS))
         self._on_moved(range(SHARDS))
         self._wake.set()

@@ -170,13 +170,13 @@ DEFECTS: Final = (
     Defect(
         "cancel_unfenced",  # B20
         _SCHEDULER + "coordinator",
-        "if task.state is not TaskState.LEASED or not task.is_open:",
-        "if task.state is not TaskState.LEASED:",
+        "if task.state is TaskState.LEASED and task.is_open:",
+        "if task.state is TaskState.LEASED:",
     ),
     Defect(
         "cancel_cuts_nothing_off",  # B20
         _SCHEDULER + "coordinator",
-        "        for task in decision.closed.values():\n            self._cut_off(task)\n"
+        "        for task in decision.closed.values():\n            self.sending.cut_off(task)\n"
         "        for task in decision.called_off:",
         "        for task in decision.called_off:",
     ),
@@ -195,14 +195,14 @@ DEFECTS: Final = (
     # --- queues and workers
     Defect(
         "slot_leaks_unsent",  # B32
-        _SCHEDULER + "coordinator",
-        "            self._give_back(task)\n            return\n",
+        _SCHEDULER + "sending",
+        "            self.give_back(task)\n            return\n",
         "            return\n",
     ),
     Defect(
         "slot_leaks_refused",  # B32
         _SCHEDULER + "coordinator",
-        "        for task in leased:\n            self._give_back(task)\n",
+        "        for task in leased:\n            self.sending.give_back(task)\n",
         "",
     ),
     Defect(
