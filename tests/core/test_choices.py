@@ -316,6 +316,38 @@ def racing(*arms: list[str], **more: Any) -> dict[str, Any]:
     return choice("first", "race", [{"value": ref(arm[-1]), "steps": arm} for arm in arms], **more)
 
 
+def test_race_whose_arms_need_what_failed_is_blocked_also_when_a_step_in_it_was_skipped() -> None:
+    no = guard(op("==", 1, 2))
+    w = world(
+        step("outside"),
+        guarded(step("not_taken"), no),
+        step("blocked", {"x": ref("outside")}),
+        racing(["not_taken", "blocked"]),
+        step("after", {"x": ref("race")}),
+        execute=failing("outside"),
+    )
+    run = w.start()
+    w.finish()
+    assert w.step_state(run, "not_taken") is StepState.SKIPPED
+    for name in ("blocked", "race", "after"):
+        assert w.step_state(run, name) is StepState.UPSTREAM_FAILED
+    assert w.state(run) is RunState.FAILED
+
+
+def test_race_whose_arms_need_what_was_skipped_is_skipped_and_so_is_what_needs_it() -> None:
+    w = world(
+        guarded(step("not_taken"), guard(op("==", 1, 2))),
+        step("one", {"x": ref("not_taken")}),
+        step("other", {"x": ref("not_taken")}),
+        racing(["one"], ["other"]),
+        step("after", {"x": ref("race")}),
+    )
+    run = w.start()
+    w.finish()
+    assert {w.step_state(run, name) for name in ("one", "other", "race", "after")} == {StepState.SKIPPED}
+    assert w.state(run) is RunState.SUCCEEDED
+
+
 def test_first_arm_that_succeeds_wins_and_the_others_are_cancelled() -> None:
     w = with_child(
         CHILD,

@@ -109,8 +109,9 @@ def _first(run: LiveRun, node: Node) -> Skipped | Blocked | Failed | Chosen:
         step, failure = problem
         message = f"all {len(node.arms)} failed, {step} before the others: {failure.message}"
         return Failed(step, failure._replace(message=message))
-    skipped = next((index for index in node.upstream if run.nodes[index].state is StepState.SKIPPED), None)
-    return Blocked() if skipped is None else _skipped(run, skipped)
+    if not _are_well(run, node.upstream):
+        return Blocked()
+    return next((_skipped(run, index) for index in node.upstream), Blocked())  # no arm has run, or one would have won
 
 
 def _winner(run: LiveRun, node: Node) -> Arm | None:

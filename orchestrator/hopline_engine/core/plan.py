@@ -427,7 +427,8 @@ def _number(
             streams[draft.stream_from].append(index[name])
         before = levels if draft.spec.closes else draft.before
         levels[name] = 1 + max((levels[upstream] for upstream in before), default=-1)
-        if draft.guards or (not draft.arms and not optional.isdisjoint(draft.before)):
+        inherits = not draft.arms or draft.spec.kind == "first"
+        if draft.guards or (inherits and not optional.isdisjoint(draft.before)):
             optional.add(name)
     return tuple(
         _node(
