@@ -1,6 +1,7 @@
 """A definition becomes a plan that can be run, or a PlanError that says what is wrong with it; never anything else."""
 
 import copy
+import json
 import time
 from typing import Any
 
@@ -87,7 +88,8 @@ def broken_definitions(draw: st.DrawFn) -> dict[str, Any]:
                     holder[draw(keys)] = holder.pop(place[-1])  # type: ignore[arg-type]
         except (KeyError, IndexError, TypeError, AttributeError):
             continue  # an earlier change took the place away, or it cannot be changed like this
-    return body
+    read: dict[str, Any] = json.loads(json.dumps(body))  # as every definition is: keys are texts
+    return read
 
 
 def run_once(task: LiveTask, arguments: dict[str, Any]) -> Outcome:
