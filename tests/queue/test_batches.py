@@ -1,5 +1,6 @@
 """Elements of a map that are sent together: what they take of limits, and what becomes of each."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -147,6 +148,7 @@ class Workshop:
         headers: Iterable[tuple[bytes, bytes]],
         body: bytes,
         timeout: float,  # noqa: ASYNC109 - as of Target
+        limit: asyncio.Timeout,
     ) -> Answer:
         assert dict(headers)[b"Hopline-Batch"] == b"%d" % len(msgspec.json.decode(body))
         self.asked = msgspec.json.decode(body)

@@ -74,10 +74,12 @@ async def test_heartbeat_lets_a_step_be_waited_for_longer(engine: RunningEngine)
         run = await engine.client.start("charge", {"url": gateway.url})
         before = await engine.client.step_in(run, "charged", "waiting")
         (asked,) = gateway.asked
-        assert (await asked.call_back({"heartbeat": 1.0})).json() == {"outcome": "applied"}
+        assert (await asked.call_back({"heartbeat": 1.0})).json()["outcome"] == "applied"
         assert (await engine.client.step(run, "charged"))["next_at"] == before["next_at"], "it is never shortened"
-        assert (await asked.call_back({"heartbeat": 86_400})).json() == {"outcome": "applied"}
+        taken = (await asked.call_back({"heartbeat": 86_400, "progress": "3 of 7"})).json()
         after = await engine.client.step(run, "charged")
+        assert (taken["outcome"], taken["until"][:16]) == ("applied", after["next_at"][:16])
+        assert after["note"].endswith(" ago: 3 of 7")
         longer = datetime.fromisoformat(after["next_at"]) - datetime.fromisoformat(before["next_at"])
         assert 86_000 - 3600 < longer.total_seconds() <= 86_400 - 3600 + 60
         assert (await asked.call_back({"heartbeat": 5}, token=b"x")).status_code == 401

@@ -3,10 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from hopline import trace
+
+
+class Heart(Protocol):
+    """What runs an attempt, as far as the step can reach it."""
+
+    def beat(self, progress: str | None, /) -> None:
+        """Pass on that the step goes on; called in any thread."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +29,7 @@ class Context:
     """Which element this is, when the step is mapped."""
     attempt: int = 1
     deadline: datetime | None = None
-    """When this attempt is given up, in UTC."""
+    """When this attempt is given up, in UTC. Heartbeats move it."""
     idempotency_key: str = "local/local"
     """The same over all attempts: send it to services that can refuse to do a thing twice."""
     callback_url: str | None = None
@@ -30,6 +39,24 @@ class Context:
     """Whether nobody waits for this attempt any more: its run was cancelled, or the engine is gone and will try the
     step again. It changes while the step runs: one that takes long looks at it from time to time and returns. Async
     steps need not look; they are cancelled."""
+    _heart: Heart | None = field(default=None, init=False, repr=False, compare=False)
+
+    def heartbeat(self, progress: str | None = None) -> None:
+        """Say that the step goes on: its ``timeout`` counts anew from now, up to its ``deadline``.
+
+        *progress* is shown by ``hopline runs show`` and ``runs why``. May be called in any thread, and as often as is
+        convenient: about one a second is passed on. In a plain call it does nothing.
+
+        Raises:
+            asyncio.CancelledError: nobody waits for this attempt any more, as ``cancelled`` says. It is no
+                ``Exception``, so that a step which goes on after errors does not go on after this.
+        """
+        if self.cancelled:
+            from asyncio import CancelledError  # whoever runs attempts has it; to author a file, it is not needed
+
+            raise CancelledError(f"nobody waits for attempt {self.attempt} of {self.step} any more")
+        if self._heart is not None:
+            self._heart.beat(progress)
 
 
 _entered: ContextVar[Context | None] = ContextVar("hopline_context", default=None)
@@ -46,6 +73,16 @@ def context() -> Context:
 def cancel(value: Context) -> None:
     """Let the step that runs in a context see that nobody waits for it any more."""
     object.__setattr__(value, "cancelled", True)
+
+
+def connect(value: Context, heart: Heart | None) -> None:
+    """Let heartbeats of the step that runs in a context reach *heart*; or nobody any more."""
+    object.__setattr__(value, "_heart", heart)
+
+
+def extend(value: Context, deadline: datetime) -> None:
+    """Let the step that runs in a context see that its attempt is given up later."""
+    object.__setattr__(value, "deadline", deadline)
 
 
 @contextmanager

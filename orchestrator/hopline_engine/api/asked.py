@@ -150,10 +150,14 @@ class CallbackReport(Asked):
     error: ReportedFailure | None = None
     heartbeat: float | None = Field(default=None, gt=0, le=31_622_400)
     """Seconds from now on for which the step is to be waited for at least."""
+    progress: str | None = Field(default=None, max_length=1000)
+    """With a heartbeat: how far the work is, for people."""
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
         given = ("result" in self.model_fields_set, self.error is not None, self.heartbeat is not None)
         if sum(given) != 1:
             raise ValueError('give either "result" or "error", or "heartbeat"')
+        if self.progress is not None and self.heartbeat is None:
+            raise ValueError('"progress" comes with a "heartbeat"')
         return self

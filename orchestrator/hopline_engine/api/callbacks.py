@@ -16,7 +16,7 @@ from hopline_engine.api.errors import error_response
 from hopline_engine.api.forwarding import RunElsewhere
 from hopline_engine.api.given import Configured, Engine
 from hopline_engine.api.interface import CallbackAnswer, CallbackOutcome, StepFailure, StepHeartbeat, StepResult
-from hopline_engine.api.models import CallbackDone
+from hopline_engine.api.models import CallbackDone, HeartbeatDone
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
@@ -39,7 +39,9 @@ class _RawReport(msgspec.Struct):
 _decode_raw = msgspec.json.Decoder(_RawReport).decode
 
 
-@router.post("/{run}/{attempt}/{step}", response_model=CallbackDone, openapi_extra=takes(CallbackReport))
+@router.post(
+    "/{run}/{attempt}/{step}", response_model=CallbackDone | HeartbeatDone, openapi_extra=takes(CallbackReport)
+)
 async def report(
     run: Annotated[str, Path(max_length=64)],
     attempt: Annotated[int, Path(ge=1, le=2**31)],
@@ -48,7 +50,7 @@ async def report(
     engine: Engine,
     settings: Configured,
 ) -> Response:
-    """Report the result or the failure of an attempt, or with a heartbeat that it takes longer.
+    """Report the result or the failure of an attempt, or with a heartbeat that it goes on.
 
     200 is final, also when it is repeated; so are 409 (a newer attempt counts) and 410 (the run has ended). After
     422 the step keeps waiting for a valid report. 503 means: try again.
@@ -74,7 +76,7 @@ def _token(request: Request) -> str:
 def _outcome_of(body: bytes) -> StepResult | StepFailure | StepHeartbeat:
     reported = read_model(body, CallbackReport)
     if reported.heartbeat is not None:
-        return StepHeartbeat(seconds=reported.heartbeat)
+        return StepHeartbeat(seconds=reported.heartbeat, progress=reported.progress)
     if reported.error is not None:
         return StepFailure(type=reported.error.type, message=reported.error.message)
     return StepResult(body=bytes(_decode_raw(body).result))
@@ -83,7 +85,8 @@ def _outcome_of(body: bytes) -> StepResult | StepFailure | StepHeartbeat:
 def _answer(result: CallbackAnswer) -> Response:
     match result.outcome:
         case CallbackOutcome.APPLIED:
-            return answer(CallbackDone(outcome="applied"))
+            done = CallbackDone(outcome="applied")
+            return answer(done if result.until is None else HeartbeatDone(until=result.until))
         case CallbackOutcome.ALREADY:
             return answer(CallbackDone(outcome="already"))
         case refused:

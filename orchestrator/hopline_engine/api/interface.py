@@ -80,6 +80,7 @@ class StepHeartbeat:
 
     seconds: float
     """For how long the step is to be waited for from now on, at least."""
+    progress: str | None = None
 
 
 class CallbackOutcome(StrEnum):
@@ -106,6 +107,8 @@ class CallbackAnswer(NamedTuple):
     outcome: CallbackOutcome
     message: str | None = None
     """For people; what was wrong with the result when it is ``INVALID``."""
+    until: float | None = None
+    """Of a heartbeat: until when the step is waited for now, at least."""
 
 
 class LinkState(StrEnum):

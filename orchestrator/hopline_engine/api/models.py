@@ -494,6 +494,14 @@ class CallbackDone(View):
     outcome: Literal["applied", "already"]
 
 
+class HeartbeatDone(View):
+    """A heartbeat was taken."""
+
+    outcome: Literal["applied"] = "applied"
+    until: Time
+    """When the attempt is given up now, if nothing more is heard of it, at the earliest."""
+
+
 class ErrorBody(View):
     """What went wrong; ``code`` is stable, ``message`` and ``hint`` are for people."""
 

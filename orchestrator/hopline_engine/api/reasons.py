@@ -74,11 +74,12 @@ class Explainer:
             case TaskState.LEASED:
                 since = self._now - (task.leased_at or self._now)
                 count = f", attempt {_count(task, task.attempt)}" if task.attempt > 1 else ""
-                return Standing(StepState.RUNNING, "running", f"is running for {_seconds(since)}{count}")
+                text = f"is running for {_seconds(since)}{count}{self._heard(task)}"
+                return Standing(StepState.RUNNING, "running", text)
             case TaskState.ACCEPTED:
                 until = task.deadline_time
                 at = f", until {self._at(until)}" if until is not None else ""
-                text = f"was accepted by its target and waits for the callback{at}"
+                text = f"was accepted by its target and waits for the callback{at}{self._heard(task)}"
                 return Standing(StepState.WAITING, "waiting_for_callback", text, until)
             case TaskState.PARKED:
                 return self._parked(task)
@@ -91,6 +92,13 @@ class Explainer:
                 if hindrance is None:
                     return Standing(StepState.QUEUED, "running", "is about to be sent")
                 return Standing(StepState.QUEUED, hindrance.value, self._hindered(task, hindrance))
+
+    def _heard(self, task: LiveTask) -> str:
+        heard = task.last_heard
+        if heard is None:
+            return ""
+        said = f": {_short(heard.progress)}" if heard.progress else ""
+        return f", heard of {_seconds(self._now - heard.at)} ago{said}"
 
     def _scheduled(self, task: LiveTask) -> Standing:
         """Return where a task stands that waits for its time."""

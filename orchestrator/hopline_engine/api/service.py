@@ -82,7 +82,8 @@ from hopline_engine.errors import (
 from hopline_engine.queue import admission
 from hopline_engine.scheduler.approvals import form_of
 from hopline_engine.scheduler.diagnosis import Diagnosis, examine
-from hopline_engine.scheduler.engine import Engine, Heartbeat
+from hopline_engine.scheduler.engine import Engine
+from hopline_engine.scheduler.hearing import Heartbeat
 from hopline_engine.scheduler.needs import Need, needs_of_live_runs
 from hopline_engine.store import approvals, needs, nodes, runs, schedules, steps
 from hopline_engine.store.needs import Version
@@ -310,10 +311,10 @@ class Service(RunOrders):
                 said: bytes | Failure | Heartbeat = body
             case StepFailure(type=kind, message=text):
                 said = Failure(kind, text, (kind,))
-            case StepHeartbeat(seconds=seconds):
-                said = Heartbeat(seconds)
-        outcome, message = await self._engine.call_back(run, step, attempt, token, said)
-        return CallbackAnswer(CallbackOutcome(outcome.value), message)
+            case StepHeartbeat(seconds=seconds, progress=progress):
+                said = Heartbeat(seconds, progress)
+        done = await self._engine.call_back(run, step, attempt, token, said)
+        return CallbackAnswer(CallbackOutcome(done.outcome.value), done.message, done.until)
 
     async def subscribe(self, run: str) -> AsyncGenerator[RunDetail | RunChange, None]:
         """Yield a run as it is, then what changes in it, until it ends."""

@@ -282,7 +282,7 @@ def _open_task(task: LiveTask, explainer: Explainer) -> _Progress:
         task.attempt,
         task.first_attempt_at,
         next_at=standing.next_at,
-        note=standing.text if standing.state is not StepState.RUNNING or task.attempt > 1 else None,
+        note=standing.text if standing.state is not StepState.RUNNING or task.attempt > 1 or task.last_heard else None,
         bar=bar,
     )
 

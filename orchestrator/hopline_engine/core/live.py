@@ -30,6 +30,14 @@ NOTHING: Final = Value(b"null")
 _decode_outcome: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
+class Heard(NamedTuple):
+    """What the last heartbeat of an attempt said."""
+
+    attempt: int
+    at: float
+    progress: str | None
+
+
 @dataclass(slots=True, eq=False)
 class LiveTask:
     """The queued task of an open step run."""
@@ -53,6 +61,13 @@ class LiveTask:
     """Whether a timer watches its deadline."""
     last_failure: Failure | None = None
     """Of the attempt before; memory only, shown to people."""
+    heard: Heard | None = None
+    """Memory only, as what it says is: after a restart the attempt is another one, or goes on saying it."""
+
+    @property
+    def last_heard(self) -> Heard | None:
+        """What the last heartbeat of the attempt that is under way said."""
+        return self.heard if self.heard is not None and self.heard.attempt == self.attempt else None
 
     @property
     def made(self) -> int:

@@ -23,6 +23,7 @@ from hopline_engine.core.model import WHOLE, TaskId
 from hopline_engine.core.names import idempotency_key
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import NETWORK_ERRORS, Failure
+from hopline_engine.queue.patience import Patience
 from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
@@ -157,10 +158,11 @@ class Dispatcher:
         self._attempt_timeout = attempt_timeout
         self._result_max_bytes = result_max_bytes
         self._result_types: dict[tuple[str, int], ResultType] = {}
+        self._patience = Patience()
         self.callback_base = ""
+        """Base URL of the API for callbacks, known once the server listens."""
         self.runs_url = ""
         """Where people look at runs: before the id of one."""
-        """Base URL of the API for callbacks, known once the server listens."""
 
     async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
         """Send one attempt and return its outcome; never raises for what targets and workers do."""
@@ -173,6 +175,8 @@ class Dispatcher:
             return await self._ask_target(task, headers, timeout)
         except BindingError as error:
             return _unbound(error)
+        finally:
+            self._patience.end(task.id)
 
     async def execute_batch(self, tasks: list[LiveTask], worker: Worker) -> list[Outcome]:
         """Send one attempt of each of these elements of a map in one call of a worker; return what became of each."""
@@ -195,7 +199,7 @@ class Dispatcher:
             sent.append(task)
             parts.append(self._part(task, arguments, limit))
         if sent:
-            answers = await self._ask_for_batch(sent[0].node, worker, parts, seconds)
+            answers = await self._ask_for_batch(sent, worker, parts, seconds)
             outcomes |= zip((task.id for task in sent), answers, strict=False)
         return [outcomes.get(task.id, _NO_ROOM) for task in tasks]
 
@@ -210,16 +214,33 @@ class Dispatcher:
         named = {name.decode().lower(): value.decode() for name, value in self._headers(task, end)}
         return b'{"headers":%b,"seconds":%.3f,"arguments":%b}' % (msgspec.json.encode(named), seconds, arguments)
 
-    async def _ask_for_batch(self, node: Node, worker: Worker, parts: list[bytes], seconds: float) -> list[Outcome]:
+    def extend(self, task: LiveTask, seconds: float) -> float:
+        """Let the attempt of *task* that is under way last so many seconds from now, at least; return its end.
+
+        The deadline of its step stays what it is.
+        """
+        now = self._clock.now()
+        if task.deadline_time is not None:
+            seconds = min(seconds, max(0.001, task.deadline_time - now))
+        self._patience.extend(task.id, seconds + WORKER_GRACE_SECONDS)
+        return now + seconds
+
+    async def _ask_for_batch(
+        self, tasks: list[LiveTask], worker: Worker, parts: list[bytes], seconds: float
+    ) -> list[Outcome]:
         body = b"[" + b",".join(parts) + b"]"
         headers = [(b"Hopline-Batch", b"%d" % len(parts))]
         try:
-            endpoint = worker.endpoint_of(node.route)
-            answer = await self._workers.exchange_raw(endpoint, headers, body, seconds + WORKER_GRACE_SECONDS)
+            endpoint = worker.endpoint_of(tasks[0].node.route)
+            limit = self._patience.begin_shared([task.id for task in tasks], seconds + WORKER_GRACE_SECONDS)
+            answer = await self._workers.exchange_raw(endpoint, headers, body, seconds, limit)
         except ExchangeFailed as error:
             return [_worker_trouble(error, seconds)] * len(parts)
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             return [Unserved(f"the worker cannot be called: {error}")] * len(parts)
+        finally:
+            for task in tasks:
+                self._patience.end(task.id)
         if answer.status in _NOT_TAKEN:
             return [Unserved(f"the worker answered {answer.status}")] * len(parts)
         try:
@@ -274,14 +295,15 @@ class Dispatcher:
         arguments = task.node.inputs.render(self._scope(task))
         try:
             endpoint = worker.endpoint_of(task.node.route)
-            answer = await self._workers.exchange_raw(endpoint, headers, arguments, seconds + WORKER_GRACE_SECONDS)
+            limit = self._patience.begin(task.id, seconds + WORKER_GRACE_SECONDS)
+            answer = await self._workers.exchange_raw(endpoint, headers, arguments, seconds, limit)
         except ExchangeFailed as error:
             return _worker_trouble(error, seconds)
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             return Unserved(f"the worker cannot be called: {error}")
-        return self._read_worker(answer, seconds)
+        return self._read_worker(answer, seconds, is_heard=task.last_heard is not None)
 
-    def _read_worker(self, answer: Answer, seconds: float) -> Outcome:
+    def _read_worker(self, answer: Answer, seconds: float, *, is_heard: bool) -> Outcome:
         if answer.status in _NOT_TAKEN:
             return Unserved(f"the worker answered {answer.status}")
         if answer.status == HTTPStatus.ACCEPTED:
@@ -290,16 +312,17 @@ class Dispatcher:
             read = _decode_worker_answer(answer.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Lost(f"the worker answered {answer.status} with something that is not its protocol: {error}")
-        return self._read_answer(answer.status, read, seconds)
+        return self._read_answer(answer.status, read, seconds, is_heard=is_heard)
 
-    def _read_answer(self, status: int, read: _WorkerAnswer, seconds: float) -> Outcome:
+    def _read_answer(self, status: int, read: _WorkerAnswer, seconds: float, *, is_heard: bool = False) -> Outcome:
         if status == HTTPStatus.ACCEPTED:
             return Accepted()
         if read.error is not None:
             failure = _worker_failure(read.error)
             if status != HTTPStatus.GATEWAY_TIMEOUT:
                 return Failed(failure, logs=read.logs)
-            failure = failure._replace(message=f"no result within {seconds:g} s; {failure.message}")
+            what = "no heartbeat and no result for" if is_heard else "no result within"
+            failure = failure._replace(message=f"{what} {seconds:g} s; {failure.message}")
             return Failed(failure, timed_out=True, logs=read.logs)
         result = bytes(read.result)
         if len(result) > self._result_max_bytes:
@@ -313,7 +336,8 @@ class Dispatcher:
         try:
             headers = _with_own_headers(headers, bound)
             endpoint = _endpoint(bound.method, bound.url)
-            answer = await self._target.exchange_raw(endpoint, headers, bound.body or b"", seconds)
+            limit = self._patience.begin(task.id, seconds)
+            answer = await self._target.exchange_raw(endpoint, headers, bound.body or b"", seconds, limit)
         except ExchangeFailed as error:
             final = error.kind in {"blocked", "too_large"}
             failure = Failure(_exchange_type(error), error.message, _exchange_types(error), final=final)

@@ -100,9 +100,13 @@ class Target:
         headers: Iterable[tuple[bytes, bytes]],
         body: bytes,
         timeout: float,  # noqa: ASYNC109 - the contract
+        limit: asyncio.Timeout | None = None,
     ) -> Answer:
-        """Do as ``exchange``, for requests to one URL in number: it costs about half."""
-        return await self._within(timeout, self._send(endpoint, headers, body))
+        """Do as ``exchange``, for requests to one URL in number: it costs about half.
+
+        Whoever gives the *limit*, which is then what counts, may move it meanwhile.
+        """
+        return await self._within(timeout, self._send(endpoint, headers, body), limit=limit)
 
     async def exchange_head(
         self,
@@ -118,9 +122,16 @@ class Target:
         """Close the transport."""
         await self._transport.aclose()
 
-    async def _within(self, seconds: float, sending: Awaitable[RawAnswer], *, decodes: bool = True) -> Answer:
+    async def _within(
+        self,
+        seconds: float,
+        sending: Awaitable[RawAnswer],
+        *,
+        decodes: bool = True,
+        limit: asyncio.Timeout | None = None,
+    ) -> Answer:
         try:
-            async with asyncio.timeout(seconds):
+            async with limit or asyncio.timeout(seconds):
                 raw = await sending
             body = decoded(raw, self._limits.body_bytes) if decodes else raw.body
             return Answer(raw.status, AnswerHeaders(raw.headers), body)

@@ -44,6 +44,7 @@ from hopline_engine.scheduler.controls import Controls
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.events import Events
+from hopline_engine.scheduler.hearing import Hearing, Heartbeat
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
@@ -77,11 +78,13 @@ class CallbackOutcome(StrEnum):
     INVALID = "invalid"
 
 
-class Heartbeat(NamedTuple):
-    """A report that the work behind an attempt goes on."""
+class CalledBack(NamedTuple):
+    """What became of a callback."""
 
-    seconds: float
-    """For how long its callback is to be waited for from now on, at least."""
+    outcome: CallbackOutcome
+    message: str | None = None
+    until: float | None = None
+    """Of a heartbeat that was applied: until when its attempt is waited for now, at least."""
 
 
 class Started(NamedTuple):
@@ -129,6 +132,7 @@ class Engine:
             epoch=store.owner.epoch,
             on_change=self.watchers.tell,
         )
+        self._hearing = Hearing(coordinator, dispatcher, self.watchers)
         self.resumer = Resumer(store, self.catalogue, coordinator)
         self.controls = Controls(
             store=store,
@@ -401,30 +405,29 @@ class Engine:
 
     async def call_back(
         self, public: str, step: str, attempt: int, token: str, report: "bytes | Failure | Heartbeat"
-    ) -> tuple[CallbackOutcome, str | None]:
+    ) -> CalledBack:
         """Apply what a target reports about an attempt; see ``correctness.md`` for the answers."""
         if not self._signer.is_signed(token, public, step, attempt):
-            return CallbackOutcome.FORGED, None
+            return CalledBack(CallbackOutcome.FORGED)
         run = run_id(public)
         node, item = parse_step_name(step)
         task = self.coordinator.find(run, node, item) if run is not None else None
         # A task that waits for its next attempt has an attempt behind it that is over.
         if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:
-            return await self._late_callback(run, node, item, attempt, task, report), None
-        if task.state is not TaskState.ACCEPTED:
-            return CallbackOutcome.UNKNOWN, "the attempt has not been accepted yet"
+            return CalledBack(await self._late_callback(run, node, item, attempt, task, report))
         if isinstance(report, Heartbeat):
-            await self.coordinator.extend(task, report.seconds)
-            return CallbackOutcome.APPLIED, None
+            return CalledBack(CallbackOutcome.APPLIED, until=await self._hearing.hear(task, report))
+        if task.state is not TaskState.ACCEPTED:
+            return CalledBack(CallbackOutcome.UNKNOWN, "the attempt has not been accepted yet")
         if isinstance(report, Failure):
             await self.coordinator.call_back(task, Failed(report))
-            return CallbackOutcome.APPLIED, None
+            return CalledBack(CallbackOutcome.APPLIED)
         try:
             read = self._dispatcher.result_type(task.run.plan, task.node).read(report)
         except InvalidResultError as error:
-            return CallbackOutcome.INVALID, str(error)
+            return CalledBack(CallbackOutcome.INVALID, str(error))
         await self.coordinator.call_back(task, Succeeded(read, 200))
-        return CallbackOutcome.APPLIED, None
+        return CalledBack(CallbackOutcome.APPLIED)
 
     async def _late_callback(
         self,

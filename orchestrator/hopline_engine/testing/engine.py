@@ -17,7 +17,7 @@ from hopline_engine.api.models import Step as StepDetail
 from hopline_engine.api.service import Service
 from hopline_engine.errors import RunNotSucceededError
 from hopline_engine.testing.doubles import Doubles, Server
-from hopline_engine.testing.installation import Execution, Happened, Installation
+from hopline_engine.testing.installation import Execution, Happened, Heartbeats, Installation
 from hopline_engine.testing.steps import InProcessWorker, python_steps
 from hopline_engine.testing.virtual_loop import KilledError
 
@@ -300,6 +300,8 @@ class Engine:
         }
         self.ask(lambda service: service.register_definitions(list(definitions.values()), sorted(compiled)))
         steps = python_steps(self._workflows.values())
-        installation.worker = InProcessWorker(steps, installation.settings.result_max_bytes, installation.clock.now)
+        installation.worker = InProcessWorker(
+            steps, installation.settings.result_max_bytes, installation.clock.now, Heartbeats(installation)
+        )
         installation.engine.register_worker(installation.worker.as_registered(installation.clock.now()))
         self.settle()

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
 import httpx
 
+from hopline import Context
+from hopline_engine.api.interface import StepHeartbeat
 from hopline_engine.api.service import Service
 from hopline_engine.clock import DatabaseClock
 from hopline_engine.queue.dispatcher import Dispatcher
@@ -158,6 +160,21 @@ class _InTurn:
 
     def stop(self) -> None:
         """Do nothing: all that was started is done."""
+
+
+class Heartbeats:
+    """Takes heartbeats of steps to the engine, as a worker's line does."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+
+    async def tell(self, context: Context, report: Mapping[str, Any]) -> datetime | None:
+        """Pass a heartbeat on; see ``worker.beating.Line``."""
+        heartbeat = StepHeartbeat(seconds=report["heartbeat"], progress=report.get("progress"))
+        step = context.step if context.item is None else f"{context.step}[{context.item}]"
+        token = context.callback_token or ""
+        done = await self._installation.service.callback(context.run_id, step, context.attempt, token, heartbeat)
+        return None if done.until is None else datetime.fromtimestamp(done.until, UTC)
 
 
 class _Carrier(httpx.AsyncBaseTransport):

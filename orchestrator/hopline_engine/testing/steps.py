@@ -12,6 +12,7 @@ from hopline.compiler import steps_of
 from hopline_engine.core.plan import OF_WORKERS
 from hopline_engine.queue.workers import Worker, routes_of
 from hopline_engine.worker.app import WorkerApp
+from hopline_engine.worker.beating import Line
 from hopline_engine.worker.execute import Runtime, Served
 
 T = TypeVar("T")
@@ -40,14 +41,16 @@ class InPlace(Generic[T]):
 class InProcessWorker:
     """Serves all steps that workflows of a test may call."""
 
-    def __init__(self, steps: Mapping[str, Step[..., Any]], result_max_bytes: int, now: Callable[[], float]) -> None:
+    def __init__(
+        self, steps: Mapping[str, Step[..., Any]], result_max_bytes: int, now: Callable[[], float], line: Line
+    ) -> None:
         served = Served.every(steps)
         self._routes = [(step.name, step.signature.decode()) for step in served]
         app = WorkerApp(
             served,
             token=TOKEN,
             concurrency=CONCURRENCY,
-            runtime=partial(Runtime, threads=InPlace(), now=now),
+            runtime=partial(Runtime, threads=InPlace(), now=now, line=line),
         )
         app.limit_results(result_max_bytes)
         self.transport = httpx.ASGITransport(app)

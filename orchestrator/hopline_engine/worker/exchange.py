@@ -44,21 +44,27 @@ class Exchange:
         self._tls = _tls() if parts.scheme == "https" else None
         self._threads: Threads[Reply | NoAnswerError] = Threads(asyncio.get_running_loop(), at_a_time)
 
-    async def ask(self, method: str, path: str, body: bytes | None = None) -> Reply:
+    async def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
         """Send one request and return its answer, whatever its status.
+
+        *headers* are added to those of all requests.
 
         Raises:
             NoAnswerError: there is none; the request may have arrived all the same.
         """
-        reply = await self._threads.submit(partial(self._asked, method, self._path + path, body))
+        reply = await self._threads.submit(partial(self._asked, method, self._path + path, body, headers))
         if isinstance(reply, NoAnswerError):
             raise reply
         return reply
 
-    def _asked(self, method: str, path: str, body: bytes | None) -> Reply | NoAnswerError:
+    def _asked(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> Reply | NoAnswerError:
         connection = self._connection()
         try:
-            connection.request(method, path, body, self._headers)
+            connection.request(method, path, body, {**self._headers, **(headers or {})})
             response = connection.getresponse()
             return Reply(response.status, response.read())
         except (OSError, http.client.HTTPException) as error:

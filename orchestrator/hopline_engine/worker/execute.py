@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
@@ -20,10 +21,11 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from hopline import Context, Dynamic, Pending, Step, schema
-from hopline.context import cancel, entered
+from hopline.context import cancel, connect, entered, extend
 from hopline.errors import ResultError
 from hopline_engine import clock
 from hopline_engine.core import strict_json
+from hopline_engine.worker.beating import Beats, Line
 from hopline_engine.worker.capture import Capture, current
 from hopline_engine.worker.deadlines import Deadlines
 from hopline_engine.worker.failure import describe, describe_late
@@ -102,7 +104,7 @@ class Calls(Protocol):
 class Runtime:
     """What the attempts of one worker share."""
 
-    __slots__ = ("deadlines", "leaving", "now", "result_max_bytes", "threads")
+    __slots__ = ("deadlines", "leaving", "line", "loop", "now", "result_max_bytes", "threads")
 
     def __init__(
         self,
@@ -112,8 +114,14 @@ class Runtime:
         *,
         threads: Calls | None = None,
         now: Callable[[], float] = clock.now,
+        line: Line | None = None,
     ) -> None:
-        """Make it for attempts on *loop*; tests have *threads* of their own, and a clock, in Unix seconds."""
+        """Make it for attempts on *loop*, whose heartbeats go over *line*.
+
+        Tests have *threads* of their own, and a clock, in Unix seconds.
+        """
+        self.loop = loop
+        self.line = line
         self.threads: Calls = threads or Threads(loop, concurrency)
         self.now = now
         self.deadlines = Deadlines(loop, now)
@@ -124,7 +132,10 @@ class Runtime:
 class Attempt:
     """One attempt at *step* with the JSON arguments *body*; to be run once."""
 
-    __slots__ = ("_body", "_call", "_capture", "_context", "_runtime", "_step", "_task", "_thread", "deadline")
+    __slots__ = (
+        *("_beats", "_body", "_call", "_capture", "_context", "_limit", "_runtime", "_seconds", "_step", "_task"),
+        *("_thread", "deadline"),
+    )
 
     def __init__(self, step: Served, body: bytes, context: Context, deadline: float, runtime: Runtime) -> None:
         self._step = step
@@ -139,6 +150,11 @@ class Attempt:
         """The thread that is in the step now."""
         self._task: asyncio.Task[Any] | None = None
         """The task that is in the step now, when the step is async."""
+        self._limit: asyncio.Timeout | None = None
+        """What ends that at the deadline."""
+        self._seconds = math.inf
+        """How long it may take, and then again from each heartbeat on."""
+        self._beats: Beats | None = None
 
     async def run(self, gone: Callable[[], Awaitable[object]]) -> Answer | None:
         """Run the step and return the answer. Raises nothing but the cancellation of its own task.
@@ -149,13 +165,33 @@ class Attempt:
         thread by then is not run, and there is no answer.
         """
         leaving = self._runtime.leaving
-        if not self._step.is_async and self._runtime.threads.are_all_busy:
-            return await self._run_sync(gone)
-        leaving.add(self, gone)
+        connect(self._context, self)
         try:
+            if not self._step.is_async and self._runtime.threads.are_all_busy:
+                return await self._run_sync(gone)
+            leaving.add(self, gone)
             return await (self._run_async() if self._step.is_async else self._run_sync(None))
         finally:
             leaving.remove(self)
+            connect(self._context, None)
+            if self._beats is not None:
+                self._beats.stop()
+
+    def beat(self, progress: str | None) -> None:
+        """Pass on that the step goes on; in any thread."""
+        line = self._runtime.line
+        if line is None or self._context.callback_token is None:  # of a task that a worker pulls, the lease is renewed
+            return
+        if self._beats is None:
+            self._beats = Beats(self, self._context, self._seconds, line, self._runtime.loop)
+        self._beats.beat(progress)
+
+    def extend(self, deadline: datetime) -> None:
+        """Let it last until a later time; on the loop."""
+        self.deadline = deadline.timestamp()
+        extend(self._context, deadline)
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self._runtime.loop.time() + self.deadline - self._runtime.now())
 
     def leave(self) -> None:
         """Tell the step that nobody waits for it any more."""
@@ -225,6 +261,7 @@ class Attempt:
         call = self._call
         if call is None or call.done():
             return
+        cancel(self._context)
         if self._runtime.threads.withdraw(call):
             call.set_result(self._not_begun())
         elif (stack := self._stack()) is not None:
@@ -241,7 +278,8 @@ class Attempt:
     async def _run_on_loop(self) -> Answer:
         if self._is_late():
             return self._not_begun()
-        limit = asyncio.timeout(None if self.deadline == math.inf else self.deadline - self._runtime.now())
+        limit = asyncio.timeout(None if self.deadline == math.inf else self._seconds)
+        self._limit = limit
         try:
             with entered(self._context):
                 async with limit:
@@ -258,7 +296,8 @@ class Attempt:
 
     def _is_late(self) -> bool:
         """Return whether the deadline has passed: another attempt may have been made, and have completed the step."""
-        return self.deadline <= self._runtime.now()
+        self._seconds = self.deadline - self._runtime.now()
+        return self._seconds <= 0
 
     def _succeeded(self, value: Any) -> Answer:
         if isinstance(value, Pending) and self._step.is_deferred:

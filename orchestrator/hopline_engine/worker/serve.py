@@ -15,8 +15,9 @@ from hopline import Step
 from hopline_engine import clock, event_loop
 from hopline_engine.worker import capture
 from hopline_engine.worker.app import WorkerApp
+from hopline_engine.worker.beating import Nodes
 from hopline_engine.worker.client import Announcement, RegistrationRefusedError, Terms
-from hopline_engine.worker.execute import Served
+from hopline_engine.worker.execute import Runtime, Served
 from hopline_engine.worker.leasing import Leased, PullQueue
 from hopline_engine.worker.loader import Loaded, load
 from hopline_engine.worker.options import Options
@@ -68,7 +69,12 @@ class _Worker:
             listener = listen(self._options.host, self._options.port)
         except OSError as error:
             return [LoadError(code="cannot-listen", message=f"cannot listen on {self._options.host}: {error}")]
-        app = WorkerApp(Served.every(self._loaded.steps), token=self._token, concurrency=self._options.concurrency)
+        app = WorkerApp(
+            Served.every(self._loaded.steps),
+            token=self._token,
+            concurrency=self._options.concurrency,
+            runtime=partial(Runtime, line=Nodes(lambda: registration.addresses)),
+        )
         server = Server(app)
         serving = asyncio.create_task(server.serve([listener]))
         registration = Registration(

@@ -70,22 +70,23 @@ DEFECTS: Final = (
     Defect(
         "late_token",  # B19
         _SCHEDULER + "engine",
-        "        if task.state is not TaskState.ACCEPTED:\n            return CallbackOutcome.UNKNOWN, ",
-        "        if False:\n            return CallbackOutcome.UNKNOWN, ",
+        "        if task.state is not TaskState.ACCEPTED:\n            return CalledBack(CallbackOutcome.UNKNOWN, ",
+        "        if False:\n            return CalledBack(CallbackOutcome.UNKNOWN, ",
     ),
     Defect(
         "old_attempt_applied",  # B18
         _SCHEDULER + "engine",
         "if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:\n"
-        "            return await self._late_callback(run, node, item, attempt, task, report)",
+        "            return CalledBack(await self._late_callback(run, node, item, attempt, task, report))",
         "if task is None or task.state is TaskState.SCHEDULED:\n"
-        "            return await self._late_callback(run, node, item, attempt, task, report)",
+        "            return CalledBack(await self._late_callback(run, node, item, attempt, task, report))",
     ),
     Defect(
         "forged_token_taken",
         _SCHEDULER + "engine",
-        "if not self._signer.is_signed(token, public, step, attempt):\n            return CallbackOutcome.FORGED, None",
-        "if len(token) != 64:\n            return CallbackOutcome.FORGED, None",
+        "if not self._signer.is_signed(token, public, step, attempt):\n"
+        "            return CalledBack(CallbackOutcome.FORGED)",
+        "if len(token) != 64:\n            return CalledBack(CallbackOutcome.FORGED)",
     ),
     Defect(
         "dup_apply",  # B18
