@@ -1,18 +1,15 @@
 """When expressions fire, found by looking at every minute: slow, and written apart from what it checks.
 
-``python tests/authoring/cron_oracle.py --years 10`` compares all zones of the tz database with 200 expressions, which
-takes hours; ``--zones`` and ``--expressions`` take parts of it. The tests take a sample.
+The tests take a sample; ``whole_oracle`` does the same for all zones, as fast as that can be.
 """
 
 # ruff: noqa: DTZ001  # wall-clock times
 
-import argparse
 import random
-import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from hopline import cron
 
@@ -38,7 +35,7 @@ class _Fields(NamedTuple):
 def oracle(expression: str, zone: ZoneInfo, start: datetime, end: datetime) -> list[float]:
     """Return when an expression of numbers, lists, ranges and steps fires from *start* on and before *end*, in UTC."""
     texts = expression.split()
-    fields = _read(texts)
+    fields = read(texts)
     is_rhythm = texts[1].startswith("*")
     found = []
     moment = start
@@ -70,7 +67,8 @@ def _wall(moment: datetime, zone: ZoneInfo) -> datetime:
     return moment.replace(tzinfo=UTC).astimezone(zone).replace(tzinfo=None)
 
 
-def _read(texts: list[str]) -> _Fields:
+def read(texts: list[str]) -> _Fields:
+    """Return what the fields of an expression mean."""
     minutes, hours, days, months, weekdays = (
         _values(text, *bounds) for text, bounds in zip(texts, _RANGES, strict=True)
     )
@@ -131,28 +129,3 @@ def changes(zone: ZoneInfo, first: date, last: date) -> Iterator[datetime]:
         if _wall(day, zone) - day != _wall(behind, zone) - behind:
             yield day
         day = behind
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--from-year", type=int, default=2020)
-    parser.add_argument("--years", type=int, default=10)
-    parser.add_argument("--zones", nargs="*", default=sorted(available_timezones() - {"localtime", "posixrules"}))
-    parser.add_argument("--expressions", type=int, default=200)
-    asked = parser.parse_args()
-    start, end = datetime(asked.from_year, 1, 1), datetime(asked.from_year + asked.years, 1, 1)
-    differences = 0
-    for name in asked.zones:
-        zone = ZoneInfo(name)
-        for expression in expressions(asked.expressions):
-            expected, found = oracle(expression, zone, start, end), ours(expression, zone, start, end)
-            if expected != found:
-                differences += 1
-                print(f"{name}: {expression}: {sorted(set(expected) ^ set(found))[:5]}")
-        print(f"{name}: done", flush=True)
-    print(f"{differences} differences")
-    return 1 if differences else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,16 +6,20 @@ import string
 import time
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from itertools import islice, pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+from croniter import croniter
 from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hopline import cron
 from hopline.cron import Change, CronError
+from hopline.wall_times import wall_times
+from tests.authoring import whole_oracle
 from tests.authoring.cron_cases import BERLIN, CASES, Case
 from tests.authoring.cron_oracle import changes, expressions, oracle, ours
 
@@ -69,6 +73,57 @@ def test_ticks_of_a_day_that_never_was_are_those_of_looking_at_every_minute() ->
     for expression in expressions(24):
         zone = ZoneInfo("Pacific/Apia")
         assert ours(expression, zone, start, end) == oracle(expression, zone, start, end), expression
+
+
+@cache
+def calendar_of(first_year: int) -> tuple[whole_oracle.Span, whole_oracle.Calendar]:
+    span = whole_oracle.Span.of_years(first_year, 1)
+    return span, whole_oracle.Calendar(span)
+
+
+@pytest.mark.parametrize(
+    "name", [BERLIN, "Australia/Lord_Howe", "Africa/Casablanca", "America/Havana", "Antarctica/Troll", "Pacific/Apia"]
+)
+def test_whole_oracle_says_of_a_time_what_the_plain_one_says(name: str) -> None:
+    year = 2011 if name == "Pacific/Apia" else 2026
+    zone, (span, calendar) = ZoneInfo(name), calendar_of(year)
+    clock = whole_oracle.shown(zone, span)
+    days = list(changes(zone, date(year, 1, 2), date(year, 12, 31)))
+    assert days
+    for expression in expressions(12):
+        is_rhythm = expression.split()[1].startswith("*")
+        bits = whole_oracle.expected(calendar.fitting(expression), clock, span, is_rhythm=is_rhythm)
+        for day in days:
+            start, end = day - timedelta(hours=8), day + timedelta(days=1, hours=12)
+            minutes = range(*(int(each.replace(tzinfo=UTC).timestamp() - span.start) // 60 for each in (start, end)))
+            expected = [float(span.start + 60 * minute) for minute in minutes if bits >> minute & 1]
+            assert expected == oracle(expression, zone, start, end), expression
+
+
+@pytest.mark.parametrize("name", [BERLIN, "Africa/Casablanca"])
+def test_ticks_of_a_year_are_those_of_the_whole_oracle(name: str) -> None:
+    span, calendar = calendar_of(2026)
+    ticks, wrong = whole_oracle.compare(name, expressions(60), calendar, span)
+    assert ticks > 60_000
+    assert wrong == []
+
+
+def test_zones_that_the_whole_oracle_takes_for_the_same_show_the_same() -> None:
+    span = whole_oracle.Span.of_years(2020, 10)
+    families = whole_oracle.families(sorted(available_timezones() - {"localtime", "posixrules"}), span)
+    assert 50 < len(families) < 150
+    for first, *others in families:
+        moments = [datetime.fromtimestamp(at, UTC) for at in range(span.start, span.end, 100 * 3600)]
+        for other in others:
+            for moment in moments:
+                assert moment.astimezone(ZoneInfo(first)).utcoffset() == moment.astimezone(ZoneInfo(other)).utcoffset()
+
+
+def test_no_clocks_change_twice_within_two_days() -> None:
+    span = whole_oracle.Span.of_years(1970, 130)
+    for name in sorted(available_timezones() - {"localtime", "posixrules"}):
+        moments = [at for at, _ in whole_oracle.clocks(name, span).changes]
+        assert all(behind - before > 2 * 86_400 for before, behind in pairwise(moments)), name
 
 
 @pytest.mark.parametrize("name", [BERLIN, "America/New_York", "UTC"])
@@ -160,6 +215,42 @@ def test_changes_of_the_clocks_are_told_with_the_ticks_they_touch() -> None:
 )
 def test_period_is_the_shortest_time_between_two_ticks(expression: str, period: int) -> None:
     assert cron.parse(expression, UTC).period == period
+
+
+# --- days that fields name --------------------------------------------------------------------------------------------
+
+
+@given(
+    days=st.sampled_from(["*", "1", "L", "1,L", "*/7", "13-20", "29,30,31", "31"]),
+    months=st.sampled_from(["*", "FEB-APR", "*/5", "12"]),
+    weekdays=st.sampled_from(["*", "MON-FRI", "0", "7", "6,0", "MON#1", "L5", "FRI#5,MON#1", "*/2"]),
+    start=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),
+)
+@settings(deadline=None, max_examples=40)
+def test_days_are_those_that_croniter_counts(days: str, months: str, weekdays: str, start: datetime) -> None:
+    if days != "*" and weekdays != "*":
+        weekdays = "*"  # croniter may need seconds for these, or wants both to fit
+    expression = f"30 6,18 {days} {months} {weekdays}"
+    theirs = croniter(expression, start.replace(microsecond=0), datetime)
+    mine = islice(wall_times(expression, start.replace(microsecond=0)), 12)
+    assert list(mine) == [theirs.get_next(datetime) for _ in range(12)]
+
+
+def test_day_that_fits_either_of_two_fields_counts_also_where_weekdays_are_numbered() -> None:
+    found = islice(wall_times("0 0 13 * MON#1", datetime(2026, 1, 1)), 4)
+    assert [each.day for each in found] == [5, 13, 2, 13]
+    assert next(wall_times("0 0 31 2 MON-FRI", datetime(2026, 2, 28))) == datetime(2027, 2, 1)
+
+
+def test_next_tick_is_found_in_no_time_where_one_of_two_day_fields_never_comes() -> None:
+    best = float("inf")
+    for number in range(3):
+        start = time.process_time()
+        timing = cron.parse(f"{number} 0 31 2 MON-FRI", UTC)
+        found = list(islice(timing.ticks(unix(f"20{40 + number}-02-28T00:00Z")), 200))
+        best = min(best, time.process_time() - start)
+        assert len(found) == 200
+    assert best < SLOWEST_SECONDS
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
-"""When a cron expression fires: croniter parses it and counts in wall-clock time, our rules make moments of that.
+"""When a cron expression fires: croniter reads its fields, our rules make moments of the times they name.
 
-croniter is given times without a zone only: with one, it fires twice, or not at all, on days on which clocks change.
-What a wall-clock time means on such a day is decided here:
+What a wall-clock time means on a day on which clocks change is decided here:
 
 - A time that does not exist because the clocks went forward (*gap*) is either **shifted** to the first moment that
   does, or **skipped**. Where a whole day is missing, its times are always skipped.
@@ -14,19 +13,19 @@ expression for a rhythm if its minute field begins with ``*`` as well.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from hopline.wall_times import days, times_of_day, wall_times
 
 LONGEST_EXPRESSION: Final = 256
 FURTHEST_YEARS: Final = 5
 """An expression without a tick within so many years is refused as a mistake, such as 30 February."""
-_LONGEST_PAUSE_YEARS: Final = 9
-"""29 February is eight years after the last one where a century is no leap year."""
 
 Gap = Literal["shift", "skip"]
 """What becomes of a tick whose wall-clock time does not exist."""
@@ -99,11 +98,8 @@ class CronTiming:
         """The least seconds between two ticks."""
         if self.expression.count(" ") < len(_FIELDS):
             return 60.0
-        seconds = _expanded(self.expression)[-1]
-        if "*" in seconds:
-            return 1.0
-        named = sorted(int(each) for each in seconds)
-        return float(min(after - before for before, after in pairwise([*named, named[0] + 60])))
+        seconds = times_of_day(self.expression).seconds
+        return float(min(after - before for before, after in pairwise([*seconds, seconds[0] + 60])))
 
     def ticks(self, after: float) -> Iterator[Tick]:
         """Yield the ticks after a time in Unix seconds, in their order, each moment once; it may end."""
@@ -117,7 +113,7 @@ class CronTiming:
         """Yield what changes of the clocks do to ticks between two times, those that are skipped too."""
         for moment, before, behind in _clock_changes(self.zone, after, until):
             first, last = sorted((moment + before, moment + behind))
-            for wall in self._walls(first - timedelta(seconds=1)):
+            for wall in wall_times(self.expression, first - timedelta(seconds=1)):
                 if wall >= last:
                     break
                 moments = _moments(self, wall)
@@ -126,24 +122,25 @@ class CronTiming:
     def _in_order(self, after: float) -> Iterator[Tick]:
         """Yield ticks by time, some of them perhaps not after *after*."""
         again: list[Tick] = []
-        for wall in self._walls(_first_wall(self.zone, after)):
-            moments = _moments(self, wall)
-            while again and moments and again[0].at <= moments[0].at:
+        for tick, second in self._resolved(_first_wall(self.zone, after)):
+            while again and again[0].at <= tick.at:
                 yield heappop(again)
-            yield from moments[:1]
-            for second in moments[1:]:
+            yield tick
+            if second is not None:
                 heappush(again, second)
         while again:
             yield heappop(again)
 
-    def _walls(self, start: datetime) -> Iterator[datetime]:
-        """Yield the wall-clock times that the expression names after *start*."""
-        found = _counter(self.expression, start)
-        while True:
-            try:
-                yield found.get_next(datetime)
-            except (OverflowError, ValueError):  # croniter's own are of the latter
-                return
+    def _resolved(self, start: datetime) -> Iterator[tuple[Tick, Tick | None]]:
+        """Yield when the wall-clock times after *start* fire, and when they fire again."""
+        times = times_of_day(self.expression)
+        for midnight in days(self.expression, start):
+            offset = _offset_of_day(midnight, self.zone)
+            for wall in times.on(midnight, start):
+                if offset is not None:
+                    yield Tick(_unix(wall) - offset, wall), None
+                elif moments := _moments(self, wall):
+                    yield moments[0], moments[1] if len(moments) > 1 else None
 
 
 def parse(text: str, zone: tzinfo, gap: Gap | None = None, fold: Fold | None = None) -> CronTiming:
@@ -160,7 +157,7 @@ def parse(text: str, zone: tzinfo, gap: Gap | None = None, fold: Fold | None = N
         CronError: it is malformed, too long, or never fires.
     """
     expression = _normalised(text)
-    _expanded(expression)
+    _check(expression)
     is_rhythm = _is_rhythm(expression)
     return CronTiming(
         expression, zone, gap or ("skip" if is_rhythm else "shift"), fold or ("twice" if is_rhythm else "once")
@@ -169,14 +166,6 @@ def parse(text: str, zone: tzinfo, gap: Gap | None = None, fold: Fold | None = N
 
 def _is_rhythm(expression: str) -> bool:
     return expression.split(" ")[-4].startswith("*")
-
-
-def _counter(expression: str, start: datetime) -> Any:
-    from croniter import croniter  # 7 MB, which an engine without cron schedules does without
-
-    return croniter(
-        expression, start, datetime, max_years_between_matches=_LONGEST_PAUSE_YEARS, second_at_beginning=True
-    )
 
 
 # --- from wall-clock time to moments ----------------------------------------------------------------------------------
@@ -210,6 +199,15 @@ def _moments(cron: CronTiming, wall: datetime) -> list[Tick]:
     midnight = datetime.combine(wall.date(), time())
     is_day_missing = change + first <= midnight and midnight + timedelta(days=1) <= change + second
     return [] if cron.gap == "skip" or is_day_missing else [tick]
+
+
+def _offset_of_day(midnight: datetime, zone: tzinfo) -> float | None:
+    """Return the seconds that a zone is ahead of UTC on a whole day; ``None`` if clocks change on it.
+
+    No zone changes its clocks twice within a day and back, so the two ends of it tell.
+    """
+    begin, end = _offset(midnight, zone), _offset((midnight + timedelta(days=1)).replace(fold=1), zone)
+    return begin.total_seconds() if begin == end else None
 
 
 def _clock_changes(zone: tzinfo, after: float, until: float) -> Iterator[tuple[datetime, timedelta, timedelta]]:
@@ -269,22 +267,17 @@ def _normalised(text: str) -> str:
     return expression
 
 
-def _expanded(expression: str) -> Sequence[Sequence[int | str]]:
-    """Return what the fields mean, the second last.
+def _check(expression: str) -> None:
+    """Check that an expression means something, and something that comes.
 
     Raises:
-        CronError: it means nothing, or nothing that ever comes.
+        CronError: it does not.
     """
-    from croniter import CroniterBadDateError, CroniterError, croniter
+    from croniter import CroniterError
 
-    never = CronError(f"{expression!r} has no tick within {FURTHEST_YEARS} years")
     try:
-        expanded: Sequence[Sequence[int | str]] = croniter.expand(expression, second_at_beginning=True)[0]
-        first: datetime = _counter(expression, _PROBED_FROM).get_next(datetime)
-    except CroniterBadDateError:
-        raise never from None
+        first = next(wall_times(expression, _PROBED_FROM), None)
     except (CroniterError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CronError(f"{expression!r} is not a cron expression: {error}") from None
-    if first.year - _PROBED_FROM.year >= FURTHEST_YEARS:
-        raise never
-    return expanded
+    if first is None or first.year - _PROBED_FROM.year >= FURTHEST_YEARS:
+        raise CronError(f"{expression!r} has no tick within {FURTHEST_YEARS} years")
