@@ -1,6 +1,6 @@
 """All zones of the tz database, ten years of minutes, 200 expressions: when we fire, and when we should.
 
-``python tests/authoring/whole_oracle.py`` takes about half an hour and fails on a difference; ``--seconds 150`` stops
+``python -m tests.authoring.whole_oracle`` takes about half an hour and fails on a difference; ``--seconds 150`` stops
 after that time, with status 2, and goes on there the next time. As ``cron_oracle``, which the tests hold it against,
 it looks at every minute and knows nothing of how ticks are computed. Minutes are bits here, so that all of ten years
 are judged at once:
