@@ -9,6 +9,8 @@ from rich.text import Text
 from watchfiles import PythonFilter, awatch
 
 from hopline_cli import screen
+from hopline_cli.client import Api, api_inside
+from hopline_cli.confiding import say_missing
 from hopline_cli.errors import CliError
 from hopline_cli.interrupts import Interrupted, Interrupts
 from hopline_cli.server import listening, load_settings, opened, running_server
@@ -35,15 +37,18 @@ async def develop(paths: Sequence[str], port: int | None, concurrency: int | Non
             url = await listening(engine, settings.port, schedules=True)
             _banner(url, settings)
             job = Job(url=url, paths=paths, token=settings.api_token, concurrency=concurrency, reloads=True)
-            async with supervised(job, screen.say_of_worker) as supervisor:
+            async with (
+                supervised(job, screen.say_of_worker) as supervisor,
+                api_inside(engine.app, settings.api_token) as api,
+            ):
                 interrupts.at_once = [supervisor.kill]
                 try:
-                    await interrupts.unless_asked(_load_whenever_changed(paths, supervisor))
+                    await interrupts.unless_asked(_load_whenever_changed(paths, supervisor, api))
                 except Interrupted:
                     screen.say("stopping: steps that run are finished first; Ctrl-C again quits at once")
 
 
-async def _load_whenever_changed(paths: Sequence[str], supervisor: Supervisor) -> None:
+async def _load_whenever_changed(paths: Sequence[str], supervisor: Supervisor, api: Api) -> None:
     changed = asyncio.Event()
     how = "loaded"
     async with asyncio.TaskGroup() as tasks:
@@ -51,12 +56,12 @@ async def _load_whenever_changed(paths: Sequence[str], supervisor: Supervisor) -
             tasks.create_task(_watch(places, changed, recursive=recursive))
         while True:
             changed.clear()  # before loading, so that a change in the middle of it is not missed
-            await _load(supervisor, how)
+            await _load(supervisor, api, how)
             how = "loaded again"
             await changed.wait()
 
 
-async def _load(supervisor: Supervisor, how: str) -> None:
+async def _load(supervisor: Supervisor, api: Api, how: str) -> None:
     try:
         workflows = await supervisor.load()
     except LoadFailed as failed:
@@ -66,6 +71,7 @@ async def _load(supervisor: Supervisor, how: str) -> None:
         screen.complain(error)
     else:
         screen.say(_told(workflows, how))
+        say_missing((await api.get("/secrets"))["missing"])
 
 
 async def _watch(places: Sequence[str], changed: asyncio.Event, *, recursive: bool) -> None:

@@ -43,6 +43,11 @@ NOUNS = {
         help="List, make, change and back-fill schedules.",
         aliases=("schedule",),
     ),
+    "secrets": Entry(
+        module="hopline_cli.commands.secrets",
+        help="Keep values that requests need and nobody sees.",
+        aliases=("secret",),
+    ),
     "nodes": Entry(
         module="hopline_cli.commands.nodes", help="List the servers that share the work.", aliases=("node",)
     ),

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from hopline_engine.errors import InsecureAddressError
 from hopline_engine.http_protocol import HttpProtocol
 from hopline_engine.queue.dispatcher import Dispatcher
 from hopline_engine.queue.egress import Guard
+from hopline_engine.queue.secrets import Secrets, from_environment
 from hopline_engine.queue.signing import Signer, load_key
 from hopline_engine.queue.target import Limits, Target
 from hopline_engine.queue.transport import Transport
@@ -37,7 +38,6 @@ from hopline_engine.store.interface import Store
 from hopline_engine.store.keys import signing_key
 from hopline_engine.store.opening import open_store
 
-SECRET_PREFIX = "HOPLINE_SECRET_"  # noqa: S105  # the name of a variable
 SERVER_FILE = "server.json"
 
 
@@ -136,7 +136,7 @@ async def open_engine(settings: Settings, *, dispatch: bool = True) -> AsyncIter
             target=target,
             workers=workers,
             signer=signer,
-            secrets=Secrets(os.environ),
+            secrets=Secrets(from_environment(os.environ), folder=settings.secrets_dir),
             clock=clock,
             attempt_timeout=settings.attempt_timeout_seconds,
             result_max_bytes=settings.result_max_bytes,
@@ -182,26 +182,6 @@ async def node_urls(settings: Settings) -> list[str]:
         if not await reads.read(partial(schema.is_current, name=settings.store_shown)):
             return []
         return [node.url for node in await reads.read(nodes.all_nodes) if node.url is not None]
-
-
-class Secrets(Mapping[str, str]):
-    """Secrets by name, from variables that are meant for it: ``secret("TOKEN")`` is ``HOPLINE_SECRET_TOKEN``."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._values = {
-            name.removeprefix(SECRET_PREFIX): value
-            for name, value in environment.items()
-            if name.startswith(SECRET_PREFIX)
-        }
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 def is_loopback(host: str) -> bool:

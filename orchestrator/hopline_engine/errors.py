@@ -9,6 +9,7 @@ HoplineError                  hopline.errors
 │   ├── QueueNotFoundError
 │   ├── ScheduleNotFoundError
 │   ├── EventNotFoundError
+│   ├── SecretNotFoundError
 │   └── WorkerNotFoundError
 ├── ConflictError             it exists, but not in a state that allows this
 │   ├── AmbiguousRunError
@@ -20,6 +21,7 @@ HoplineError                  hopline.errors
 │   ├── ScheduleExistsError
 │   ├── ScheduleDeclaredError
 │   ├── BackfillOpenError
+│   ├── SecretsKeyError
 │   └── UnusableDefinitionError
 ├── InvalidError              what was given cannot be used as it is
 │   ├── InvalidInputError
@@ -27,6 +29,7 @@ HoplineError                  hopline.errors
 │   ├── InvalidEventError
 │   ├── NotMappedError
 │   ├── InvalidApprovalError
+│   ├── InvalidSecretError
 │   ├── InvalidQueueLimitsError
 │   └── InvalidScheduleError
 ├── UnavailableError          the same call may succeed later
@@ -148,6 +151,18 @@ class EventNotFoundError(NotFoundError):
             hint=_meant(did_you_mean, "register the workflow first: hopline worker FILE"),
         )
         self.event = event
+
+
+class SecretNotFoundError(NotFoundError):
+    """The store keeps no secret of this name."""
+
+    code = "secret-not-found"
+
+    def __init__(self, *, secret: str, did_you_mean: str | None = None) -> None:
+        super().__init__(
+            f'there is no secret "{secret}" in the store', hint=_meant(did_you_mean, "hopline secrets list")
+        )
+        self.secret = secret
 
 
 class WorkerNotFoundError(NotFoundError):
@@ -292,6 +307,12 @@ class RunNotRetryableError(ConflictError):
 _WAS = {"succeeded": "succeeded", "failed": "failed", "cancelled": "was cancelled"}
 
 
+class SecretsKeyError(ConflictError):
+    """Secrets in the store cannot be encrypted or read with the keys that the engine has."""
+
+    code = "secrets-key"
+
+
 class InvalidError(HoplineError):
     """What was given cannot be used as it is; nothing has changed."""
 
@@ -353,6 +374,16 @@ class NotMappedError(InvalidError):
         super().__init__(problem, hint=hint)
         self.name = name
         self.step = step
+
+
+class InvalidSecretError(InvalidError):
+    """A value cannot be a secret."""
+
+    code = "invalid-secret"
+
+    def __init__(self, *, secret: str, problem: str) -> None:
+        super().__init__(f'the value of secret "{secret}" cannot be used: {problem}')
+        self.secret = secret
 
 
 class InvalidQueueLimitsError(InvalidError):

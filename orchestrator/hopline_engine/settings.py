@@ -39,6 +39,12 @@ class Settings(BaseModel):
     """Names accepted in the ``Host`` header besides those of this machine."""
     key: str | None = Field(default=None, repr=False)
     """Secret that signs callback tokens; without it, one is made, in ``state_dir`` or in the shared database."""
+    secrets_dir: Path = Path("/run/secrets")
+    """Folder whose files are secrets, each by its name; it need not be there."""
+    secrets_key: tuple[str, ...] = Field(default=(), repr=False)
+    """Keys of the secrets in the store, each 32 bytes in base64: the first encrypts, all decrypt."""
+    secrets_key_file: Path | None = None
+    """File with such keys, one in each line, after those of ``secrets_key``."""
     attempt_timeout_seconds: float = Field(default=600.0, gt=0)
     """For steps without ``timeout=``."""
     accepted_timeout_seconds: float = Field(default=86_400.0, gt=0)

@@ -71,6 +71,7 @@ from hopline_engine.errors import (
 )
 from hopline_engine.scheduler.diagnosis import Check, Diagnosis, State
 from hopline_engine.scheduler.needs import Need
+from hopline_engine.scheduler.secret_book import SecretBook
 from hopline_engine.store.needs import Version
 
 NOW = 1795226446.5
@@ -93,6 +94,8 @@ class SmallEngine:
 
     schedules: ScheduleService
     """None; they are tested with the engine itself."""
+    secrets: SecretBook
+    """None either."""
 
     def __init__(self, name: str = "n_1") -> None:
         self.name = name

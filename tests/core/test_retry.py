@@ -219,3 +219,8 @@ def test_wait_after_a_loss_never_shrinks(lost: int, random: float) -> None:
 def test_steps_lost_together_do_not_come_back_together(lost: int, random: float) -> None:
     assert lost_delay(lost, 0.0) <= lost_delay(lost, random) <= 2 * lost_delay(lost, 0.0)
     assert lost_delay(lost, 0.0) > 0.0
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy(attempts=2), RetryPolicy(attempts=2, statuses=((429, 430),))])
+def test_what_was_not_sent_for_want_of_a_secret_is_tried_again_by_every_policy(policy: RetryPolicy) -> None:
+    assert is_retryable(policy, "http", failure("SecretMissing"))

@@ -13,6 +13,7 @@ from hopline_engine.core.model import RunId, TaskId
 from hopline_engine.core.plan import Node
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.queue.dispatcher import Accepted, Dispatcher, Failed, Lost, Outcome, Succeeded, Unsendable, Unserved
+from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Answer, AnswerHeaders, Endpoint, ExchangeFailed, Target
 from hopline_engine.queue.workers import Worker, Workers
@@ -172,7 +173,7 @@ async def outcomes(workshop: Workshop, *elements: Any) -> list[Outcome]:
         target=target,
         workers=target,
         signer=Signer(b"k" * 32),
-        secrets={},
+        secrets=Secrets({}),
         clock=SystemClock(),
         attempt_timeout=10.0,
         result_max_bytes=100,

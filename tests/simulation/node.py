@@ -17,6 +17,7 @@ from hopline_engine.api.service import Service
 from hopline_engine.clock import DatabaseClock
 from hopline_engine.queue.connection import RawAnswer
 from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Limits, Target
 from hopline_engine.queue.transport import Endpoint
@@ -119,7 +120,7 @@ class Node:
             target=Target(SimulatedTransport(self._send), LIMITS),
             workers=Target(SimulatedTransport(self._send), LIMITS),
             signer=signer,
-            secrets={},
+            secrets=Secrets({}),
             clock=self.clock,
             attempt_timeout=SETTINGS.attempt_timeout_seconds,
             result_max_bytes=SETTINGS.result_max_bytes,

@@ -20,6 +20,8 @@ class Asked:
     path: str
     headers: httpx.Headers
     body: bytes
+    url: str = ""
+    """In full, as it was asked for."""
 
     @property
     def attempt(self) -> int:
@@ -49,7 +51,8 @@ class Target:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
-        asked = Asked(path=request.url.path, headers=httpx.Headers(request.headers.raw), body=await request.body())
+        headers = httpx.Headers(request.headers.raw)
+        asked = Asked(path=request.url.path, headers=headers, body=await request.body(), url=str(request.url))
         self.asked.append(asked)
         answer = self.answer(asked)
         await (await answer if isinstance(answer, Awaitable) else answer)(scope, receive, send)

@@ -14,8 +14,9 @@ from hopline.errors import definition_error
 NUL = "\0"
 _WRITTEN_NUL = r"\x00"
 _LETTERS = "hOpLiNe"
-_SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
-_MARK = re.compile(rf"\0{_LETTERS}(?:(?P<wiring>\d+)\.(?P<number>\d+)|:(?P<secret>[A-Za-z_][A-Za-z0-9_]*))\0", re.ASCII)
+_NAME = r"(?:(?:env|store):)?[A-Za-z_][A-Za-z0-9_]{0,99}|file:/?(?:[A-Za-z0-9_.-]{1,100}/){0,9}[A-Za-z0-9_.-]{1,100}"
+_SECRET_NAME = re.compile(_NAME, re.ASCII)
+_MARK = re.compile(rf"\0{_LETTERS}(?:(?P<wiring>\d+)\.(?P<number>\d+)|:(?P<secret>{_NAME}))\0", re.ASCII)
 
 
 class ResultMark(NamedTuple):
@@ -36,7 +37,8 @@ class Secret:
     def __init__(self, name: str) -> None:
         if not _SECRET_NAME.fullmatch(str(name)):
             raise definition_error(
-                f"{name!r} is not a name of a secret", 'use letters, digits and "_", the first not a digit'
+                f"{name!r} is not a name of a secret",
+                'use letters, digits and "_", the first not a digit; before it "env:", "file:" or "store:" may stand',
             )
         self.name = name
 
@@ -67,7 +69,8 @@ class Secret:
 def secret(name: str) -> str:
     """Return a stand-in for the secret *name*: ``headers={"Authorization": secret("TOKEN")}``.
 
-    For requests of HTTP steps, whole or in a text: ``f"Bearer {secret('TOKEN')}"``. Definitions hold the name alone.
+    For requests of HTTP steps, whole or in a text: ``f"Bearer {secret('TOKEN')}"``. Definitions hold the name alone;
+    ``env:TOKEN``, ``file:TOKEN`` and ``store:TOKEN`` also say where the value is, and otherwise it is looked for there.
     """
     return cast("str", Secret(name))
 

@@ -119,8 +119,10 @@ def check(
     """Load files and compile their workflows; nothing is registered. Exit code 1 when something is wrong."""
     from hopline_cli import screen, versions
     from hopline_cli.checking import checked, told
+    from hopline_cli.confiding import unset
 
     found = checked(paths)
+    found["warnings"] += asyncio.run(unset(found, server))
     lost = asyncio.run(versions.stranded(found, server)) if against is not None and not found["errors"] else []
     if as_json:
         screen.put_json(found if against is None else {**found, "stranded": lost})

@@ -20,6 +20,7 @@ from hopline_engine.api import (
     queues,
     runs,
     schedules,
+    secrets,
     versions,
     workers,
     workflows,
@@ -42,6 +43,7 @@ from hopline_engine.api.guard import Guard, Refuse, tell
 from hopline_engine.api.interface import EngineService
 from hopline_engine.api.models import ErrorAnswer
 from hopline_engine.api.schedule_models import BackfillRequest, ScheduleChange, ScheduleRequest
+from hopline_engine.api.secret_models import SecretRequest
 from hopline_engine.api.shortcuts import Shortcut, Shortcuts
 from hopline_engine.settings import Settings
 
@@ -59,6 +61,7 @@ _BODIES: tuple[type[Asked], ...] = (
     ScheduleChange,
     BackfillRequest,
     ApprovalAnswer,
+    SecretRequest,
 )
 
 ROUTERS: tuple[tuple[str, APIRouter], ...] = (
@@ -69,6 +72,7 @@ ROUTERS: tuple[tuple[str, APIRouter], ...] = (
     (PREFIX, emitting.router),
     (PREFIX, queues.router),
     (PREFIX, schedules.router),
+    (PREFIX, secrets.router),
     (PREFIX, workflows.router),
     (PREFIX, versions.router),
     (PREFIX, nodes.router),

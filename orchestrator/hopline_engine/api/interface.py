@@ -38,6 +38,7 @@ from hopline_engine.api.models import (
 from hopline_engine.api.schedule_service import ScheduleService
 from hopline_engine.scheduler.diagnosis import Diagnosis
 from hopline_engine.scheduler.needs import Need
+from hopline_engine.scheduler.secret_book import SecretBook
 from hopline_engine.store.needs import Version
 
 
@@ -168,6 +169,11 @@ class EngineService(Protocol):
     @property
     def schedules(self) -> ScheduleService:
         """When workflows run by themselves."""
+        ...
+
+    @property
+    def secrets(self) -> SecretBook:
+        """Secrets by name."""
         ...
 
     async def register_definitions(

@@ -85,6 +85,7 @@ from hopline_engine.scheduler.diagnosis import Diagnosis, examine
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.hearing import Heartbeat
 from hopline_engine.scheduler.needs import Need, needs_of_live_runs
+from hopline_engine.scheduler.secret_book import SecretBook
 from hopline_engine.store import approvals, needs, nodes, runs, schedules, steps
 from hopline_engine.store.needs import Version
 from hopline_engine.store.queues import QueueLimits as StoredLimits
@@ -152,6 +153,11 @@ class Service(RunOrders):
     def schedules(self) -> Schedules:
         """When workflows run by themselves."""
         return Schedules(self._engine.schedules, self, self._clock)
+
+    @property
+    def secrets(self) -> SecretBook:
+        """Secrets by name."""
+        return self._engine.secrets
 
     async def register_definitions(
         self, definitions: list[dict[str, Any]], current: list[str], *, schedules: bool = True

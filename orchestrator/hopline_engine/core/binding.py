@@ -4,8 +4,8 @@ A value is JSON bytes as they were received; binding splices bytes into bytes an
 looks inside a value.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
@@ -313,6 +313,8 @@ class RequestTemplate:
     body: Expression | None
     cancel: Text | None = None
     """Where to post when the run is cancelled while the request is out."""
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets in it, each once."""
 
     def bind(self, scope: Scope) -> BoundRequest:
         """Return the request with its values.
@@ -328,15 +330,20 @@ class RequestTemplate:
         headers = tuple((name, _header(name, value.text(scope))) for name, value in self.headers)
         return BoundRequest(self.method, url, headers, self.body.render(scope) if self.body else None)
 
+    def expressions(self) -> Iterator[Expression]:
+        """Yield all that has values in it."""
+        yield self.url
+        if self.cancel:
+            yield self.cancel
+        for _, value in (*self.params, *self.headers):
+            yield value
+        if self.body:
+            yield self.body
+
     def sources(self) -> Iterator[str]:
         """Yield the sources of everything in the request."""
-        yield from self.url.sources()
-        if self.cancel:
-            yield from self.cancel.sources()
-        for _, value in (*self.params, *self.headers):
-            yield from value.sources()
-        if self.body:
-            yield from self.body.sources()
+        for expression in self.expressions():
+            yield from expression.sources()
 
 
 def compile_request(spec: RequestSpec) -> RequestTemplate:
@@ -345,7 +352,7 @@ def compile_request(spec: RequestSpec) -> RequestTemplate:
     Raises:
         ValueError: an expression in it is malformed, or not a text where one is needed.
     """
-    return RequestTemplate(
+    template = RequestTemplate(
         method=spec.method,
         url=_as_text(compile_expression(spec.url)),
         params=tuple((name, compile_expression(value)) for name, value in spec.params.items()),
@@ -353,6 +360,21 @@ def compile_request(spec: RequestSpec) -> RequestTemplate:
         body=compile_expression(spec.json) if spec.has_json else None,
         cancel=_as_text(compile_expression(spec.cancel)) if spec.cancel is not None else None,
     )
+    names = dict.fromkeys(_secrets_in(template.expressions()))
+    return replace(template, secrets=tuple(names)) if names else template
+
+
+def _secrets_in(expressions: Iterable[Expression]) -> Iterator[str]:
+    for expression in expressions:
+        match expression:
+            case Secret(name):
+                yield name
+            case Text(parts):
+                yield from (part.name for part in parts if isinstance(part, Secret))
+            case Array(items):
+                yield from _secrets_in(items)
+            case Object(members):
+                yield from _secrets_in(value for _, value in members)
 
 
 def _as_text(expression: Expression) -> Text:

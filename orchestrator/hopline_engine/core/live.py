@@ -360,10 +360,10 @@ class RunScope:
         return self._run.result_of(self._run.plan.by_id[source])
 
     def secret(self, name: str) -> str:
-        """Return a secret of the engine's environment."""
+        """Return a secret that was read for the request."""
         found = self._secrets.get(name) if self._secrets is not None else None
         if found is None:
-            raise BindingError(f"secret {name!r} is not set; set HOPLINE_SECRET_{name} where the engine runs")
+            raise BindingError(f"secret {name!r} cannot be used here: only requests of HTTP steps take secrets")
         return found
 
 

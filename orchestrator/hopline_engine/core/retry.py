@@ -10,6 +10,7 @@ from hopline_engine.core.definition import Jitter, RetrySpec
 
 TRANSIENT_STATUSES = frozenset({408, 429})
 NETWORK_ERRORS = frozenset({"ConnectionError", "TimeoutError"})
+SECRET_MISSING = "SecretMissing"  # noqa: S105 - what a failure is called
 
 
 class Failure(NamedTuple):
@@ -107,10 +108,13 @@ def is_retryable(policy: RetryPolicy, kind: str, failure: Failure) -> bool:
     """Return whether *failure* of a step of *kind* is of a sort that the policy tries again.
 
     A policy that names failures is taken at its word. One that does not tries every error of a Python step, and of
-    an HTTP step what may pass by itself: 408, 429, 5xx, no connection, no answer in time.
+    an HTTP step what may pass by itself: 408, 429, 5xx, no connection, no answer in time. Every policy tries again what
+    was not sent because a secret is not set.
     """
     if failure.final:
         return False
+    if failure.type == SECRET_MISSING:
+        return True
     if policy.statuses or policy.errors:
         return NamedFailures(policy.statuses, policy.errors).has(failure)
     if kind != "http":

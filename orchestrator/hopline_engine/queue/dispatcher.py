@@ -4,10 +4,9 @@ Builds the request of a task (to a worker for Python steps, to the step's own ta
 reads the answer. Decides nothing about the run: what an outcome means is ``core.advance``'s.
 """
 
-import email.utils
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -17,14 +16,17 @@ import httpx
 import msgspec
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.binding import BindingError, BoundRequest
+from hopline_engine.core.binding import BindingError, BoundRequest, RequestTemplate
 from hopline_engine.core.live import LiveTask, RunScope, item_of
 from hopline_engine.core.model import WHOLE, TaskId
 from hopline_engine.core.names import idempotency_key
 from hopline_engine.core.plan import Node, Plan
-from hopline_engine.core.retry import NETWORK_ERRORS, Failure
+from hopline_engine.core.retry import SECRET_MISSING, Failure
+from hopline_engine.queue.failing import exchange_type, exchange_types, status_failure
 from hopline_engine.queue.patience import Patience
+from hopline_engine.queue.redacting import Redactor
 from hopline_engine.queue.results import InvalidResultError, ResultType
+from hopline_engine.queue.secrets import SecretMissingError, Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
 from hopline_engine.queue.workers import Worker
@@ -134,7 +136,7 @@ class Dispatcher:
         target: Target,
         workers: Target,
         signer: Signer,
-        secrets: Mapping[str, str],
+        secrets: Secrets,
         clock: Clock,
         attempt_timeout: float,
         result_max_bytes: int,
@@ -145,7 +147,7 @@ class Dispatcher:
             target: how HTTP steps reach the world, behind the egress guard.
             workers: how workers are reached.
             signer: makes callback tokens and trace ids.
-            secrets: values by name.
+            secrets: where the values of secrets are.
             clock: the time that deadlines are told in.
             attempt_timeout: seconds of an attempt of a step that names none.
             result_max_bytes: the largest result that is stored.
@@ -153,7 +155,7 @@ class Dispatcher:
         self._target = target
         self._workers = workers
         self._signer = signer
-        self._secrets = secrets
+        self.secrets = secrets
         self._clock = clock
         self._attempt_timeout = attempt_timeout
         self._result_max_bytes = result_max_bytes
@@ -172,7 +174,11 @@ class Dispatcher:
         try:
             if worker is not None:
                 return await self._ask_worker(task, worker, headers, timeout)
-            return await self._ask_target(task, headers, timeout)
+            request = task.node.request
+            assert request is not None
+            if request.secrets:
+                return await self._ask_with_secrets(task, request, headers, timeout)
+            return await self._ask_target(task, request, headers, timeout)
         except BindingError as error:
             return _unbound(error)
         finally:
@@ -257,14 +263,15 @@ class Dispatcher:
         request = task.node.request
         assert request is not None
         assert request.cancel is not None
+        values = await self.secrets.known(request.secrets)
         try:
-            url = request.cancel.url(self._scope(task))
+            url = request.cancel.url(self._scope(task, values))
             headers = self._headers(task, self._clock.now() + CALL_OFF_SECONDS)
             answer = await self._target.exchange_raw(_endpoint("POST", url), headers, b"", CALL_OFF_SECONDS)
         except ExchangeFailed as error:
-            return error.message
+            return Redactor(values).text(error.message)
         except (BindingError, httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
-            return f"the request cannot be made: {error}"
+            return Redactor(values).text(f"the request cannot be made: {error}")
         return f"HTTP {answer.status}" if answer.status == 429 or answer.status >= 500 else None
 
     def result_type(self, plan: Plan, node: Node) -> ResultType:
@@ -288,8 +295,14 @@ class Dispatcher:
             (b"Hopline-Callback-Token", self._signer.sign(run, step, attempt).encode()),
         ]
 
-    def _scope(self, task: LiveTask) -> RunScope:
-        return RunScope(task.run, item_of(task.run, task.node, task.item), self._secrets, self.runs_url)
+    async def redactor(self, node: Node) -> Redactor | None:
+        """Return what takes out of reports about a step the secrets that its request told the target, if it did."""
+        if node.request is None or not node.request.secrets:
+            return None
+        return Redactor(await self.secrets.known(node.request.secrets))
+
+    def _scope(self, task: LiveTask, secrets: Mapping[str, str] | None = None) -> RunScope:
+        return RunScope(task.run, item_of(task.run, task.node, task.item), secrets, self.runs_url)
 
     async def _ask_worker(self, task: LiveTask, worker: Worker, headers: Headers, seconds: float) -> Outcome:
         arguments = task.node.inputs.render(self._scope(task))
@@ -330,26 +343,53 @@ class Dispatcher:
             return Failed(Failure("InvalidResult", message, ("InvalidResult",), final=True), logs=read.logs)
         return Succeeded(result, status, read.logs)
 
-    async def _ask_target(self, task: LiveTask, headers: Headers, seconds: float) -> Outcome:
-        assert task.node.request is not None
-        bound = task.node.request.bind(self._scope(task))
+    async def _ask_with_secrets(
+        self, task: LiveTask, request: RequestTemplate, headers: Headers, seconds: float
+    ) -> Outcome:
+        """Ask a target that is told secrets; nothing that it says is used before they are taken out of it."""
+        try:
+            values = await self.secrets.values(request.secrets)
+        except SecretMissingError as error:
+            return Failed(Failure(SECRET_MISSING, str(error), (SECRET_MISSING,)))
+        redactor = Redactor(values)
+        try:
+            outcome = await self._ask_target(task, request, headers, seconds, values, redactor)
+        except BindingError as error:
+            outcome = _unbound(error)
+        if isinstance(outcome, Failed | Unsendable):
+            return replace(outcome, failure=redactor.failure(outcome.failure))
+        return outcome
+
+    async def _ask_target(
+        self,
+        task: LiveTask,
+        request: RequestTemplate,
+        headers: Headers,
+        seconds: float,
+        secrets: Mapping[str, str] | None = None,
+        redactor: Redactor | None = None,
+    ) -> Outcome:
+        bound = request.bind(self._scope(task, secrets))
+        endpoint_of = _endpoint if redactor is None else _endpoint_of
         try:
             headers = _with_own_headers(headers, bound)
-            endpoint = _endpoint(bound.method, bound.url)
+            endpoint = endpoint_of(bound.method, bound.url)
             limit = self._patience.begin(task.id, seconds)
             answer = await self._target.exchange_raw(endpoint, headers, bound.body or b"", seconds, limit)
         except ExchangeFailed as error:
             final = error.kind in {"blocked", "too_large"}
-            failure = Failure(_exchange_type(error), error.message, _exchange_types(error), final=final)
+            failure = Failure(exchange_type(error), error.message, exchange_types(error), final=final)
             return Failed(failure, timed_out=error.kind == "timeout")
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             message = f"the request cannot be made: {error}"
             return Unsendable(Failure("InvalidRequest", message, ("InvalidRequest",), final=True))
+        if redactor is not None:
+            answer = answer._replace(body=redactor.body(answer.body))
         if 200 <= answer.status < 300:
             if answer.status == HTTPStatus.ACCEPTED or task.node.callback:
                 return Accepted()
             return self._read_result(answer, task)
-        return Failed(_status_failure(answer, self._clock.now()))
+        return Failed(status_failure(answer, self._clock.now()))
 
     def _read_result(self, answer: Answer, task: LiveTask) -> Outcome:
         is_text = answer.headers.get("content-type", "").startswith("text/")
@@ -400,12 +440,16 @@ def _in_path(task: LiveTask) -> str:
 
 
 def _endpoint(method: str, url: str) -> Endpoint:
-    return _kept_endpoint(method, url) if len(url) <= LONGEST_KEPT_URL else Endpoint.of(method, httpx.URL(url))
+    return _kept_endpoint(method, url) if len(url) <= LONGEST_KEPT_URL else _endpoint_of(method, url)
+
+
+def _endpoint_of(method: str, url: str) -> Endpoint:
+    return Endpoint.of(method, httpx.URL(url))
 
 
 @lru_cache(maxsize=4096)
 def _kept_endpoint(method: str, url: str) -> Endpoint:
-    return Endpoint.of(method, httpx.URL(url))
+    return _endpoint_of(method, url)
 
 
 def _worker_failure(error: _WorkerError) -> Failure:
@@ -417,43 +461,3 @@ def _worker_failure(error: _WorkerError) -> Failure:
         retry_after=error.retry_after,
         final=error.final,
     )
-
-
-def _exchange_type(error: ExchangeFailed) -> str:
-    return {"timeout": "TimeoutError", "blocked": "TargetBlocked", "too_large": "AnswerTooLarge"}.get(
-        error.kind, error.types[0] if error.types else "ConnectionError"
-    )
-
-
-def _exchange_types(error: ExchangeFailed) -> tuple[str, ...]:
-    """Return what a policy may call it: no such host and no route to one are connection errors too, unlike bad TLS."""
-    is_named = not NETWORK_ERRORS.isdisjoint(error.types) or error.types[0].startswith("ssl.")
-    if is_named or error.kind not in {"refused", "network"}:
-        return error.types
-    return (*error.types, "ConnectionError")
-
-
-def _status_failure(answer: Answer, now: float) -> Failure:
-    excerpt = answer.body[:500].decode("utf-8", "replace").strip()
-    try:
-        phrase = f" {HTTPStatus(answer.status).phrase}"
-    except ValueError:
-        phrase = ""
-    retry_after = None
-    if answer.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        retry_after = parse_retry_after(answer.headers.get("retry-after"), now)
-    message = f"HTTP {answer.status}{phrase}" + (f": {excerpt}" if excerpt else "")
-    return Failure(f"HTTP{answer.status}", message, ("HTTPError",), status=answer.status, retry_after=retry_after)
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks to wait: seconds, or a date (RFC 9110 §10.2.3)."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None

@@ -80,6 +80,7 @@ async def examine(reads: Reads, settings: Settings, now: float, engine: Engine |
         checks += await _of_rows(reads, catalogue, settings, now)
     if engine is not None:
         checks += [*await _of_memory(engine), *_of_engine(engine, now)]
+        checks += [*await _of_secrets(engine)]
     checks += _of_settings(settings)
     healed = dict(engine.reconciler.healed) if engine is not None else {}
     return Diagnosis(at=now, checks=checks, healed=healed)
@@ -240,6 +241,18 @@ def _of_waiting(engine: Engine) -> Iterator[Check]:
         text = f"{len(runs)} runs wait: no worker serves step {route.step} in the version that they need"
         hint = "start a worker with the files of that version: hopline worker PATH"
         yield Check(name="no-worker", state=State.WRONG, text=text, hint=hint, evidence=some)
+
+
+async def _of_secrets(engine: Engine) -> list[Check]:
+    return [
+        Check(
+            name="secret",
+            state=State.WRONG,
+            text=f"{missing.message.partition('; ')[0]}, and {', '.join(missing.used_by)} needs it",
+            hint=missing.message.partition("; ")[2],
+        )
+        for missing in await engine.secrets.missing()
+    ]
 
 
 def _of_settings(settings: Settings) -> Iterator[Check]:

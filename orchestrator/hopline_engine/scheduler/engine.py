@@ -44,7 +44,7 @@ from hopline_engine.scheduler.controls import Controls
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.events import Events
-from hopline_engine.scheduler.hearing import Hearing, Heartbeat
+from hopline_engine.scheduler.hearing import Hearing, Heartbeat, without_secrets
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.membership import Membership
@@ -55,6 +55,7 @@ from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
 from hopline_engine.scheduler.schedule_book import ScheduleBook
 from hopline_engine.scheduler.scheduling import Scheduling
+from hopline_engine.scheduler.secret_book import SecretBook
 from hopline_engine.scheduler.shares import Shares
 from hopline_engine.scheduler.watchers import Watchers
 from hopline_engine.settings import Settings
@@ -210,6 +211,9 @@ class Engine:
             base_url=lambda: dispatcher.callback_base,
             link_seconds=settings.approval_link_seconds,
             result_max_bytes=settings.result_max_bytes,
+        )
+        self.secrets = SecretBook(
+            store=store, catalogue=self.catalogue, clock=clock, settings=settings, resolver=dispatcher.secrets
         )
         self._shares: Shares | None = None
         if not store.owner.alone:
@@ -412,6 +416,9 @@ class Engine:
         run = run_id(public)
         node, item = parse_step_name(step)
         task = self.coordinator.find(run, node, item) if run is not None else None
+        if run is not None and task is not None:
+            report = without_secrets(report, await self._dispatcher.redactor(task.node))
+            task = self.coordinator.find(run, node, item)
         # A task that waits for its next attempt has an attempt behind it that is over.
         if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:
             return CalledBack(await self._late_callback(run, node, item, attempt, task, report))
@@ -446,6 +453,7 @@ class Engine:
         place = plan.by_id.get(node) if plan is not None else None
         if stored is None or plan is None or place is None or (task is not None and attempt > task.attempt):
             return CallbackOutcome.UNKNOWN
+        report = without_secrets(report, await self._dispatcher.redactor(place))
         row = await self.store.read(partial(steps.get, run_id=stored.id, node=place.index, item=item))
         over = await self.store.read(
             partial(steps.attempts, run_id=stored.id, node=place.index, item=item, number=attempt, limit=1)

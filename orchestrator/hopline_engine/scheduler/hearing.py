@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 from hopline_engine.core.live import Heard, LiveTask
 from hopline_engine.core.model import TaskState
+from hopline_engine.core.retry import Failure
 from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.redacting import Redactor
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.watchers import Watchers
 
@@ -41,3 +43,17 @@ class Hearing:
             await self._coordinator.extend(task, heartbeat.seconds)
         self._watchers.tell(task.run, {task.node.index})
         return until
+
+
+def without_secrets(report: bytes | Failure | Heartbeat, redactor: Redactor | None) -> bytes | Failure | Heartbeat:
+    """Return what a target reports without the secrets that it was told."""
+    if redactor is None:
+        return report
+    match report:
+        case bytes():
+            return redactor.body(report)
+        case Failure():
+            return redactor.failure(report)
+        case Heartbeat(progress=str(progress)):
+            return report._replace(progress=redactor.text(progress))
+    return report

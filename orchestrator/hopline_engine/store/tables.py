@@ -271,6 +271,17 @@ class EventRow(Row, table=True):
     payload: bytes
 
 
+class SecretRow(Row, table=True):
+    """A secret: its name, and its value encrypted with a key that is not in the database."""
+
+    __tablename__ = "secret"
+
+    name: str = _text(primary_key=True)
+    created_at: float = _time()
+    updated_at: float = _time()
+    sealed: bytes
+
+
 class QueueRow(Row, table=True):
     """A queue: its limits, named as in Cloud Tasks, and its token bucket. A limit of null is no limit."""
 
@@ -517,6 +528,7 @@ parked_run: Final = METADATA.tables["parked_run"]
 wait: Final = METADATA.tables["wait"]
 approval: Final = METADATA.tables["approval"]
 event: Final = METADATA.tables["event"]
+secret: Final = METADATA.tables["secret"]
 queue: Final = METADATA.tables["queue"]
 node: Final = METADATA.tables["node"]
 shard: Final = METADATA.tables["shard"]

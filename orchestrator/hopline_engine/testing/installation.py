@@ -14,6 +14,7 @@ from hopline_engine.api.interface import StepHeartbeat
 from hopline_engine.api.service import Service
 from hopline_engine.clock import DatabaseClock
 from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Limits, Target
 from hopline_engine.scheduler.engine import Engine
@@ -110,7 +111,7 @@ class Installation:
             target=Target(_Carrier(self), limits),
             workers=Target(_Carrier(self), limits),
             signer=self.signer,
-            secrets=self._secrets,
+            secrets=Secrets(self._secrets),
             clock=clock,
             attempt_timeout=self.settings.attempt_timeout_seconds,
             result_max_bytes=self.settings.result_max_bytes,

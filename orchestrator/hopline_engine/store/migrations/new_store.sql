@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0009');
+INSERT INTO "alembic_version" VALUES('0010');
 CREATE TABLE approval (
 	task_id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -198,6 +198,13 @@ CREATE TABLE schedule_version (
 	since DOUBLE NOT NULL, 
 	spec BLOB NOT NULL, 
 	CONSTRAINT pk_schedule_version PRIMARY KEY (schedule, since)
+);
+CREATE TABLE secret (
+	name TEXT NOT NULL, 
+	created_at DOUBLE NOT NULL, 
+	updated_at DOUBLE NOT NULL, 
+	sealed BLOB NOT NULL, 
+	CONSTRAINT pk_secret PRIMARY KEY (name)
 );
 CREATE TABLE shard (
 	id INTEGER NOT NULL, 
