@@ -97,7 +97,7 @@ def ship(order: Order) -> Scan:
     return parcel_scanned.wait(key=label.tracking, timeout="14d")
 
 
-@workflow(on=order_placed, key="order-{order.id}", compensate=True)
+@workflow(on=order_placed, key="order-{order.id}", compensate=True, deadline="30d")
 def fulfil(order: Order) -> Scan | None:
     """Do all that an order needs; None when it was turned down."""
     held = reserve(order)

@@ -331,6 +331,13 @@ class World:
         with self.event() as decision:
             advance.reject(task, failure, decision)
 
+    def expire_run(self, run: LiveRun) -> None:
+        """Let the time come at which a run is over its deadline."""
+        assert run.deadline_time is not None
+        self.sleep_until(run.deadline_time)
+        with self.event() as decision:
+            advance.expire_run(run, decision)
+
     def cancel(self, run: LiveRun) -> None:
         with self.event() as decision:
             advance.cancel(run, decision)

@@ -33,6 +33,11 @@ def waits(key: str) -> str:
     return happened.wait(key=key)
 
 
+@workflow(deadline="4s")
+def waits_briefly(key: str) -> str:
+    return happened.wait(key=key)
+
+
 @workflow
 def above(key: str) -> str:
     return waits(key)
@@ -53,7 +58,7 @@ async def opened(folder: Path, store: str) -> AsyncIterator[tuple[RunningEngine,
         async with Client(url) as client:
             await client.ask("GET", "/health")
             running = RunningEngine(url=url, client=client, worker=None)
-            await running.register(sleeps, waits, above, asks)
+            await running.register(sleeps, waits, waits_briefly, above, asks)
             yield running, engine
         assert engine.reconciler.healed == {}
 
@@ -64,6 +69,16 @@ async def until_parked(engine: Engine, count: int = 1) -> None:
 
     await until_seen(look, "the runs are parked")
     assert len(engine.coordinator._timers) == 0, "a timer would keep a run in memory"
+
+
+async def test_parked_run_fails_at_its_deadline(tmp_path: Path, store: str) -> None:
+    async with opened(tmp_path, store) as (running, engine):
+        run = await running.client.start("waits_briefly", {"key": "k"})
+        await until_parked(engine)
+        ended = await until_ended(engine, running, run)
+    lasted = datetime.fromisoformat(ended["ended_at"]) - datetime.fromisoformat(ended["created_at"])
+    assert (ended["state"], ended["error"]["type"]) == ("failed", "DeadlineExceeded")
+    assert 4.0 <= lasted.total_seconds() < 6.0
 
 
 async def test_parked_sleep_ends_in_time(tmp_path: Path, store: str) -> None:

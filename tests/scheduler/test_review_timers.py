@@ -8,7 +8,7 @@ from hopline_engine.core.decision import Decision, Limits
 from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import RunId
 from hopline_engine.scheduler.ids import TimeOrderedIds
-from hopline_engine.scheduler.timers import LEAST_SWEPT, Timers
+from hopline_engine.scheduler.timers import LEAST_SWEPT, Timed, Timers
 from tests.core.worlds import plan, step
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ async def test_tasks_that_ended_long_before_their_deadline_are_let_go() -> None:
 
 
 async def test_task_that_waits_is_fired_although_others_were_let_go() -> None:
-    fired: list[LiveTask] = []
+    fired: list[Timed] = []
     timers = Timers(CLOCK, fired.extend)
     task = waiting_task()
     timers.add(CLOCK.now() - 1, task)

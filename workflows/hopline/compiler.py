@@ -149,6 +149,7 @@ def _assembled(trace: BodyTrace, result: Expr) -> Definition:
         result_schema=own.passed_result_schema,
         on=trace.on(),
         compensate=trace.workflow.compensate,
+        deadline=trace.workflow.deadline,
         queues=tuple(trace.queues[name].to_json() for name in sorted(trace.queues)),
         schedule=_schedule(trace.workflow, own.parameters_schema),
         children=trace.all_children(),

@@ -194,6 +194,8 @@ class Workflow(Step[P, R]):
     """The template of the key of which an event starts one run."""
     compensate: bool = False
     """Whether what its steps did is undone when a run fails or is cancelled."""
+    deadline: float | None = None
+    """Seconds after which a run of it fails that is still at work."""
     on_failure: "Step[..., Any] | None" = None
     """The step that is told when a run has failed."""
     finally_: "Step[..., Any] | None" = None
@@ -202,7 +204,7 @@ class Workflow(Step[P, R]):
     def _copied(self, policy: Policy) -> Self:
         copy = super()._copied(policy)
         copy.schedule, copy.on, copy.key = self.schedule, self.on, self.key
-        copy.compensate = self.compensate
+        copy.compensate, copy.deadline = self.compensate, self.deadline
         copy.on_failure, copy.finally_ = self.on_failure, self.finally_
         return copy
 
@@ -376,6 +378,7 @@ class WorkflowDecorator:
         key: str | None,
         *,
         compensate: bool,
+        deadline: str | None,
         on_failure: Step[..., Any] | None,
         finally_: Step[..., Any] | None,
     ) -> None:
@@ -391,6 +394,7 @@ class WorkflowDecorator:
         self._on = on
         self._key = key
         self._compensate = compensate
+        self._deadline = Policy(deadline=deadline).to_json()["deadline"]
         self._on_failure = on_failure
         self._finally = finally_
 
@@ -399,7 +403,7 @@ class WorkflowDecorator:
         made: Workflow[P, R] = Workflow(fn, "workflow", Policy())
         made.schedule = self._schedule
         made.on, made.key = self._on, self._key
-        made.compensate = self._compensate
+        made.compensate, made.deadline = self._compensate, self._deadline
         made.on_failure, made.finally_ = self._on_failure, self._finally
         return made
 
@@ -413,6 +417,7 @@ def workflow(
     on: Event[Any] | None = None,
     key: str | None = None,
     compensate: bool = False,
+    deadline: str | None = None,
     on_failure: Step[..., Any] | None = None,
     finally_: Step[..., Any] | None = None,
 ) -> WorkflowDecorator: ...
@@ -424,6 +429,7 @@ def workflow(
     on: Event[Any] | None = None,
     key: str | None = None,
     compensate: bool = False,
+    deadline: str | None = None,
     on_failure: Step[..., Any] | None = None,
     finally_: Step[..., Any] | None = None,
 ) -> Workflow[..., Any] | WorkflowDecorator:
@@ -438,11 +444,15 @@ def workflow(
     With ``compensate=True``, a run that fails or is cancelled first runs the undo steps (``@step.undo``) of the steps
     that have succeeded, the last one first.
 
+    A run that is still at work after ``deadline`` fails, and what is open in it is cancelled.
+
     When a run has failed, the step ``on_failure`` is given the ``Failure``; at the end of every run, also of one that
     was cancelled, ``finally_`` runs. Both may take parameters of the workflow by their names, and change nothing about
     how the run ends.
     """
-    decorator = WorkflowDecorator(schedule, on, key, compensate=compensate, on_failure=on_failure, finally_=finally_)
+    decorator = WorkflowDecorator(
+        schedule, on, key, compensate=compensate, deadline=deadline, on_failure=on_failure, finally_=finally_
+    )
     return decorator if fn is None else decorator(fn)
 
 

@@ -164,6 +164,8 @@ class Definition:
     """The event that starts runs of it, the parameter that takes what it says, and the expression of the key."""
     compensate: bool = False
     """Whether what steps did is undone when a run does not succeed."""
+    deadline: float | None = None
+    """Seconds after which a run fails that is still at work."""
     children: "Mapping[str, Definition]" = field(default_factory=dict, compare=False, repr=False)
     """The definitions of all workflows that this one starts, and that those start, by digest."""
 
@@ -180,6 +182,7 @@ class Definition:
             **({} if self.schedule is None else {"schedule": dict(self.schedule)}),
             **({} if self.on is None else {"on": dict(self.on)}),
             **({"compensate": True} if self.compensate else {}),
+            **({} if self.deadline is None else {"deadline": self.deadline}),
         }
 
     def canonical(self) -> bytes:

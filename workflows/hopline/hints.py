@@ -4,7 +4,7 @@ from hopline.request import Verbs
 
 _POLICY = 'retry=Retry(3), timeout="2m", deadline="1h", queue=erp and max_parallel=50'
 _FORMS = {
-    "workflow": "retry, timeout and queue belong to the steps of a workflow, not to itself",
+    "workflow": "retry, timeout and queue belong to the steps of a workflow, not to itself; it may have a deadline",
     "step": f"write @step, or with any of {_POLICY}",
     "Http.__call__": f"write @http, or with any of {_POLICY}",
     "Step.using": f"using() takes {_POLICY}, and batch=100 for a map",
@@ -21,7 +21,7 @@ def misuse_hint(error: BaseException) -> str | None:
     """Return what to write instead, or None when *error* is not one of these.
 
     >>> misuse_hint(TypeError("workflow() got an unexpected keyword argument 'retries'"))
-    'retry, timeout and queue belong to the steps of a workflow, not to itself'
+    'retry, timeout and queue belong to the steps of a workflow, not to itself; it may have a deadline'
     """
     if isinstance(error, NameError):
         return f"define {error.name!r}, or import it, at the top level of the file"

@@ -11,7 +11,7 @@ step that can no longer run is closed, each of them once.
 from hopline_engine.core import closing
 from hopline_engine.core.choices import is_won
 from hopline_engine.core.decision import Decision
-from hopline_engine.core.ending import cancel_nodes, close_task, stop_run
+from hopline_engine.core.ending import cancel_nodes, close_task, fail_run, stop_run
 from hopline_engine.core.flow import (
     begin_sub_run,
     cancelled_failure,
@@ -32,6 +32,7 @@ from hopline_engine.core.model import AttemptState, RunMoved, RunState, StepStat
 from hopline_engine.core.past import apply_past
 from hopline_engine.core.records import record_attempt, record_step
 from hopline_engine.core.retry import Failure, lost_delay, retry_delay
+from hopline_engine.core.spans import span
 from hopline_engine.core.states import TASK
 
 
@@ -249,6 +250,21 @@ def cancel(run: LiveRun, decision: Decision) -> None:
     settle(decision)
 
 
+def expire_run(run: LiveRun, decision: Decision) -> None:
+    """Fail a run that is over its deadline, and cancel what is open in it.
+
+    What it undoes, ``on_failure`` and ``finally_`` come after that, before it ends, and have all the time they need; so
+    one that has got as far already ends as it would have.
+    """
+    if not run.is_open or run.ending is not None or closing.is_closing(run):
+        return
+    assert run.plan.deadline is not None
+    message = f"run {run.public_id} was over its deadline of {span(run.plan.deadline)}"
+    fail_run(run, Failure("DeadlineExceeded", message, ("DeadlineExceeded", "TimeoutError"), final=True), decision)
+    end_if_done(run, decision)
+    settle(decision)
+
+
 def _move(task: LiveTask, state: TaskState, decision: Decision) -> None:
     assert state in TASK[task.state], f"task {task.id}: {task.state} cannot become {state}"
     task.state = state
@@ -281,7 +297,8 @@ def _fail_task(task: LiveTask, failure: Failure, decision: Decision) -> None:
 
 def _deadline_failure(task: LiveTask) -> Failure:
     if task.node.every is not None and task.last_failure is None:
-        message = f"it found nothing within {task.node.deadline:g} s"
+        assert task.node.deadline is not None
+        message = f"it found nothing within {span(task.node.deadline)}"
         return Failure("TimeoutError", message, ("TimeoutError", "DeadlineExceeded"), final=True)
     attempts = "1 attempt" if task.attempt == 1 else f"{task.attempt} attempts"
     after = f" after {attempts}" if task.attempt else " before its first attempt"

@@ -187,3 +187,5 @@ class DefinitionSpec(msgspec.Struct, frozen=True):
     on: OnSpec | None = None
     compensate: bool = False
     """Whether what steps did is undone when a run does not succeed."""
+    deadline: _Duration | None = None
+    """Seconds after which a run fails that is still at work."""

@@ -17,6 +17,7 @@ from hopline_engine.core.model import (
 )
 from hopline_engine.core.plan import Node
 from hopline_engine.core.records import record_attempt, record_node, record_step, record_sub_step
+from hopline_engine.core.retry import Failure
 from hopline_engine.core.states import FINAL_STEP_STATES
 
 
@@ -55,6 +56,26 @@ def stop_run(run: LiveRun, decision: Decision, *, undo: bool) -> None:
     if run.undoing is not None and run.undoing.current is not None:
         _cancel_node(run, run.plan.undos[run.undoing.current], run.nodes[run.undoing.current], decision)
     end_run(run, run.ending or RunState.CANCELLED, decision)
+
+
+def fail_run(run: LiveRun, failure: Failure, decision: Decision) -> None:
+    """Fail one of the steps that a run waits for, and cancel the others; those that undo what they did are waited for.
+
+    That one tells, also after a restart, why the run failed; a step inside of ``recover`` or ``first`` would not.
+    """
+    open_nodes = [
+        (node, live)
+        for node, live in zip(run.plan.nodes, run.nodes, strict=False)
+        if live.state not in FINAL_STEP_STATES and node.closes is None
+    ]
+    over = [(node, live) for node, live in open_nodes if not _lasts(run, node, live, decision, undo=True)]
+    outside = [(live.state is StepState.PENDING, node.index) for node, live in over if node.within is None]
+    failed = min(outside)[1] if outside else None
+    for node, live in over:
+        _cancel_node(run, node, live, decision, failure if node.index == failed else None)
+    run.failure = run.failure or (run.plan.nodes[open_nodes[0][0].index if failed is None else failed].id, failure)
+    if len(over) < len(open_nodes):
+        undoing.mark(run, RunState.FAILED, decision)
 
 
 def _lasts(run: LiveRun, node: Node, live: LiveNode, decision: Decision, *, undo: bool) -> bool:
@@ -105,29 +126,39 @@ def close_task(task: LiveTask, decision: Decision) -> None:
             decision.rows.waits_removed.append(WaitRemoved(task.id))
 
 
-def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> None:
+def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision, failure: Failure | None = None) -> None:
+    """End a step, with all that executes it, as cancelled; or as failed, where there is a *failure*."""
+    state = StepState.CANCELLED if failure is None else StepState.FAILED
     units = {WHOLE: live.unit} if live.unit is not None else dict(live.map.units) if live.map else {}
     for item, unit in units.items():
-        _cancel_unit(run, node, item, unit, decision)
+        _cancel_unit(run, node, item, unit, decision, failure if item == WHOLE else None)
     if WHOLE not in units:
-        record_node(run, node, StepState.CANCELLED, decision)
+        record_node(run, node, state, decision, failure)
     # No longer to be found: an answer or a callback may come before this decision is durable.
     live.unit = None
     if live.map is not None:
         live.map.units.clear()
-    live.state = StepState.CANCELLED
+    live.state = state
     if node.undoes is None:
         run.note_end(node.index)
     decision.touch(run, node)
 
 
-def _cancel_unit(run: LiveRun, node: Node, item: int, unit: LiveTask | LiveRun, decision: Decision) -> None:
+def _cancel_unit(
+    run: LiveRun,
+    node: Node,
+    item: int,
+    unit: LiveTask | LiveRun,
+    decision: Decision,
+    failure: Failure | None = None,
+) -> None:
+    state = StepState.CANCELLED if failure is None else StepState.FAILED
     if isinstance(unit, LiveTask):
         if unit.state in UNDER_WAY:
             record_attempt(unit, AttemptState.CANCELLED, decision)
             if node.request is not None and node.request.cancel is not None:
                 decision.called_off = (*decision.called_off, unit)
         close_task(unit, decision)
-        record_step(unit, StepState.CANCELLED, decision)
+        record_step(unit, state, decision, failure=failure and failure._replace(attempts=unit.attempt))
     else:
-        record_sub_step(run, node, item, StepState.CANCELLED, decision, started_at=unit.created_at)
+        record_sub_step(run, node, item, state, decision, failure=failure, started_at=unit.created_at)

@@ -261,6 +261,16 @@ class LiveRun:
         undoing = Undoing() if plan.compensates and plan.undos else None
         return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent, undoing=undoing)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.state is RunState.RUNNING
+
+    @property
+    def deadline_time(self) -> float | None:
+        """When it fails if it is still at work; ``None`` for never."""
+        return None if self.plan.deadline is None else self.created_at + self.plan.deadline
+
     def begin_ending(self, ending: RunState) -> None:
         """Note how the run will end when its undo steps are done."""
         self.ending = ending

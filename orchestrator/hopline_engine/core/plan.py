@@ -180,6 +180,8 @@ class Plan:
     compensates: bool = False
     closing: tuple[Node, ...] = ()
     """The steps that run when everything else has ended, in order."""
+    deadline: float | None = None
+    """Seconds after its start at which a run fails that is still at work."""
 
     def node(self, index: int) -> Node | None:
         """Return a step or an undo step by its index."""
@@ -243,6 +245,7 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         undos={undo.index: undo for undo in undos},
         compensates=spec.compensate,
         closing=tuple(node for node in nodes if node.closes),
+        deadline=spec.deadline,
     )
 
 

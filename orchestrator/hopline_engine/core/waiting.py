@@ -7,6 +7,7 @@ from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import ApprovalDecided, StepState
 from hopline_engine.core.records import record_step
 from hopline_engine.core.retry import Failure
+from hopline_engine.core.spans import span
 from hopline_engine.core.waits import key_of
 
 
@@ -50,7 +51,8 @@ def give_up(task: LiveTask, failure: Failure, decision: Decision) -> None:
 
 
 def _not_come(task: LiveTask) -> str:
-    within = f"within {task.node.deadline:g} s"
+    assert task.node.deadline is not None
+    within = f"within {span(task.node.deadline)}"
     if task.node.kind == "approval":
         return f"nobody decided {within}"
     return f'no event "{task.node.step}" with the key "{key_of(task.run, task.node)}" came {within}'

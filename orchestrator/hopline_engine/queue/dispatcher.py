@@ -22,6 +22,7 @@ from hopline_engine.core.model import WHOLE, TaskId
 from hopline_engine.core.names import idempotency_key
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import SECRET_MISSING, Failure
+from hopline_engine.core.spans import span
 from hopline_engine.queue.failing import exchange_type, exchange_types, status_failure
 from hopline_engine.queue.patience import Patience
 from hopline_engine.queue.redacting import Redactor
@@ -335,7 +336,7 @@ class Dispatcher:
             if status != HTTPStatus.GATEWAY_TIMEOUT:
                 return Failed(failure, logs=read.logs)
             what = "no heartbeat and no result for" if is_heard else "no result within"
-            failure = failure._replace(message=f"{what} {seconds:g} s; {failure.message}")
+            failure = failure._replace(message=f"{what} {span(seconds)}; {failure.message}")
             return Failed(failure, timed_out=True, logs=read.logs)
         result = bytes(read.result)
         if len(result) > self._result_max_bytes:
@@ -410,7 +411,7 @@ def _worker_trouble(error: ExchangeFailed, seconds: float) -> Outcome:
     if error.kind == "refused":
         return Unserved(error.message)
     if error.kind == "timeout":
-        message = f"no result within {seconds:g} s, and no word of the worker: it is stuck or cut off"
+        message = f"no result within {span(seconds)}, and no word of the worker: it is stuck or cut off"
         return Failed(Failure("TimeoutError", message, error.types), timed_out=True)
     if error.kind == "too_large":
         return Failed(Failure("InvalidResult", error.message, ("InvalidResult",), final=True))

@@ -47,7 +47,7 @@ from hopline_engine.queue.workers import Worker
 from hopline_engine.scheduler.calling_off import CallingOff
 from hopline_engine.scheduler.pinning import Pinned
 from hopline_engine.scheduler.sending import Sending
-from hopline_engine.scheduler.timers import Timers
+from hopline_engine.scheduler.timers import Timed, Timers
 from hopline_engine.store.errors import OwnershipLostError
 
 log = logging.getLogger(__name__)
@@ -400,10 +400,13 @@ class Coordinator:
             log.info("worker %s dropped: %s", worker.id, reason)
             self.admission.workers.remove(worker.id)
 
-    def wake(self, due: Iterable[LiveTask]) -> None:
-        """Let happen what is due to happen to tasks by itself: their time or the end of their wait has come."""
+    def wake(self, due: Iterable[Timed]) -> None:
+        """Let happen what is due to happen by itself: a time or the end of a wait has come, or a run's deadline."""
         decision = self._decision()
         for task in due:
+            if isinstance(task, LiveRun):
+                advance.expire_run(task, decision)
+                continue
             if not task.is_open or task.id in decision.closed:
                 continue
             if task.state is TaskState.PARKED:
@@ -450,6 +453,8 @@ class Coordinator:
     def _queue(self, decision: Decision) -> None:
         for run in decision.began:
             self.runs[run.id] = run
+            if run.plan.deadline is not None:
+                self._timers.add(run.created_at + run.plan.deadline, run)
         for task in decision.closed.values():
             self.admission.withdraw(task)
         for task in (*decision.opened, *decision.rescheduled):

@@ -176,6 +176,7 @@ class Parking:
         for run in family:
             if run.state is not RunState.RUNNING or run.is_held or run.ending is not None or run.open_nodes == 0:
                 return None
+            wake_at = min(wake_at, run.deadline_time or NEVER)
             for unit in run.units():
                 if isinstance(unit, LiveTask):
                     until = self._waits_until(unit, now)

@@ -1,7 +1,7 @@
-"""One timer for all tasks that wait for a time.
+"""One timer for all tasks that wait for a time, and for runs that have a deadline.
 
-Memory only: each entry stands for a time in a task's row, and is made again from the row after a restart. Entries
-are not taken out when a task moves on; what fires is checked against the task by whoever asked for it. Those of tasks
+Memory only: each entry stands for a time in a row, and is made again from the row after a restart. Entries are not
+taken out when a task moves on; what fires is checked against the task by whoever asked for it. Those of tasks
 that are no more are swept out from time to time: a deadline may be days ahead, and a task keeps its whole run.
 """
 
@@ -12,20 +12,21 @@ from itertools import count
 from typing import Final
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.live import LiveTask
+from hopline_engine.core.live import LiveRun, LiveTask
 
+Timed = LiveTask | LiveRun
 LEAST_SWEPT: Final = 1000
 """Entries below which it is not worth looking for those that are of no use any more."""
 
 
 class Timers:
-    """Calls back for each task when its time has come."""
+    """Calls back for each task, or run, when its time has come."""
 
-    def __init__(self, clock: Clock, fire: Callable[[list[LiveTask]], None]) -> None:
-        """Make timers that hand the tasks that are due to *fire*, on the loop."""
+    def __init__(self, clock: Clock, fire: Callable[[list[Timed]], None]) -> None:
+        """Make timers that hand what is due to *fire*, on the loop."""
         self._clock = clock
         self._fire = fire
-        self._heap: list[tuple[float, int, LiveTask]] = []
+        self._heap: list[tuple[float, int, Timed]] = []
         self._order = count()
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = float("inf")
@@ -36,13 +37,13 @@ class Timers:
         """Return how many entries are held."""
         return len(self._heap)
 
-    def add(self, at: float, task: LiveTask) -> None:
-        """Have *task* fired at a time in Unix seconds."""
+    def add(self, at: float, timed: Timed) -> None:
+        """Have a task or a run fired at a time in Unix seconds."""
         if self._is_stopped:  # an answer that comes while everything ends; the next engine takes the row up
             return
         if len(self._heap) >= self._sweep_at:
             self.sweep()
-        heapq.heappush(self._heap, (at, next(self._order), task))
+        heapq.heappush(self._heap, (at, next(self._order), timed))
         if at < self._armed_for:
             self._arm(at)
 
@@ -54,7 +55,7 @@ class Timers:
         self._heap.clear()
 
     def sweep(self) -> None:
-        """Let go of the tasks that are no more: each entry keeps a whole run."""
+        """Let go of what is no more: each entry keeps a whole run."""
         self._heap = [entry for entry in self._heap if entry[2].is_open]
         heapq.heapify(self._heap)
         self._sweep_at = max(LEAST_SWEPT, 2 * len(self._heap))
@@ -69,7 +70,7 @@ class Timers:
 
     def _wake(self) -> None:
         now = self._clock.now()
-        due: list[LiveTask] = []
+        due: list[Timed] = []
         while self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2])
         self._armed_for = float("inf")
