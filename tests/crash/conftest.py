@@ -43,6 +43,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
+def tmp_path(folder_on_disk: Path) -> Path:
+    """Return a folder on a disk: commits take their time there, and what is killed is killed in them."""
+    return folder_on_disk
+
+
+@pytest.fixture
 def gate(tmp_path: Path) -> Gate:
     """Return a gate that is closed."""
     return _gate(tmp_path / "gate")

@@ -35,8 +35,8 @@ from tests.crash.points import Point, around
 from tests.crash.target import Target
 from tests.support.asgi import listening
 from tests.support.client import Client
+from tests.support.ports import free_port
 from tests.support.postgres import database, empty_database
-from tests.support.processes import free_port
 from tests.support.waiting import until, until_seen
 
 TRIAL_SECONDS: Final = 120.0

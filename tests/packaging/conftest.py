@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.disk import DISK
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,9 +27,15 @@ class Environment:
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder() -> Iterator[Path]:
+    """Return a folder on a disk, since environments are large, and their programs are executed."""
+    with tempfile.TemporaryDirectory(prefix="hopline-packaging-", dir=DISK) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def wheel(folder: Path) -> Path:
     """Build the wheel from the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
     _run(
         sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT), cwd=folder
     )
@@ -34,11 +44,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def clean(wheel: Path, folder: Path) -> Environment:
     """Install the wheel as a user does, with pip's defaults."""
-    folder = tmp_path_factory.mktemp("clean") / "venv"
-    _run(sys.executable, "-m", "venv", str(folder), cwd=folder.parent)
-    environment = Environment(folder=folder)
+    environment = Environment(folder=folder / "venv")
+    _run(sys.executable, "-m", "venv", str(environment.folder), cwd=folder)
     environment.run("pip", "install", "--quiet", str(wheel))
     return environment
 

@@ -30,8 +30,9 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import (
 from google.protobuf.duration_pb2 import Duration
 
 from hopline_engine import clock
+from tests.support.ports import free_port
 from tests.support.postgres import database_for_threads
-from tests.support.processes import EngineProcess, free_port
+from tests.support.processes import EngineProcess
 from tests.support.waiting import eventually
 
 PARENT = "projects/p/locations/l"

@@ -44,30 +44,30 @@ def check(raw: sqlite3.Connection, lines: list[str]) -> None:
     assert acknowledged(lines, "ended") <= set(column(raw, "SELECT id FROM run WHERE state = 'succeeded'"))
 
 
-def test_what_was_acknowledged_survives_sigkill_and_every_decision_is_whole(tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_sigkill_and_every_decision_is_whole(folder_on_disk: Path) -> None:
     chance = random.Random(SEED)
     lines: list[str] = []
 
     for _ in range(KILLS):
-        with child(tmp_path) as process:
+        with child(folder_on_disk) as process:
             lines += [process.line() for _ in range(chance.randint(1, MOST_LINES))]
             lines += process.kill()
-        with looking_into(tmp_path) as raw:
+        with looking_into(folder_on_disk) as raw:
             check(raw, lines)
 
     assert "" not in lines, "a process ended by itself"
     assert len(lines) >= KILLS
 
 
-def test_a_store_that_was_killed_while_another_looked_into_it_opens_again(tmp_path: Path) -> None:
-    with child(tmp_path) as process, looking_into(tmp_path) as raw:
+def test_a_store_that_was_killed_while_another_looked_into_it_opens_again(folder_on_disk: Path) -> None:
+    with child(folder_on_disk) as process, looking_into(folder_on_disk) as raw:
         lines = [process.line() for _ in range(20)]
         raw.execute("BEGIN")
         seen = column(raw, "SELECT count(*) FROM run")
         lines += [process.line() for _ in range(20)]
         lines += process.kill()
 
-        with child(tmp_path) as next_process:
+        with child(folder_on_disk) as next_process:
             lines += [next_process.line() for _ in range(20)]
             assert column(raw, "SELECT count(*) FROM run") == seen  # still its own snapshot
             raw.execute("COMMIT")

@@ -3,6 +3,7 @@
 Node itself comes from PyPI with the other things that tests need; the npm packages are those of the lock file.
 """
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -40,12 +41,15 @@ def packages() -> Path:
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in manifests)).hexdigest()[:16]
     installed = _CACHE / digest
     if not installed.exists():
-        _install(manifests, installed)
+        _CACHE.mkdir(exist_ok=True)
+        with (_CACHE / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of processes that test side by side, one installs and the others wait
+            if not installed.exists():
+                _install(manifests, installed)
     return installed / "node_modules"
 
 
 def _install(manifests: list[Path], installed: Path) -> None:
-    _CACHE.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=_CACHE, prefix="installing-"))
     try:
         for file in manifests:
@@ -55,15 +59,6 @@ def _install(manifests: list[Path], installed: Path) -> None:
             [_NODE, _NPM, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=110
         )
         assert done.returncode == 0, f"npm could not install the client: {done.stderr}"
-        _move(folder, installed)
+        folder.rename(installed)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move(folder: Path, installed: Path) -> None:
-    """Put a whole installation in its place, unless another process was first."""
-    try:
-        folder.rename(installed)
-    except OSError:
-        if not installed.exists():
-            raise

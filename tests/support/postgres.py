@@ -12,7 +12,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from hopline_engine.clock import token
+from tests.support.disk import DISK
+from tests.support.ports import free_port
 from tests.support.waiting import LOOK_AGAIN
 
 VARIABLE: Final = "HOPLINE_TEST_POSTGRES"
@@ -44,7 +45,7 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 """Becomes the server, which gets SIGQUIT when the thread that started it ends: start it in the main thread."""
-_FAST: Final = ("fsync=off", "full_page_writes=off")
+_FAST: Final = ("fsync=off", "full_page_writes=off", "max_wal_size=64MB")
 """Tests kill processes, and what a process wrote outlives it; only a power cut needs the disk to be asked."""
 
 
@@ -62,7 +63,7 @@ class PostgresServer:
             options: further settings, as ``name=value``.
             password: what it asks for; without one it trusts everybody who reaches it.
         """
-        self.port = _free_port()
+        self.port = free_port()
         login = "postgres" if password is None else f"postgres:{password}"
         self.url = f"postgresql://{login}@127.0.0.1:{self.port}/postgres"
         self._data = folder / "data"
@@ -140,7 +141,8 @@ def postgres(
     *, durable: bool = False, options: tuple[str, ...] = (), password: str | None = None
 ) -> Iterator[PostgresServer]:
     """Run a server that a test may stop and start."""
-    with tempfile.TemporaryDirectory(prefix="hopline-postgres-", ignore_cleanup_errors=True) as folder:
+    where = DISK if durable else None
+    with tempfile.TemporaryDirectory(prefix="hopline-postgres-", dir=where, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         server = PostgresServer(Path(folder) / "server", durable=durable, options=options, password=password)
         server.start()
@@ -262,10 +264,3 @@ def binaries() -> Path:
 
 def _user() -> str | None:
     return _ROOT_RUNS_AS if os.geteuid() == 0 else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -8,7 +8,6 @@ import asyncio
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,15 +18,13 @@ from pathlib import Path
 import httpx
 
 from tests.support.client import Client
+from tests.support.ports import free_port
 from tests.support.waiting import WITHIN, until_seen
 
 START_SECONDS = 60.0
 """Within which a process must be up; on an idle machine it takes one."""
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
-
-_PORTS = count(20_000 + os.getpid() % 10_000)
-"""Below those that the system gives to outgoing connections: nobody takes the port while its engine is down."""
 
 
 class Process:
@@ -198,17 +195,6 @@ async def site(folder: Path, *paths: Path, **environment: str) -> AsyncIterator[
     finally:
         for process in (*place.workers, place.engine):
             process.kill()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    for port in _PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-    raise AssertionError("no port is free")
 
 
 def _end_with_parent() -> None:

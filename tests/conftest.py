@@ -1,0 +1,33 @@
+"""Where tests write: in memory, as far as the machine has a file system there; what is about the disk asks for it.
+
+Most of what a test with a store costs is the disk, which is asked at every commit. Processes are killed in tests, and
+what they wrote outlives them in memory too; only a power cut would make a difference.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.disk import DISK
+
+MEMORY: Final = Path("/dev/shm")
+BYTES_NEEDED: Final = 2 * 2**30
+"""Left in memory; each process that tests has a Postgres there."""
+
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= BYTES_NEEDED:
+    tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)  # the variable is for processes
+
+
+@pytest.fixture
+def folder_on_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Return a folder on a disk, which is kept if the test fails."""
+    folder = Path(tempfile.mkdtemp(prefix="hopline-test-", dir=DISK))
+    failed = request.session.testsfailed
+    yield folder
+    if request.session.testsfailed == failed:
+        shutil.rmtree(folder)
