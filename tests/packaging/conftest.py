@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import cli as cli
+from tests.cli.conftest import folder as folder
 from tests.support.disk import DISK
 
 ROOT = Path(__file__).parents[2]
@@ -27,27 +29,25 @@ class Environment:
 
 
 @pytest.fixture(scope="session")
-def folder() -> Iterator[Path]:
+def place() -> Iterator[Path]:
     """Return a folder on a disk, since environments are large, and their programs are executed."""
-    with tempfile.TemporaryDirectory(prefix="hopline-packaging-", dir=DISK) as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(prefix="hopline-packaging-", dir=DISK) as place:
+        yield Path(place)
 
 
 @pytest.fixture(scope="session")
-def wheel(folder: Path) -> Path:
+def wheel(place: Path) -> Path:
     """Build the wheel from the checkout."""
-    _run(
-        sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT), cwd=folder
-    )
-    (built,) = folder.glob("*.whl")
+    _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), str(ROOT), cwd=place)
+    (built,) = place.glob("*.whl")
     return built
 
 
 @pytest.fixture(scope="session")
-def clean(wheel: Path, folder: Path) -> Environment:
+def clean(wheel: Path, place: Path) -> Environment:
     """Install the wheel as a user does, with pip's defaults."""
-    environment = Environment(folder=folder / "venv")
-    _run(sys.executable, "-m", "venv", str(environment.folder), cwd=folder)
+    environment = Environment(folder=place / "venv")
+    _run(sys.executable, "-m", "venv", str(environment.folder), cwd=place)
     environment.run("pip", "install", "--quiet", str(wheel))
     return environment
 

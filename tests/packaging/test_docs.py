@@ -3,14 +3,13 @@
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hopline import Workflow
+from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -37,13 +36,11 @@ COMMANDS = sorted({command for page in PAGES for command in _commands(page.read_
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command_in_documentation_exists(command: str) -> None:
+def test_command_in_documentation_exists(cli: Cli, command: str) -> None:
     """``--help`` at the end makes the command parse its options and stop before it does anything."""
     arguments = [word for word in shlex.split(command) if word != "--"]
-    done = subprocess.run(
-        [sys.executable, "-m", "hopline_cli", *arguments, "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = cli(*arguments, "--help")
+    assert done.code == 0, done.err
 
 
 def test_documentation_shows_commands() -> None:

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -19,7 +20,7 @@ def _imports_are_undone() -> Iterator[None]:
     yield
     sys.path[:] = path
     for name in set(sys.modules) - set(modules):
-        if name.startswith("hopline_file_") or str(getattr(sys.modules[name], "__file__", "")).startswith("/tmp/"):
+        if name.startswith("hopline_file_") or str(getattr(sys.modules[name], "__file__", "")).startswith(gettempdir()):
             del sys.modules[name]
 
 
