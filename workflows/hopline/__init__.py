@@ -1,6 +1,6 @@
 """Hopline: durable workflows as Python DAGs of queued HTTP tasks. This package is what a workflow file imports."""
 
-from hopline.approvals import Decision, approval
+from hopline.approvals import ApprovalRequest, Decision, approval, approval_requested
 from hopline.context import Context, context
 from hopline.control import all_of, any_of, branch, first, not_, recover, switch
 from hopline.decorators import Step, Workflow, http, sensor, step, workflow
@@ -18,6 +18,7 @@ from hopline.schedules import At, Cron, Every, scheduled
 from hopline.waiting import sleep
 
 __all__ = [
+    "ApprovalRequest",
     "At",
     "Context",
     "Cron",
@@ -42,6 +43,7 @@ __all__ = [
     "all_of",
     "any_of",
     "approval",
+    "approval_requested",
     "branch",
     "context",
     "defer",

@@ -77,6 +77,8 @@ class Decision:
     """What people are asked to decide, by new tasks that are parked until they do."""
     awaiting: list[TaskId] = field(default_factory=list)
     """Tasks that are parked until an event, which may have happened."""
+    asking: Sequence[LiveTask] = ()
+    """Tasks that are parked until a person decides, of which others may want to know: most decisions have none."""
     closed: dict[TaskId, LiveTask] = field(default_factory=dict)
     """Tasks that are no more."""
     called_off: Sequence[LiveTask] = ()

@@ -38,6 +38,7 @@ def parked(run: LiveRun, node: Node, item: int, decision: Decision) -> LiveTask:
         to, expires_at = msgspec.json.encode(question.to), until if until < NEVER else None
         asked = ApprovalAdded(task.id, run.id, node.index, item, question.prompt, to, decision.now, expires_at)
         decision.asked.append(asked)
+        decision.asking = (*decision.asking, task)
     return task
 
 

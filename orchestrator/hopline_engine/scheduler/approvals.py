@@ -68,11 +68,15 @@ class Approvals:
 
     def link(self, task: LiveTask) -> str:
         """Return a link to the page on which the step is decided."""
+        return self.link_until(task)[0]
+
+    def link_until(self, task: LiveTask) -> tuple[str, int]:
+        """Return a link to the page on which the step is decided, and until when it is good, in Unix seconds."""
         expires = int(min(self._clock.now() + self._link_seconds, task.schedule_time))
         run, step = task.run.public_id, task.name
         signature = self._signer.sign(run, _DOMAIN + step, expires)
         path = f"approvals/{run}/{quote(step, safe='')}/page"
-        return f"{self._base_url()}/{path}?expires={expires}&signature={signature}"
+        return f"{self._base_url()}/{path}?expires={expires}&signature={signature}", expires
 
     def is_good(self, run: str, step: str, expires: int, signature: str) -> bool:
         """Return whether a link was made here; it may have expired."""

@@ -99,6 +99,8 @@ class Coordinator:
         """Called after each look at what may be sent, where limits of queues are shared with other nodes."""
         self.on_others_admitted: Callable[[list[Queued]], None] = _expect_none
         """Told of the admitted tasks that are not of steps."""
+        self.on_asking: Callable[[Sequence[LiveTask]], None] = _leave_to_whoever_looks
+        """Told of parked tasks that wait for a person, once that is durable."""
         self.on_awaiting: Callable[[list[TaskId]], None] = _leave_to_whoever_asks
         """Told of parked tasks that wait for an event, once that is durable."""
         self._commits = commits
@@ -159,6 +161,8 @@ class Coordinator:
                 decision.rescheduled.append(task)
                 if task.node.kind == "event":
                     decision.awaiting.append(task.id)
+                elif task.node.kind == "approval":
+                    decision.asking = (*decision.asking, task)
         return self._durably(decision)
 
     def cancel(self, run: LiveRun) -> "asyncio.Future[None]":
@@ -515,6 +519,8 @@ class Coordinator:
             self._on_change(run, nodes)
         if decision.awaiting:
             self.on_awaiting(decision.awaiting)
+        if decision.asking:
+            self.on_asking(decision.asking)
 
     def _give_up(self, decision: Decision, leased: list[LiveTask], error: BaseException) -> None:
         """Forget the runs of a decision that the store refused: memory is ahead of it, and the rows are right."""
@@ -550,6 +556,10 @@ def _leave_as_it_is(_: OwnershipLostError) -> None:
 
 def _leave_to_next_engine(_: RunId) -> None:
     """Do nothing: who opens the store next reads all runs."""
+
+
+def _leave_to_whoever_looks(_: Sequence[LiveTask]) -> None:
+    """Do nothing: people find what they are asked where they look for it."""
 
 
 def _leave_to_whoever_asks(_: list[TaskId]) -> None:

@@ -40,6 +40,7 @@ from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.approvals import Approvals
+from hopline_engine.scheduler.asking import Asking
 from hopline_engine.scheduler.controls import Controls
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
@@ -215,6 +216,7 @@ class Engine:
         self.secrets = SecretBook(
             store=store, catalogue=self.catalogue, clock=clock, settings=settings, resolver=dispatcher.secrets
         )
+        self.asking = Asking(coordinator, self.approvals, self.events)
         self._shares: Shares | None = None
         if not store.owner.alone:
             self._shares = Shares(store=store, admission=self.admission, clock=clock, look_again=coordinator.look_again)
@@ -233,7 +235,7 @@ class Engine:
         if self._shares is not None:
             self._shares.open()
         await self.membership.open(beats=watches)
-        self._watches = [asyncio.create_task(self.events.run(forgets=watches))]
+        self._watches = [asyncio.create_task(self.events.run(forgets=watches)), asyncio.create_task(self.asking.run())]
         if watches:
             for_ever = (self._keep_watch(), self.reconciler.run(), self.parking.run())
             self._watches += [asyncio.create_task(watch) for watch in for_ever]
@@ -246,6 +248,7 @@ class Engine:
         self.coordinator.runs_url = runs_url
         self.coordinator.sending.is_on = True
         self.membership.take_part(url)
+        self.asking.look_again()
         if schedules:
             self._watches.append(asyncio.create_task(self.scheduling.run()))
         self.coordinator.look_again()

@@ -44,6 +44,8 @@ OVERLAP_SECONDS: Final = 60.0
 FORGET_SECONDS: Final = 600.0
 FORGOTTEN_AT_A_TIME: Final = 1000
 _TRIES: Final = 3
+_OWN: Final = "hopline."
+"""What the names of events begin with that only the engine emits."""
 
 
 class Emitted(NamedTuple):
@@ -135,12 +137,22 @@ class Events:
 
         Raises:
             EventNotFoundError: no workflow waits for such an event, or is started by one.
-            InvalidEventError: the payload is not what they declare.
+            InvalidEventError: the payload is not what they declare, or only the engine emits such an event.
         """
+        if name.startswith(_OWN):
+            raise InvalidEventError(event=name, problems=[f"the server emits it itself, as all that begin with {_OWN}"])
+        return await self.emit_own(name, key, payload)
+
+    async def emit_own(self, name: str, key: str, payload: bytes) -> Emitted:
+        """Do as ``emit``, for the engine."""
         await self._check(name, payload)
         emitted = await self._kept(EventAdded(name, key, self._clock.now(), payload))
         await self._hand_over(of=(name, key))
         return emitted
+
+    def starts_runs(self, name: str) -> bool:
+        """Return whether an event starts runs of some workflow."""
+        return any(plan.on is not None and plan.on.event == name for plan in self._catalogue.all_current())
 
     async def newest(self, name: str | None, limit: int) -> list[EventAdded]:
         """Return events, the newest first."""
