@@ -46,7 +46,7 @@ AT_ONCE: Final = 0.2
 """How many kills come so soon after a start that the process is not up yet."""
 CANCELLED: Final = 0.1
 """How many runs are cancelled while they run."""
-LONGEST_SECONDS: Final = 8.0
+LONGEST_SECONDS: Final = 20.0
 """What a kill may cost on average, restart included, before the harness gives up on the whole."""
 LONGEST_RUN_SECONDS: Final = 86_400.0
 """How long a run may stay open while there are kills to come; afterwards the order's deadline counts."""

@@ -8,7 +8,7 @@ import pytest
 from tests.crash.cluster import STORES
 from tests.crash.kill_harness import Campaign, Order
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("store", STORES)

@@ -38,6 +38,8 @@ from tests.support.waiting import eventually
 PARENT = "projects/p/locations/l"
 OFTEN = [("grpc.max_reconnect_backoff_ms", 200)]
 AT_A_TIME = 32
+MOST_KILLS = 30
+"""Of a server that, on a busy machine, takes long to start and so does little between two of them."""
 """Calls of the client that are under way."""
 
 
@@ -293,7 +295,7 @@ def kills(service: Service, target: Target, *, tasks: int, every: float, seed: i
     with ThreadPoolExecutor(1) as creating:
         created = creating.submit(asyncio.run, _created(service, queue, told))
         # Here and not in that thread: a process that a thread has started ends with the thread.
-        while not wait([created], timeout=every * (0.5 + dice.random())).done:
+        while killed < MOST_KILLS and not wait([created], timeout=every * (0.5 + dice.random())).done:
             service.engine.kill()
             killed += 1
             service.start()

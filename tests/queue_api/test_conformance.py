@@ -56,7 +56,7 @@ def test_tasks_made_by_the_real_client_are_all_delivered_once(served: Service, c
     assert found == Delivered(1000, 1000, 0, 0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_task_is_lost_when_the_server_is_killed_again_and_again(served: Service, counting: Target) -> None:
     found: Any = conformance.kills(served, counting, tasks=2000, every=1.0)
 
