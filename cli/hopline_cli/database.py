@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from hopline_cli import screen
-from hopline_cli.errors import CliError
+from hopline_cli.errors import CliError, UsageError
 from hopline_cli.server import load_settings
 from hopline_cli.text import one_line, printable
 
@@ -52,6 +52,26 @@ async def backup_to(target: str, *, as_json: bool) -> None:
         screen.put_json({"store": settings.store_shown, "file": target, "size_bytes": size})
     else:
         screen.put(f"{printable(target)}  {_bytes(size)}")
+
+
+async def prune_store(older_than: str, *, is_rehearsed: bool, as_json: bool) -> None:
+    """Delete what is old, and print how much that was."""
+    from hopline.durations import parse
+    from hopline_engine.store import upkeep
+
+    try:
+        seconds = parse(older_than)
+    except ValueError as error:
+        raise UsageError(f"--older-than: {error}") from None
+    settings = load_settings()
+    with _told():
+        pruned = await upkeep.prune(settings, older_than=seconds, is_rehearsed=is_rehearsed)
+    numbers = {"runs": pruned.runs, "steps": pruned.steps, "attempts": pruned.attempts, "ticks": pruned.ticks}
+    if as_json:
+        screen.put_json({"store": settings.store_shown, "deleted": not is_rehearsed, **numbers})
+        return
+    listed = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
+    screen.put(f"{'would delete' if is_rehearsed else 'deleted'} {listed}")
 
 
 @contextmanager

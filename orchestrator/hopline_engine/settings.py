@@ -56,6 +56,9 @@ class Settings(BaseModel):
     event_retention_seconds: float = Field(default=2_592_000.0, gt=0)
     """How long events are kept: for so long, one is found by those who wait for it later, and a second one of the same
     key changes nothing."""
+    run_retention_seconds: float = Field(default=7_776_000.0, gt=0)
+    """How long runs are kept after their end, with their steps, attempts, logs, approvals, ticks and idempotency keys;
+    ``inf`` keeps them for ever."""
     retry_after_cap_seconds: float = Field(default=3600.0, gt=0)
     """The longest ``Retry-After`` of a target that is believed."""
     result_max_bytes: int = Field(default=1_048_576, gt=0)

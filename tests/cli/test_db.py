@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from hopline_engine.store import schema
+from hopline_engine.store.interface import Store
 from hopline_engine.store.postgres.store import upgrade
 from tests.cli.conftest import Cli
+from tests.store.committing import ended
 from tests.store.opened import FILE, commit, opened_postgres, opened_sqlite, with_definition
 from tests.store.rows import started
 from tests.support.postgres import binaries, database_for_threads
@@ -50,6 +52,67 @@ def url(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         asyncio.run(fill_database(made))
         monkeypatch.setenv("HOPLINE_STORE", made.replace("postgres@", "postgres:secret@"))
         yield made
+
+
+# --- pruning ----------------------------------------------------------------------------------------------------------
+
+
+async def end_runs(store: Store) -> None:
+    """End one of the two runs, which was begun in 1970."""
+    await commit(store, ended(1))
+
+
+def test_what_ended_long_ago_is_counted_and_then_deleted_from_a_file(cli: Cli, file: Path) -> None:
+    async def end() -> None:
+        async with opened_sqlite(file.parent) as store:
+            await end_runs(store)
+
+    asyncio.run(end())
+    assert cli("db", "prune", "--older-than", "30d", "--dry-run").out == (
+        "would delete 1 runs, 1 steps, 1 attempts, 0 ticks\n"
+    )
+    with closing(sqlite3.connect(file)) as raw:
+        assert raw.execute(RUNS).fetchall() == [(1,), (2,)]
+        told = json.loads(cli("db", "prune", "--older-than", "30d", "--json").out)
+        assert (told["deleted"], told["runs"], told["steps"]) == (True, 1, 1)
+        assert raw.execute(RUNS).fetchall() == [(2,)]
+    assert cli("db", "prune", "--older-than", "30d").out == "deleted 0 runs, 0 steps, 0 attempts, 0 ticks\n"
+
+
+def test_a_file_is_pruned_while_a_server_has_it_open(cli: Cli, file: Path) -> None:
+    async def both() -> str:
+        async with opened_sqlite(file.parent) as store:
+            await end_runs(store)
+            pruned = await asyncio.to_thread(cli, "db", "prune", "--older-than", "1d")
+            await commit(store, started(3))
+            return pruned.out
+
+    assert asyncio.run(both()) == "deleted 1 runs, 1 steps, 1 attempts, 0 ticks\n"
+
+
+@pytest.mark.parametrize("age", ["", "month", "-3d", "30"])
+def test_an_age_that_is_no_duration_is_refused(cli: Cli, file: Path, age: str) -> None:
+    refused = cli("db", "prune", "--older-than", age)
+    assert refused.code == 2
+    assert "--older-than" in refused.err
+    assert "1d" in refused.err
+
+
+def test_a_store_that_is_not_there_is_not_made_by_pruning(cli: Cli, folder: Path) -> None:
+    assert cli("db", "prune", "--older-than", "30d").out == "deleted 0 runs, 0 steps, 0 attempts, 0 ticks\n"
+    assert not list(folder.rglob("*.db"))
+
+
+def test_what_ended_long_ago_is_deleted_from_a_database(cli: Cli, url: str) -> None:
+    async def end() -> None:
+        async with opened_postgres(url) as store:
+            await end_runs(store)
+
+    asyncio.run(end())
+    assert cli("db", "prune", "--older-than", "30d", "--dry-run").out == (
+        "would delete 1 runs, 1 steps, 1 attempts, 0 ticks\n"
+    )
+    assert cli("db", "prune", "--older-than", "30d").out == "deleted 1 runs, 1 steps, 1 attempts, 0 ticks\n"
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded
+from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker
 from hopline_engine.scheduler.engine import Engine
@@ -92,6 +93,7 @@ class Calling:
     def __init__(self, node: str, targets: Targets) -> None:
         self._node = node
         self._targets = targets
+        self.secrets = Secrets({})
 
     async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
         return await self._targets.answer(self._node, task)

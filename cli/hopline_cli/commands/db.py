@@ -1,4 +1,4 @@
-"""``hopline db``: the database under the store: what it is, bringing it up to date, copying it."""
+"""``hopline db``: the database under the store: what it is, bringing it up to date, copying it, pruning it."""
 
 import asyncio
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from hopline_cli import options
 from hopline_cli.lazy import noun_app
 
-app = noun_app("Look at the store's database, upgrade it, copy it.")
+app = noun_app("Look at the store's database, upgrade it, copy it, prune it.")
 
 
 @app.command("status")
@@ -36,3 +36,17 @@ def backup(
     from hopline_cli.database import backup_to
 
     asyncio.run(backup_to(target, as_json=as_json))
+
+
+@app.command("prune")
+def prune(
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="How long ago runs have ended, such as 30d.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Delete runs that ended long ago, with their steps, logs and ticks, while servers go on; see docs/retention.md."""
+    from hopline_cli.database import prune_store
+
+    asyncio.run(prune_store(older_than, is_rehearsed=dry_run, as_json=as_json))

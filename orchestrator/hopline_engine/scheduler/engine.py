@@ -52,6 +52,7 @@ from hopline_engine.scheduler.membership import Membership
 from hopline_engine.scheduler.orders import Orders
 from hopline_engine.scheduler.parking import Parking
 from hopline_engine.scheduler.pinning import Pinning
+from hopline_engine.scheduler.pruning import Pruner
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
 from hopline_engine.scheduler.schedule_book import ScheduleBook
@@ -217,6 +218,12 @@ class Engine:
             store=store, catalogue=self.catalogue, clock=clock, settings=settings, resolver=dispatcher.secrets
         )
         self.asking = Asking(coordinator, self.approvals, self.events)
+        self._pruner = Pruner(
+            store=store,
+            clock=clock,
+            held=lambda: membership.held,
+            retention_seconds=settings.run_retention_seconds,
+        )
         self._shares: Shares | None = None
         if not store.owner.alone:
             self._shares = Shares(store=store, admission=self.admission, clock=clock, look_again=coordinator.look_again)
@@ -237,7 +244,7 @@ class Engine:
         await self.membership.open(beats=watches)
         self._watches = [asyncio.create_task(self.events.run(forgets=watches)), asyncio.create_task(self.asking.run())]
         if watches:
-            for_ever = (self._keep_watch(), self.reconciler.run(), self.parking.run())
+            for_ever = (self._keep_watch(), self.reconciler.run(), self.parking.run(), self._pruner.run())
             self._watches += [asyncio.create_task(watch) for watch in for_ever]
 
     def dispatch(self, url: str | None = None, *, runs_url: str = "", schedules: bool = False) -> None:

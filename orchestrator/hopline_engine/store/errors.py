@@ -116,6 +116,15 @@ class UnknownSchemaError(StoreError):
         self.revision = revision
 
 
+class OutdatedSchemaError(StoreError):
+    """The schema is older than what is to be done with it needs."""
+
+    code = "outdated-schema"
+
+    def __init__(self, store: str) -> None:
+        super().__init__(f"the schema of {store} is not the newest", hint='run "hopline db upgrade" first')
+
+
 class OwnershipLostError(StoreError):
     """Another process has taken the store over; nothing that this one decides counts any more."""
 

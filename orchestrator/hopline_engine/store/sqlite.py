@@ -3,8 +3,8 @@
 import asyncio
 import sqlite3
 import stat
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -222,13 +222,20 @@ def _configure(raw: sqlite3.Connection, pragmas: Iterable[str]) -> None:
         raw.execute(pragma)
 
 
+@contextmanager
+def connected(path: Path) -> Iterator[Connection]:
+    """Yield a connection to a file, whose transactions may write from their beginning."""
+    engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    with engine.connect() as connection:
+        yield connection
+
+
 def upgrade_file(path: Path) -> None:
     """Bring the schema of a file up to date; nobody else may have it open."""
     with closing(_connect(path)) as raw:
         new_store.make(raw)
-    engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    with engine.connect() as connection:
+    with connected(path) as connection:
         if schema.is_current(connection, str(path)):
             return
         connection.rollback()  # looking began a transaction, and each revision is to have its own

@@ -1,19 +1,23 @@
-"""A SQLite file looked after from outside: what it is, its schema, and a copy of it."""
+"""A SQLite file looked after from outside: what it is, its schema, a copy of it, and changes while it is in use."""
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import StaticPool, create_engine
+from sqlalchemy import Connection, StaticPool, create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from hopline_engine.store import schema
 from hopline_engine.store.errors import BackupError, CannotOpenError, NotAStoreError
 from hopline_engine.store.lock import ProcessLock
 from hopline_engine.store.schema import Seen
-from hopline_engine.store.sqlite import upgrade_file
+from hopline_engine.store.sqlite import connected, upgrade_file
+
+_T = TypeVar("_T")
 
 _DATABASE = f"SQLite {sqlite3.sqlite_version}"
 
@@ -69,6 +73,15 @@ def backup(path: Path, target: Path) -> None:
         raise BackupError(str(target), reason, hint="check the folder and the disk") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def change(path: Path, function: Callable[[Connection], _T]) -> _T:
+    """Have a function change a file in transactions that it ends itself; a server that has it open waits for each."""
+    try:
+        with connected(path) as connection:
+            return function(connection)
+    except (sqlite3.Error, SQLAlchemyError) as error:
+        raise CannotOpenError(path, str(getattr(error, "orig", error))) from error
 
 
 @contextmanager

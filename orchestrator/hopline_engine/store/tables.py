@@ -383,6 +383,7 @@ class TickRow(Row, table=True):
     __table_args__ = (
         CheckConstraint(f"state BETWEEN {min(TickState):d} AND {max(TickState):d}", name="state"),
         _partial("tick_open", "state", "schedule", "at", where="state < 4"),
+        _partial("tick_passed", "decided_at", where="state > 4"),
     )
 
     schedule: str = Field(sa_type=_KEY_TEXT, primary_key=True)

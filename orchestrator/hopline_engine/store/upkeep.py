@@ -1,13 +1,17 @@
-"""A store looked after from outside, without becoming one of its nodes: its schema, and a copy of it."""
+"""A store looked after from outside, without becoming one of its nodes: its schema, a copy of it, what is old."""
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from hopline_engine import clock
 from hopline_engine.settings import Settings
-from hopline_engine.store import schema, sqlite_upkeep
+from hopline_engine.store import retention, schema, sqlite_upkeep
+from hopline_engine.store.errors import OutdatedSchemaError
 from hopline_engine.store.opening import need_drivers
+from hopline_engine.store.retention import Pruned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,3 +86,23 @@ async def backup(settings: Settings, target: Path) -> int:
     else:
         await asyncio.to_thread(sqlite_upkeep.backup, settings.store_path, target)
     return (await asyncio.to_thread(target.stat)).st_size
+
+
+async def prune(settings: Settings, *, older_than: float, is_rehearsed: bool) -> Pruned:
+    """Delete what ended longer ago than so many seconds, in small transactions, while servers go on; or only count it.
+
+    Raises:
+        OutdatedSchemaError: the store has to be upgraded before.
+        StoreError: it cannot be opened, is something else, or was written by a newer version.
+    """
+    known = await status(settings)
+    if known.state == "outdated":
+        raise OutdatedSchemaError(known.store)
+    if known.state == "new":
+        return Pruned()
+    sweep = partial(retention.sweep, before=clock.now() - older_than, is_rehearsed=is_rehearsed)
+    if settings.is_on_postgres:
+        from hopline_engine.store.postgres import upkeep
+
+        return await upkeep.change(settings.store, sweep)
+    return await asyncio.to_thread(sqlite_upkeep.change, settings.store_path, sweep)

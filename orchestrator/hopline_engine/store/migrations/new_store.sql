@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0010');
+INSERT INTO "alembic_version" VALUES('0011');
 CREATE TABLE approval (
 	task_id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -362,3 +362,4 @@ CREATE INDEX run_retries ON run (retry_of) WHERE retry_of IS NOT NULL;
 CREATE INDEX approval_step ON approval (run_id, node, item);
 CREATE INDEX approval_asked ON approval (asked_at);
 CREATE INDEX parked_run_wake ON parked_run (wake_at);
+CREATE INDEX tick_passed ON tick (decided_at) WHERE state > 4;

@@ -1,4 +1,7 @@
-"""A Postgres database looked at from outside."""
+"""A Postgres database looked at, and changed, from outside."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy import Connection, func, select
 
@@ -6,6 +9,8 @@ from hopline_engine.database_url import parse
 from hopline_engine.store import schema
 from hopline_engine.store.postgres.connecting import Connector
 from hopline_engine.store.schema import Seen
+
+_T = TypeVar("_T")
 
 
 async def look(url: str) -> Seen:
@@ -23,3 +28,13 @@ async def look(url: str) -> Seen:
 
     async with connector.opened() as engine, engine.connect() as connection:
         return await connection.run_sync(seen)
+
+
+async def change(url: str, function: Callable[[Connection], _T]) -> _T:
+    """Have a function change a database in transactions that it ends itself.
+
+    Raises:
+        StoreError: it cannot be reached.
+    """
+    async with Connector(parse(url)).opened() as engine, engine.connect() as connection:
+        return await connection.run_sync(function)
