@@ -39,6 +39,8 @@ from hopline_engine.store.keys import signing_key
 from hopline_engine.store.opening import open_store
 
 SERVER_FILE = "server.json"
+DATE_SECONDS = 1.0
+"""How often the header that says when an answer was given is made anew."""
 
 
 class Installation:
@@ -81,6 +83,7 @@ class Installation:
             log_config=None,
             lifespan="off",
             http=HttpProtocol,
+            proxy_headers=False,  # nothing here depends on who calls, or by which scheme
             server_header=False,
             timeout_graceful_shutdown=2,
         )
@@ -103,7 +106,7 @@ class Installation:
         if self._server is None or self._serving is None:
             return
         (self._settings.state_dir / SERVER_FILE).unlink(missing_ok=True)
-        self._server.should_exit = True
+        self._server.stop()
         await self._serving
 
 
@@ -196,6 +199,22 @@ def is_loopback(host: str) -> bool:
 
 class _Server(uvicorn.Server):
     """A server among others on the loop: signals are the command line's business."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take no more requests; ``serve`` then returns."""
+        self.should_exit = True
+        self._stopped.set()
+
+    async def main_loop(self) -> None:
+        """Keep the date of the answers right until ``stop``, instead of looking ten times a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DATE_SECONDS):
+                    await self._stopped.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
