@@ -154,7 +154,13 @@ async def open_queue_front(
         keeping=Keeping(attempt_seconds=settings.task_attempts_seconds),
         look_again=engine.coordinator.look_again,
     )
-    follower = Follower(store=engine.store, pusher=pusher, clock=clock, hear=engine.controls.hear)
+    follower = Follower(
+        store=engine.store,
+        pusher=pusher,
+        clock=clock,
+        hear=engine.controls.hear,
+        has_company=engine.membership.has_company,
+    )
     engine.coordinator.on_others_admitted = pusher.send
     service = QueueService(
         store=engine.store,

@@ -6,7 +6,9 @@ that keep up do not read each other's tasks; and what two of them read, the rows
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Final, Protocol
 
 from hopline_engine.clock import Clock
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 FOLLOW_SECONDS: Final = 1.0
 """How often it is looked what other nodes have made, and how long their tasks are left to them."""
+ROUNDS_ALONE: Final = 10
+"""Of so many rounds one looks while no other node is known."""
 CAUGHT_UP_AT_ONCE: Final = 10 * WINDOW
 """Overdue tasks that are read at a time."""
 
@@ -39,12 +43,23 @@ class Hear(Protocol):
 class Follower:
     """Has a pusher keep up with the other nodes of its store."""
 
-    def __init__(self, *, store: Store, pusher: Pusher, clock: Clock, hear: Hear) -> None:
-        """Make a follower of an open pusher; *hear* takes over the limits of a queue."""
+    def __init__(
+        self, *, store: Store, pusher: Pusher, clock: Clock, hear: Hear, has_company: Callable[[], bool]
+    ) -> None:
+        """Make a follower of an open pusher.
+
+        Args:
+            store: that the engine has open.
+            pusher: sends the tasks.
+            clock: of the engine.
+            hear: takes over the limits of a queue.
+            has_company: returns whether there may be other nodes.
+        """
         self._store = store
         self._pusher = pusher
         self._clock = clock
         self._hear = hear
+        self._has_company = has_company
         self._editions: dict[str, Edition] = {}
         """The queues as they were seen last."""
         self._nodes: frozenset[str] = frozenset()
@@ -52,9 +67,12 @@ class Follower:
 
     async def run(self) -> None:
         """Look from time to time until cancelled; at once if no other node can have the store open."""
-        while not self._store.owner.alone:
+        if self._store.owner.alone:
+            return
+        for number in count():
             try:
-                await self.look()
+                if self._has_company() or number % ROUNDS_ALONE == 0:
+                    await self.look()
             except (StoreError, UnavailableError):
                 log.exception("it could not be looked what other nodes have made")
             await asyncio.sleep(FOLLOW_SECONDS)

@@ -201,6 +201,7 @@ class Engine:
             catalogue=self.catalogue,
             clock=clock,
             held=lambda: membership.held,
+            has_company=membership.has_company,
             result_max_bytes=settings.result_max_bytes,
             retention_seconds=settings.event_retention_seconds,
         )

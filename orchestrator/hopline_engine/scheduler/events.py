@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import partial
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 MATCHES_AT_A_TIME: Final = 500
 ROUND_SECONDS: Final = 1.0
 """How often it is looked for events that other nodes took in."""
+
+ROUNDS_ALONE: Final = 10
+"""Of so many rounds one looks while no other node is known."""
 
 OVERLAP_SECONDS: Final = 60.0
 """How far each look goes back: an event may be seen later than it was emitted."""
@@ -70,6 +74,7 @@ class Events:
         catalogue: Catalogue,
         clock: Clock,
         held: Callable[[], Collection[int]],
+        has_company: Callable[[], bool],
         result_max_bytes: int,
         retention_seconds: float,
     ) -> None:
@@ -81,6 +86,7 @@ class Events:
             catalogue: which workflows wait for what, and are started by what.
             clock: of the engine.
             held: returns the shards that this node works on.
+            has_company: returns whether there may be other nodes.
             result_max_bytes: the largest payload.
             retention_seconds: how long events are kept.
         """
@@ -89,6 +95,7 @@ class Events:
         self._catalogue = catalogue
         self._clock = clock
         self._held = held
+        self._has_company = has_company
         self._max_bytes = result_max_bytes
         self._retention = retention_seconds
         self._new: set[TaskId] = set()
@@ -105,14 +112,15 @@ class Events:
         forget_at = self._clock.now() if forgets else float("inf")
         longest = FORGET_SECONDS if forgets else None
         since = None
-        while True:
+        for number in count():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), longest if self._store.owner.alone else ROUND_SECONDS)
+                async with asyncio.timeout(longest if self._store.owner.alone else ROUND_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._look_at_new()
                 await self._look_at_taken()
-                if not self._store.owner.alone:
+                if not self._store.owner.alone and (self._has_company() or number % ROUNDS_ALONE == 0):
                     await self._hand_over(since=since)
                     since = self._clock.now() - OVERLAP_SECONDS
                 if self._clock.now() >= forget_at:

@@ -44,6 +44,9 @@ LOOKS: Final = 50
 REST_SECONDS: Final = 30.0
 """How long shards that did not drain are left in peace."""
 
+BEATS_ALONE: Final = 6
+"""Of so many beats one looks at what others may have changed while no other node is known."""
+
 LEAVE_SECONDS: Final = 2.0
 """How long a node that stops waits for the store; without that, the others take it for dead after a while."""
 
@@ -103,6 +106,8 @@ class Membership:
         self._beating: asyncio.Task[None] | None = None
         self._moving: asyncio.Task[None] | None = None
         self._rest_until = 0.0
+        self._beats = 0
+        self._company_until = 0.0
         coordinator.on_lost = self._on_lost
         resumer.is_ours = self.is_ours
 
@@ -131,6 +136,14 @@ class Membership:
         if holder is None or holder.id == self._owner.node or holder.url is None:
             raise RunMovingError(run=public_id(run))
         return holder.url
+
+    def has_company(self) -> bool:
+        """Return whether others have the store open, or had a moment ago: only they change it besides this node.
+
+        One that comes is known after a beat. So that nothing depends on it, who is told that there is nobody looks
+        seldom, and does not cease to look.
+        """
+        return self._beating is None or self._clock.own() < self._company_until
 
     def nodes(self) -> list[tuple[str, str]]:
         """Return the id and the URL of every node that can be reached, by id."""
@@ -175,7 +188,8 @@ class Membership:
         seconds = ALONE_SECONDS if self._owner.alone else self._silence / BEATS_IN_SILENCE
         while not self.lost.done():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self.beat()
@@ -193,7 +207,8 @@ class Membership:
             return
         if self._moving is None or self._moving.done():
             self._moving = asyncio.get_running_loop().create_task(self._move())
-        if not self._owner.alone:
+        self._beats += 1
+        if not self._owner.alone and (self.has_company() or self._beats % BEATS_ALONE == 0):
             await self._on_beat()
 
     async def moved(self) -> None:
@@ -212,6 +227,8 @@ class Membership:
         for fenced in heard.fenced:
             log.warning("node %s was silent for too long; its work is taken over", fenced)
         self._nodes = heard.nodes
+        if len(heard.nodes) > 1:
+            self._company_until = self._clock.own() + self._silence
         self._holders = {shard: node for node in heard.nodes for shard in node.shards}
         mine = {shard for shard, node in self._holders.items() if node.id == self._owner.node}
         self._coming |= mine - self._held - self._going

@@ -29,7 +29,7 @@ from hopline_engine.store import schedules
 from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.runs import RunRecord
-from hopline_engine.store.schedules import Advanced, Looked, Promoted, Ready, StoredTick
+from hopline_engine.store.schedules import Advanced, Looked, Promoted, Ready, StoredTick, Turn
 
 log = logging.getLogger(__name__)
 
@@ -107,20 +107,26 @@ class Scheduling:
                 log.exception("schedules could not be looked at; it is tried again")
                 rest = LONGEST_REST_SECONDS
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), max(SHORTEST_REST_SECONDS, rest))
+                async with asyncio.timeout(max(SHORTEST_REST_SECONDS, rest)):
+                    await self._wake.wait()
 
     async def look(self) -> float:
         """Do all that is due now, and return for how many seconds nothing is."""
         held = self._held()
         if not held:
             return QUEUE_SECONDS
+        turn = await self._turn(held)
+        if not (turn.is_come or self._looked_to):
+            return _rest(turn)
         while await self._decide(held):
             await self._start(held)
         waiting = await self._promote(held)
         is_left = await self._start(held)
-        next_due = await self._store.read(partial(schedules.next_due, shards=held))
-        rest = min(LONGEST_REST_SECONDS, LONGEST_REST_SECONDS if next_due is None else max(0.0, next_due))
+        rest = _rest(await self._turn(held))
         return min(rest, QUEUE_SECONDS) if waiting or is_left else rest
+
+    async def _turn(self, held: Collection[int]) -> Turn:
+        return await self._store.read(partial(schedules.turn, shards=held))
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -223,6 +229,11 @@ class Scheduling:
         for tick in await self._store.read(partial(schedules.open_ticks, name=name)):
             if tick.state is TickState.STARTED and tick.run_state is RunState.RUNNING and tick.run_id is not None:
                 await self._cancel(tick.run_id)
+
+
+def _rest(turn: Turn) -> float:
+    """Return for how many seconds no schedule is due."""
+    return LONGEST_REST_SECONDS if turn.due_in is None else min(LONGEST_REST_SECONDS, max(0.0, turn.due_in))
 
 
 def _over(ticks: Iterable[StoredTick]) -> list[float]:

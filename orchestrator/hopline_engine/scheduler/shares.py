@@ -105,7 +105,8 @@ class Shares:
     async def _ask_for_ever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._seconds_to_next())
+                async with asyncio.timeout(self._seconds_to_next()):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self.ask()

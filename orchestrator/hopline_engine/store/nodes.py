@@ -11,6 +11,7 @@ is alive), shards by number (skipping likewise). Times are the database's.
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -99,10 +100,14 @@ def beat(connection: Connection, *, owner: Owner, silence: float, url: str | Non
         raise OwnershipLostError(owner.node, owner.epoch)
     values = {"heartbeat_at": now()} | ({} if url is None else {"url": url})
     connection.execute(update(node).where(mine).values(values))
-    fenced = fence(connection, silence=silence) if before.now - before.heartbeat_at < silence / 2 else []
-    if claims:
-        claim(connection, owner=owner)
-    return Heard(now=before.now, nodes=all_nodes(connection), fenced=fenced)
+    # What is to be done, if anything, is seen in what has to be read anyway: a beat comes every second or two.
+    seen = _look(connection)
+    is_silent = any(each.heartbeat_at < before.now - silence for each in seen.nodes)
+    may_fence = is_silent and before.now - before.heartbeat_at < silence / 2
+    fenced = fence(connection, silence=silence) if may_fence else []
+    claimed = claim(connection, owner=owner) if claims and (fenced or seen.has_free_shards) else []
+    heard = all_nodes(connection) if fenced or claimed else seen.nodes
+    return Heard(now=before.now, nodes=heard, fenced=fenced)
 
 
 def fence(connection: Connection, *, silence: float) -> list[str]:
@@ -145,10 +150,20 @@ def leave(connection: Connection, *, owner: Owner) -> None:
 
 def all_nodes(connection: Connection) -> list[StoredNode]:
     """Return all nodes by id."""
-    shards: dict[str, list[int]] = defaultdict(list)
-    held = select(shard.c.node, shard.c.id).where(shard.c.node.is_not(None)).order_by(shard.c.id)
-    for holder, number in connection.execute(held):
+    return _look(connection).nodes
+
+
+class _Seen(NamedTuple):
+    nodes: list[StoredNode]
+    """By id."""
+    has_free_shards: bool
+
+
+def _look(connection: Connection) -> _Seen:
+    shards: dict[str | None, list[int]] = defaultdict(list)
+    for holder, number in connection.execute(select(shard.c.node, shard.c.id).order_by(shard.c.id)):
         shards[holder].append(number)
     columns = (node.c.id, node.c.url, node.c.epoch, node.c.started_at, node.c.heartbeat_at)
     rows = connection.execute(select(*columns).order_by(node.c.id))
-    return [StoredNode(**row, shards=tuple(shards[row["id"]])) for row in rows.mappings()]
+    nodes = [StoredNode(**row, shards=tuple(shards[row["id"]])) for row in rows.mappings()]
+    return _Seen(nodes, has_free_shards=bool(shards[None]))

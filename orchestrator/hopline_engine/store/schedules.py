@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, literal, select, true, update
 
 from hopline_engine.core.model import RunId, RunState
+from hopline_engine.core.shards import SHARDS
 from hopline_engine.core.ticks import DecidedTick, TickState, Verdict
 from hopline_engine.store.dialect import insert_missing, now
 from hopline_engine.store.tables import run, schedule, schedule_version, tick
@@ -110,6 +111,22 @@ class Ready(NamedTuple):
     tick: StoredTick
 
 
+class Turn(NamedTuple):
+    """Whether anything is to be done about schedules."""
+
+    due_in: float | None
+    """Seconds until the first of them is due; ``None`` when none ever is."""
+    is_waiting: bool
+    """Whether ticks wait for runs, or in a back-fill."""
+    is_ready: bool
+    """Whether runs are to be started."""
+
+    @property
+    def is_come(self) -> bool:
+        """Whether it is to be done now."""
+        return self.is_waiting or self.is_ready or (self.due_in is not None and self.due_in <= 0.0)
+
+
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
@@ -136,11 +153,16 @@ def page(connection: Connection, *, limit: int, after: str = "") -> list[StoredS
     return [StoredSchedule(**row) for row in connection.execute(query).mappings()]
 
 
-def next_due(connection: Connection, shards: Collection[int]) -> float | None:
-    """Return in how many seconds the first schedule of some shards is due; ``None`` when none ever is."""
-    query = select(schedule.c.due_at - now()).where(schedule.c.due_at.is_not(None), schedule.c.shard.in_(shards))
-    found: float | None = connection.execute(query.order_by(schedule.c.due_at).limit(1)).scalar()
-    return found
+def turn(connection: Connection, shards: Collection[int]) -> Turn:
+    """Return whether anything is to be done about schedules of some shards: one statement, as it is asked for ever."""
+    # All shards are many parameters, and what a node alone has.
+    mine = schedule.c.shard.in_(shards) if len(shards) < SHARDS else true()
+    first = select(schedule.c.due_at - now()).where(schedule.c.due_at.is_not(None), mine)
+    opened = select(tick.c.schedule).join(schedule, schedule.c.name == tick.c.schedule).where(_is_open(), mine)
+    waiting = opened.where(tick.c.state.in_([int(TickState.WAITING), int(TickState.QUEUED)]))
+    ready = opened.where(tick.c.state == int(TickState.DUE))
+    columns = (first.order_by(schedule.c.due_at).limit(1).scalar_subquery(), waiting.exists(), ready.exists())
+    return Turn(*connection.execute(select(*columns)).one())
 
 
 def overdue(connection: Connection, seconds: float, limit: int) -> list[tuple[str, float]]:
