@@ -131,6 +131,7 @@ class Queue(TypedDict):
     max_burst_size: int | None
     max_concurrent_dispatches: int | None
     ready: int
+    waiting_for_key: int
     scheduled: int
     in_flight: int
     oldest_ready_seconds: float | None

@@ -35,7 +35,7 @@ def _row(queue: Queue) -> tuple[str | Text, ...]:
     return (
         one_line(queue["name"]),
         Text(queue["state"], "green" if queue["state"] == "running" else "yellow"),
-        f"{queue['ready']:,}",
+        f"{queue['ready']:,}" + (f" +{queue['waiting_for_key']:,}" if queue["waiting_for_key"] else ""),
         f"{queue['scheduled']:,}",
         f"{queue['in_flight']:,}" + (f" of {limit:,}" if limit is not None else ""),
         _oldest(queue),
@@ -76,6 +76,7 @@ def _put(queue: Queue, *, as_json: bool) -> None:
         ("queue", one_line(queue["name"])),
         ("state", queue["state"]),
         ("ready", f"{queue['ready']:,}"),
+        ("for keys", f"{queue['waiting_for_key']:,}"),
         ("later", f"{queue['scheduled']:,}"),
         ("in flight", f"{queue['in_flight']:,}" + (f" of {limit:,}" if limit is not None else "")),
         ("oldest", _oldest(queue)),

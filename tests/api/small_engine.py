@@ -458,6 +458,7 @@ def queue(name: str) -> Queue:
         max_burst_size=None,
         max_concurrent_dispatches=1000,
         ready=0,
+        waiting_for_key=0,
         scheduled=0,
         in_flight=0,
         oldest_ready_seconds=None,

@@ -109,6 +109,7 @@ async def test_limits_that_are_left_out_stay_and_null_removes_one(client: httpx.
         "max_burst_size": None,
         "max_concurrent_dispatches": 1000,
         "ready": 0,
+        "waiting_for_key": 0,
         "scheduled": 0,
         "in_flight": 0,
         "oldest_ready_seconds": None,

@@ -11,11 +11,12 @@ from tests.cli.fake_api import FakeApi
 
 DEFAULT = {
     "name": "default", "state": "running", "max_dispatches_per_second": None, "max_burst_size": None,
-    "max_concurrent_dispatches": None, "ready": 12, "scheduled": 104, "in_flight": 8, "oldest_ready_seconds": 3.2,
+    "max_concurrent_dispatches": None, "ready": 12, "waiting_for_key": 3, "scheduled": 104, "in_flight": 8,
+    "oldest_ready_seconds": 3.2,
 }  # fmt: skip
 MAIL = DEFAULT | {
     "name": "mail", "state": "paused", "max_dispatches_per_second": 2.0, "max_burst_size": 10,
-    "max_concurrent_dispatches": 5, "ready": 1904, "in_flight": 0, "oldest_ready_seconds": 840.0,
+    "max_concurrent_dispatches": 5, "ready": 1904, "waiting_for_key": 0, "in_flight": 0, "oldest_ready_seconds": 840.0,
 }  # fmt: skip
 
 
@@ -23,14 +24,15 @@ def test_queues_are_listed_with_their_load(api: FakeApi, cli: Cli) -> None:
     api.answer("GET", "/queues", {"queues": [DEFAULT, MAIL]})
     assert [line.split("  ") for line in cli("queues", "list", "-q").out.splitlines()] == [["default"], ["mail"]]
     lines = cli("queues", "list").out.splitlines()
-    assert lines[1].split() == ["default", "running", "12", "104", "8", "3.2", "s", "-"]
+    assert lines[1].split() == ["default", "running", "12", "+3", "104", "8", "3.2", "s", "-"]
     assert lines[2].split() == ["mail", "paused", "1,904", "104", "0", "of", "5", "14", "min", "0", "s", "2/s"]
     assert json.loads(cli("queues", "list", "--json").out) == [DEFAULT, MAIL]
 
 
 def test_one_queue_is_shown_with_its_limits(api: FakeApi, cli: Cli) -> None:
     api.answer("GET", "/queues/mail", MAIL)
-    assert "rate       2/s, bursts of 10" in cli("queues", "show", "mail").out.splitlines()
+    shown = cli("queues", "show", "mail").out.splitlines()
+    assert {"rate       2/s, bursts of 10", "for keys   0"} <= set(shown)
     assert json.loads(cli("queues", "show", "mail", "--json").out) == MAIL
 
 

@@ -161,6 +161,7 @@ def unfolded(shops: list[Shop], day: date) -> float:
 assert_type(unfolded([], date(2026, 1, 1)), float)
 assert_type(unfolded.map([[Shop(id="a", tags=[])]], date(2026, 1, 1)), list[float])
 assert_type(unfolded.map_settled([[Shop(id="a", tags=[])]], date(2026, 1, 1)), list[Ok[float] | Err])
+assert_type(totals.using(key="{shop.id}", key_limit=2, priority=1).map([], date(2026, 1, 1)), list[Totals])
 assert_type(totals.using(batch=10).map([Shop(id="a", tags=[])], date(2026, 1, 1)), list[Totals])
 
 

@@ -146,6 +146,16 @@ def returns_wrong(day: date) -> list[Totals]:
 def bad_timeout() -> None: ...
 
 
+@step(priority="high")  # E: mypy,pyright
+def bad_priority() -> None: ...
+
+
+@workflow
+def key_is_a_list(day: date) -> None:
+    totals.using(key=[day])  # E: mypy,pyright
+    totals.using(key="a", key_limit="many")  # E: mypy,pyright
+
+
 @http  # E: mypy,pyright
 def no_request(day: date) -> int:
     return 1

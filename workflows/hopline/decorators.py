@@ -116,14 +116,29 @@ class Step(Generic[P, R]):
         queue: Queue | str | None = None,
         max_parallel: int | None = None,
         batch: int | None = None,
+        key: str | int | None = None,
+        key_limit: int | None = None,
+        priority: int | None = None,
     ) -> Self:
         """Return this step with the given parts of its policy replaced.
 
         With ``batch=n`` one call of a worker takes up to *n* elements of a map, one after the other. Each keeps its
         own result, attempts and timeout. For Python steps that take milliseconds.
+
+        Of one *key* at most *key_limit* tasks, or else one, of a queue are worked on at a time, whatever steps and runs
+        they belong to. It is a result, a text with results in it, or a template of the step's parameters:
+        ``key="customer-{customer}"``. In a queue, tasks of a higher *priority*, from -5 to 5, have more turns.
         """
         other = Policy(
-            retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel, batch=batch
+            retry=retry,
+            timeout=timeout,
+            deadline=deadline,
+            queue=queue,
+            max_parallel=max_parallel,
+            batch=batch,
+            key=key,
+            key_limit=key_limit,
+            priority=priority,
         )
         return self._copied(self.policy.overridden_by(other))
 
@@ -253,6 +268,9 @@ def step(
     deadline: str | None = None,
     queue: Queue | str | None = None,
     max_parallel: int | None = None,
+    key: str | None = None,
+    key_limit: int | None = None,
+    priority: int | None = None,
 ) -> StepDecorator: ...
 def step(
     fn: Callable[..., Any] | None = None,
@@ -263,13 +281,26 @@ def step(
     deadline: str | None = None,
     queue: Queue | str | None = None,
     max_parallel: int | None = None,
+    key: str | None = None,
+    key_limit: int | None = None,
+    priority: int | None = None,
 ) -> Step[..., Any] | StepDecorator:
     """Make a function, sync or async, a step that a worker runs: ``@step`` or ``@step(retry=Retry(3), timeout="2m")``.
 
     ``timeout`` is for each attempt, ``deadline`` for all together, ``max_parallel`` for the elements of one ``map``.
+    ``key``, ``key_limit`` and ``priority`` are those of ``using``.
     """
     decorator = StepDecorator(
-        Policy(retry=retry, timeout=timeout, deadline=deadline, queue=queue, max_parallel=max_parallel)
+        Policy(
+            retry=retry,
+            timeout=timeout,
+            deadline=deadline,
+            queue=queue,
+            max_parallel=max_parallel,
+            key=key,
+            key_limit=key_limit,
+            priority=priority,
+        )
     )
     return decorator if fn is None else decorator(fn)
 
@@ -333,6 +364,9 @@ class Http(Verbs):
         queue: Queue | str | None = None,
         max_parallel: int | None = None,
         callback: bool | None = None,
+        key: str | None = None,
+        key_limit: int | None = None,
+        priority: int | None = None,
     ) -> HttpDecorator: ...
     def __call__(
         self,
@@ -345,12 +379,16 @@ class Http(Verbs):
         queue: Queue | str | None = None,
         max_parallel: int | None = None,
         callback: bool | None = None,
+        key: str | None = None,
+        key_limit: int | None = None,
+        priority: int | None = None,
     ) -> Step[..., Any] | HttpDecorator:
         """Make a function that returns a request a step that sends it. The engine sends it; no worker is needed.
 
         The function runs when the workflow is compiled, on symbols: it puts its arguments in texts, dicts and lists.
         With ``callback=True`` the answer, of any status 2xx, is not the result: the target reports it later to the URL
-        in the header ``Hopline-Callback-Url``. An answer of 202 means that without it too.
+        in the header ``Hopline-Callback-Url``. An answer of 202 means that without it too. ``key``, ``key_limit`` and
+        ``priority`` are those of ``using``.
         """
         decorator = HttpDecorator(
             Policy(
@@ -360,6 +398,9 @@ class Http(Verbs):
                 queue=queue,
                 max_parallel=max_parallel,
                 callback=callback,
+                key=key,
+                key_limit=key_limit,
+                priority=priority,
             )
         )
         return decorator if fn is None else decorator(fn)

@@ -115,6 +115,7 @@ class Node:
     def uses(self) -> set[str]:
         """Return the ids of the nodes whose results, or whose ends, this one was given."""
         expressions = [*self.inputs.values(), *(request_expressions(self.request) if self.request else ())]
+        expressions += [self.policy["key"]] if "key" in self.policy else []
         expressions += [guard["if"] for guard in self.guards]
         expressions += [[arm["value"], [guard["if"] for guard in arm.get("guards", ())]] for arm in self.arms]
         expressions += [self.loop["until"]] if self.loop is not None else []

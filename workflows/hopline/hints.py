@@ -7,7 +7,7 @@ _FORMS = {
     "workflow": "retry, timeout and queue belong to the steps of a workflow, not to itself; it may have a deadline",
     "step": f"write @step, or with any of {_POLICY}",
     "Http.__call__": f"write @http, or with any of {_POLICY}",
-    "Step.using": f"using() takes {_POLICY}, and batch=100 for a map",
+    "Step.using": f"using() takes {_POLICY}, batch=100 for a map, key=, key_limit= and priority=",
     "Step.map": "write step.map(items), and behind the items the arguments that are the same for all",
     "Step.map_settled": "write step.map_settled(items), and behind the items the arguments that are the same for all",
     "loop": "write loop(step, start, until=lambda result: result.done, limit=100, every='30s')",

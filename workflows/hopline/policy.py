@@ -18,6 +18,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _MOST = 1_000_000_000
 """Of anything that is counted; beyond it lie slips of the keyboard and what 32 bits cannot hold."""
 _LOWEST_STATUS, _HIGHEST_STATUS = 100, 599
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -5, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,11 @@ class Policy:
     """How long a sensor rests before it looks again."""
     batch: int | None = None
     """How many elements of a map one call of a worker takes."""
+    key: str | int | None = None
+    """What a step is about, of which few are worked on at a time: a template of its parameters, or a result."""
+    key_limit: int | None = None
+    """How many of one key are worked on at a time."""
+    priority: int | None = None
 
     def __post_init__(self) -> None:
         if self.retry is not None and not isinstance(self.retry, Retry):
@@ -124,9 +130,11 @@ class Policy:
                 raise definition_error(f"{name} is zero", f"give a duration such as {durations.EXAMPLES}")
         if self.queue is not None and not isinstance(self.queue, Queue):
             queue_name(self.queue)
-        for name in ("max_parallel", "batch"):
+        for name in ("max_parallel", "batch", "key_limit"):
             if getattr(self, name) is not None:
                 _whole_number(name, getattr(self, name))
+        if self.priority is not None:
+            check_priority("priority", self.priority)
 
     def overridden_by(self, other: "Policy") -> "Policy":
         """Return this policy with everything that *other* says."""
@@ -145,7 +153,18 @@ class Policy:
             "queue": self.queue.name if isinstance(self.queue, Queue) else self.queue or DEFAULT_QUEUE,
             "max_parallel": self.max_parallel,
             **({} if self.batch is None else {"batch": self.batch}),
+            **({} if self.key_limit in {None, 1} else {"key_limit": self.key_limit}),
+            **({} if self.priority in {None, 0} else {"priority": self.priority}),
         }
+
+
+def check_priority(what: str, value: object) -> None:
+    """Refuse what is no priority; *what* has it, for messages."""
+    if not isinstance(value, int) or isinstance(value, bool) or not LOWEST_PRIORITY <= value <= HIGHEST_PRIORITY:
+        raise definition_error(
+            f"{what} is {value!r}",
+            f"give a whole number from {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}; 0 is what steps have that name none",
+        )
 
 
 def queue_name(name: object) -> str:

@@ -17,6 +17,7 @@ from hopline.expressions import Encoder, is_literal, literal_value
 from hopline.fit import disagreement, misfit
 from hopline.hints import misuse_hint
 from hopline.identity import identity_test
+from hopline.keys import key_of
 from hopline.laps import Body, Repeat, add_traced, check_fit, condition_of
 from hopline.markers import ResultMark, may_hold_marks, readable
 from hopline.policy import Queue
@@ -247,6 +248,7 @@ class BodyTrace:
             inputs = {over: given[over]} if over else {}
             # What is passed but not part of the request is waited for all the same, as with every step.
             after |= _nodes_in([*given.values()]) - _nodes_in([*inputs.values(), *request_expressions(request)])
+        elements = arguments if over is None else arguments | {over: self._each(step, arguments, over, mapped)}
         undo = self._undo(step.undos[0], shape) if step.undos and self.workflow.compensate and closes is None else None
         node = Node(
             id=self.new_id(step.name),
@@ -261,7 +263,7 @@ class BodyTrace:
             settled=settled,
             after=tuple(sorted(after)),
             result=own.passed_result_schema if is_composed else _found(step, own.result_schema),
-            policy=step.policy.to_json() | ({"undo": undo["id"]} if undo else {}),
+            policy=step.policy.to_json() | key_of(self, step, elements) | ({"undo": undo["id"]} if undo else {}),
             guards=self.control.guards(),
             undo=undo,
             closes=closes,
@@ -319,7 +321,7 @@ class BodyTrace:
             "inputs": {} if is_http else given,
             "request": self._request(step, arguments, None, is_mapped=False) if is_http else None,
             "result": own.result_schema,
-            "policy": step.policy.to_json(),
+            "policy": step.policy.to_json() | key_of(self, step, arguments),
         }
 
     def add_node(self, node: Node) -> None:
@@ -420,10 +422,7 @@ class BodyTrace:
     ) -> dict[str, Any]:
         given = dict(arguments)
         if over:
-            place = Shape.of(codec(step.fn).parameters_shape).at(over)
-            declared = place[1] if place else Shape(True)
-            shape = self._element(arguments[over], declared) if is_mapped else declared
-            given[over] = Symbol(Reference(self, ITEM, (), shape))
+            given[over] = self._each(step, arguments, over, over if is_mapped else None)
         outside, self.building, self._files = (self._files, step, self._files | source.files_of(step.fn))
         try:
             request = self._called(step, given)
@@ -437,6 +436,13 @@ class BodyTrace:
             )
         finally:
             self.building, self._files = None, outside
+
+    def _each(self, step: Step[..., Any], arguments: Mapping[str, Any], over: str, mapped: str | None) -> Symbol:
+        """Return what stands for one element of a map, or what a lap is given."""
+        place = Shape.of(codec(step.fn).parameters_shape).at(over)
+        declared = place[1] if place else Shape(True)
+        shape = declared if mapped is None else self._element(arguments[over], declared)
+        return Symbol(Reference(self, ITEM, (), shape))
 
     def _element(self, items: Any, declared: Shape) -> Shape:
         element = reference_of(items).shape.element() if is_symbol(items) else None

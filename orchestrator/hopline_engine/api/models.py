@@ -208,6 +208,7 @@ class Reason(View):
         "queue_paused",
         "rate",
         "concurrency",
+        "key",
         "no_worker",
         "worker_busy",
         "waiting_for_callback",
@@ -299,6 +300,8 @@ class Queue(View):
     max_concurrent_dispatches: int | None
     ready: int
     """Tasks that are due."""
+    waiting_for_key: int
+    """Tasks that are due besides, and wait for others with the same key."""
     scheduled: int
     """Tasks that wait for a time."""
     in_flight: int

@@ -20,6 +20,7 @@ Why = Literal[
     "queue_paused",
     "rate",
     "concurrency",
+    "key",
     "no_worker",
     "worker_busy",
     "waiting_for_callback",
@@ -31,6 +32,7 @@ Why = Literal[
     "done",
 ]
 _MOST_ITEMS = 20
+_MOST_HOLDERS = 3
 _DAY = 86_400.0
 assert set(Hindrance) <= set(get_args(Why))
 
@@ -193,12 +195,22 @@ class Explainer:
             case Hindrance.CONCURRENCY:
                 limit = queue.max_concurrent_dispatches
                 return f'waits: queue "{queue.name}" has {queue.in_flight} of {limit} tasks in flight'
+            case Hindrance.KEY:
+                return self._keyed_out(task)
             case Hindrance.RATE:
                 rate = queue.max_dispatches_per_second
                 return f'waits: queue "{queue.name}" sends {rate:g} tasks a second at most'
             case Hindrance.WORKER_BUSY:
                 serving = self._admission.workers.serving(task.node.route)
                 return f"waits: every worker that serves it is busy ({sum(w.in_flight for w in serving)} steps)"
+
+    def _keyed_out(self, task: LiveTask) -> str:
+        """Return which others hold the key of a task."""
+        holders = self._admission.keys.holders(task)
+        if not holders:
+            return f"waits for key {task.key}, for which others came first"
+        others = f" and {len(holders) - _MOST_HOLDERS} others" if len(holders) > _MOST_HOLDERS else ""
+        return f"waits for key {task.key}, held by {', '.join(holders[:_MOST_HOLDERS])}{others}"
 
     def _unserved(self, task: LiveTask) -> str:
         """Return why no worker can be sent a task, and what to do about it."""

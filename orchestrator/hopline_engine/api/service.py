@@ -427,6 +427,7 @@ class Service(RunOrders):
             max_burst_size=queue.max_burst_size,
             max_concurrent_dispatches=queue.max_concurrent_dispatches,
             ready=queue.ready,
+            waiting_for_key=self._engine.admission.keys.waiting_in[queue.name],
             scheduled=scheduled,
             in_flight=queue.in_flight,
             oldest_ready_seconds=max(0.0, self._clock.now() - oldest) if oldest is not None else None,

@@ -73,6 +73,8 @@ def unlease(task: LiveTask, decision: Decision) -> None:
     task.schedule_time = decision.now
     if task.attempt == 0:
         task.first_attempt_at = None
+    if task.key is not None:
+        decision.rows.release_key(task.id)
     decision.rescheduled.append(task)
 
 
@@ -277,6 +279,8 @@ def _reschedule(task: LiveTask, failure: Failure, at: float, decision: Decision)
     task.schedule_time = at
     task.leased_at = None
     task.last_failure = failure
+    if task.key is not None:
+        decision.rows.release_key(task.id)
     decision.rescheduled.append(task)
 
 

@@ -10,6 +10,7 @@ from hopline_engine.core.model import (
     AttemptEnded,
     DefinitionAdded,
     EventAdded,
+    KeyReleased,
     RunAdded,
     RunEnded,
     RunMoved,
@@ -17,6 +18,7 @@ from hopline_engine.core.model import (
     RunWoken,
     StepEnded,
     TaskAdded,
+    TaskId,
     TaskMoved,
     TaskRemoved,
     WaitAdded,
@@ -57,8 +59,13 @@ class Changes:
     approvals_decided: list[ApprovalDecided] = field(default_factory=list)
     events_added: list[EventAdded] = field(default_factory=list)
     queues_moved: list[QueueMoved] = field(default_factory=list)
+    keys_released: Sequence[KeyReleased] = ()
     runs_moved: Sequence[RunMoved] = ()
     runs_ended: list[RunEnded] = field(default_factory=list)
+
+    def release_key(self, task: TaskId) -> None:
+        """Add that a task with a key is not worked on any more."""
+        self.keys_released = (*self.keys_released, KeyReleased(task))
 
     @property
     def are_of_parking(self) -> bool:

@@ -53,6 +53,10 @@ class PolicySpec(msgspec.Struct, frozen=True):
     every: _Duration | None = None
     """Seconds after which a step whose result is null is called again; its own results are never null."""
     batch: _Count | None = None
+    key: Any = None
+    """Expression of what a task is about; without it, it is about nothing in particular."""
+    key_limit: _Count = 1
+    priority: Annotated[int, Meta(ge=-5, le=5)] = 0
 
 
 class CallSpec(msgspec.Struct, frozen=True):

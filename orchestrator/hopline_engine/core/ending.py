@@ -124,6 +124,8 @@ def close_task(task: LiveTask, decision: Decision) -> None:
         decision.rows.tasks_removed.append(TaskRemoved(task.id))
         if task.node.kind == "event":
             decision.rows.waits_removed.append(WaitRemoved(task.id))
+        if task.key is not None:
+            decision.rows.release_key(task.id)
 
 
 def _cancel_node(run: LiveRun, node: Node, live: LiveNode, decision: Decision, failure: Failure | None = None) -> None:

@@ -242,10 +242,24 @@ def _open_unit(run: LiveRun, node: Node, item: int, decision: Decision, at: floa
         at = max(at, decision.now)
         deadline = at + node.deadline if node.deadline is not None else None
         task = LiveTask(decision.ids.next_task(run.id), run, node, item, deadline, schedule_time=at)
+        if node.order is not None and not _has_key(task, decision):
+            return
         if node.child is not None:
             task.state, task.first_attempt_at = TaskState.PARKED, decision.now
         _attach(run, node, item, task)
         decision.opened.append(task)
+
+
+def _has_key(task: LiveTask, decision: Decision) -> bool:
+    """Find the key of a task that opens; return whether it has what its step says, or fail its step run."""
+    try:
+        task.find_key()
+    except BindingError as error:
+        failure = _binding_failure(error)
+        record_sub_step(task.run, task.node, task.item, StepState.FAILED, decision, failure=failure)
+        unit_failed(task.run, task.node, task.item, failure, decision)
+        return False
+    return True
 
 
 def _park(run: LiveRun, node: Node, item: int, decision: Decision) -> None:

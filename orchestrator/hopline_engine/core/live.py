@@ -3,6 +3,7 @@
 Everything here can be rebuilt from rows (``advance.begin`` with a ``Past``); memory is a cache of them.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class LiveTask:
     """Of the attempt before; memory only, shown to people."""
     heard: Heard | None = None
     """Memory only, as what it says is: after a restart the attempt is another one, or goes on saying it."""
+    key: str | None = None
+    """What it is about, where few of that are worked on at a time."""
 
     @property
     def last_heard(self) -> Heard | None:
@@ -86,7 +89,18 @@ class LiveTask:
         task.attempt, task.lost, task.blamed = row.attempt, row.lost, row.blamed
         task.schedule_time, task.first_attempt_at = row.schedule_time, row.first_attempt_at
         task.leased_at, task.epoch = row.leased_at, row.epoch
+        with contextlib.suppress(BindingError):  # it was found when the task was opened
+            task.find_key()
         return task
+
+    def find_key(self) -> None:
+        """Find out what it is about.
+
+        Raises:
+            BindingError: what the key is made of is not there, or is no key.
+        """
+        if self.node.order is not None:
+            self.key = self.node.order.key_in(RunScope(self.run, item_of(self.run, self.node, self.item)))
 
     @property
     def group(self) -> "LiveNode":
@@ -97,6 +111,11 @@ class LiveTask:
     def name(self) -> str:
         """What people call the step run."""
         return step_name(self.node.id, self.item)
+
+    @property
+    def words(self) -> str:
+        """What people call it where other runs are spoken of too."""
+        return f"run {self.run.public_id} step {self.name}"
 
 
 class Parent(NamedTuple):

@@ -206,6 +206,12 @@ class TaskRemoved(NamedTuple):
     id: TaskId
 
 
+class KeyReleased(NamedTuple):
+    """A task that has a key is not worked on any more, whether or not it was."""
+
+    task_id: TaskId
+
+
 class RunParked(NamedTuple):
     """A run that only waits leaves the memory of its node."""
 

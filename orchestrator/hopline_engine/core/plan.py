@@ -37,6 +37,7 @@ from hopline_engine.core.definition import (
     UndoSpec,
 )
 from hopline_engine.core.model import Digest
+from hopline_engine.core.order import Order
 from hopline_engine.core.regions import Place, Regions
 from hopline_engine.core.retry import NamedFailures, RetryPolicy
 from hopline_engine.core.schedules import ScheduleSpec
@@ -148,6 +149,8 @@ class Node:
     """Whether it runs when everything else has ended."""
     undoes: int | None = None
     """The step that this one undoes; its own index is that one's, inverted."""
+    order: Order | None = None
+    """How its tasks stand among the others of the queue, unless first in, first out."""
 
 
 class On(NamedTuple):
@@ -297,6 +300,7 @@ class _Draft:
         arms = tuple(_DraftArm.of(arm) for arm in spec.arms)
         sources = {*inputs.sources(), *(request.sources() if request else ()), *spec.after}
         sources.update(loop.until.sources() if loop is not None else ())
+        sources.update(compile_expression(spec.policy.key).sources() if spec.policy.key is not None else ())
         sources.update(*(guard.condition.sources() for guard in guards), *(arm.sources() for arm in arms))
         if ITEM in before or (ITEM in sources and over is None):
             raise PlanError(f"step {spec.id!r} refers to an item where there is none: it is not mapped")
@@ -363,6 +367,8 @@ def _check_map(spec: NodeSpec) -> None:
         raise PlanError(f"step {spec.id!r} has a batch: only mapped Python steps are called for several elements")
     if spec.settled and spec.over is None:
         raise PlanError(f"step {spec.id!r} settles elements where there are none: it is not mapped")
+    if spec.policy.key is not None and (spec.policy.batch is not None or spec.unit_kind not in {"python", "http"}):
+        raise PlanError(f"step {spec.id!r} has a key: only steps that are sent, each task by itself, have one")
 
 
 def _check_closing(spec: NodeSpec, upstream: Collection[str], specs: Mapping[str, NodeSpec]) -> None:
@@ -518,6 +524,7 @@ def _node(
         on=NamedFailures.from_spec(spec.on),
         within=within,
         closes=spec.closes,
+        order=Order.of(policy),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hopline_engine.core.binding import INPUT, ITEM, compile_object, compile_request
 from hopline_engine.core.definition import UndoSpec
+from hopline_engine.core.order import Order
 from hopline_engine.core.retry import NamedFailures, RetryPolicy
 
 
@@ -20,7 +21,9 @@ def parts_of(spec: UndoSpec, undone: int) -> dict[str, Any]:
         raise ValueError(f"undo step {spec.id!r} is of kind {spec.kind!r}: exactly HTTP steps have a request")
     inputs = compile_object(spec.inputs)
     request = compile_request(spec.request) if spec.request is not None else None
+    order = Order.of(spec.policy)
     given = {*inputs.sources(), *(request.sources() if request else ())}
+    given.update(order.key.sources() if order is not None and order.key is not None else ())
     if given - {INPUT, ITEM}:
         raise ValueError(f"undo step {spec.id!r} refers to more than the result that it undoes: {sorted(given)}")
     policy = spec.policy
@@ -55,4 +58,5 @@ def parts_of(spec: UndoSpec, undone: int) -> dict[str, Any]:
         "arms": (),
         "on": NamedFailures(),
         "within": None,
+        "order": order,
     }

@@ -2,19 +2,24 @@
 
 Holds no clock and does no I/O. A task that may not go waits in the lane of its queue and route, first in first out.
 Queues take turns, and so do the lanes of a queue: a step whose worker is away does not hold up the others, and a
-long queue not the short ones that need the same workers.
+long queue not the short ones that need the same workers. Tasks that have keys wait for these first (``keys``);
+priorities, and keys in one lane, have their turns as ``turns`` says.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from hopline_engine.core.changes import QueueMoved
 from hopline_engine.core.model import TaskId
+from hopline_engine.core.order import Order
 from hopline_engine.core.plan import HTTP_ROUTE, Route
 from hopline_engine.core.rate import Bucket, Ration, default_burst
+from hopline_engine.queue import turns
+from hopline_engine.queue.keys import Keys
+from hopline_engine.queue.turns import Lane, Lanes, Levels, Line, Turns
 from hopline_engine.queue.workers import Worker, Workers
 
 
@@ -34,6 +39,11 @@ class Place(Protocol):
     @property
     def batch(self) -> int:
         """How many tasks of its group may be sent at once; they take one slot and one token together."""
+        ...
+
+    @property
+    def order(self) -> Order | None:
+        """How it stands among the others of the queue, unless first in, first out."""
         ...
 
 
@@ -56,6 +66,16 @@ class Queued(Protocol):
         ...
 
     @property
+    def key(self) -> str | None:
+        """What it is about, where few of that are worked on at a time."""
+        ...
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
     def group(self) -> object:
         """What it may be sent together with, asked only where ``batch`` is more than one."""
         ...
@@ -69,6 +89,7 @@ class Hindrance(StrEnum):
     WORKER_BUSY = "worker_busy"
     CONCURRENCY = "concurrency"
     RATE = "rate"
+    KEY = "key"
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +112,10 @@ class Queue:
     bucket: Bucket | None = None
     brake: Bucket | None = None
     """Slows it down beyond its own rate, at this node, while its target asks for less."""
-    lanes: dict[Route, deque[Queued]] = field(default_factory=dict)
+    lanes: dict[Route, Line[Queued] | Turns[Queued]] = field(default_factory=dict)
+    """Of tasks of the priority that all have who name none."""
+    levels: Levels[Queued] | None = None
+    """The lanes of all priorities, while tasks of another one wait."""
 
     def __post_init__(self) -> None:
         """Have all slots."""
@@ -150,6 +174,30 @@ class Queue:
             return brake_at
         return max(self.bucket.next_at(), brake_at or 0.0)
 
+    def line_up(self, task: Queued) -> None:
+        """Add a task that may be sent as soon as the limits allow it."""
+        turns.add(self.lanes_of(task), task.node.route, task)
+        self.ready += 1
+
+    def lanes_of(self, task: Queued) -> Lanes[Queued]:
+        """Return the lanes of a task's priority."""
+        order = task.node.order
+        if order is None or order.priority == 0:
+            return self.lanes
+        if self.levels is None:
+            self.levels = Levels(self.lanes)
+        return self.levels.of(order.priority)
+
+    def all_lanes(self) -> Iterator[tuple[Route, Lane[Queued]]]:
+        """Yield the lanes of all priorities."""
+        for lanes in (self.lanes,) if self.levels is None else self.levels.lanes.values():
+            yield from lanes.items()
+
+    def clear(self) -> None:
+        """Forget the lanes, in which nothing waits."""
+        self.lanes.clear()
+        self.levels = None
+
     @property
     def is_full(self) -> bool:
         """Whether as many tasks are in flight as may be."""
@@ -161,6 +209,7 @@ class Admission:
 
     def __init__(self, workers: Workers, default: Queue) -> None:
         self.workers = workers
+        self.keys: Keys[Queued] = Keys()
         self.queues: dict[str, Queue] = {default.name: default}
         self._default = default
         self._backlogged: dict[str, Queue] = {}
@@ -179,25 +228,50 @@ class Admission:
 
     def offer(self, task: Queued) -> None:
         """Add a task that is due; one that waits already keeps its place."""
-        if self.is_waiting(task):
+        if self.is_waiting(task) or (task.key is not None and not self.keys.enter(task)):
             return
-        queue = self.queue_of(task)
-        lane = queue.lanes.get(task.node.route)
-        if lane is None:
-            lane = queue.lanes[task.node.route] = deque()
-        lane.append(task)
-        queue.ready += 1
-        self._waiting[task.id] = task
-        self._backlogged[queue.name] = queue
+        self._line_up(task)
 
     def withdraw(self, task: Queued) -> None:
         """Forget a task that waits, if it does. Its place in the lane is passed over later."""
-        if self.is_waiting(task):
+        if self._is_in_line(task):
             del self._waiting[task.id]
             self.queue_of(task).ready -= 1
+        elif not self.is_waiting(task):
+            return
+        if task.key is not None:
+            self._pass_on_key(task)
+            self.keys.give_up([task.id])
 
     def is_waiting(self, task: Queued) -> bool:
         """Return whether a task is due and not sent."""
+        return self._is_in_line(task) or (task.key is not None and self.keys.is_waiting(task))
+
+    def hold_key(self, task: Queued) -> None:
+        """Note that an attempt of a task that has a key is under way."""
+        self.keys.hold(task)
+
+    def release_key(self, task: Queued) -> None:
+        """Let others have the key of a task whose attempt is over."""
+        if not self.is_waiting(task):
+            self._pass_on_key(task)
+
+    def grant_keys(self, tasks: Iterable[TaskId]) -> None:
+        """Line up tasks to which the store has granted their keys."""
+        for task in self.keys.grant(tasks):
+            self._line_up(task)
+
+    def _pass_on_key(self, task: Queued) -> None:
+        for following in self.keys.leave(task):
+            self._line_up(following)
+
+    def _line_up(self, task: Queued) -> None:
+        queue = self.queue_of(task)
+        queue.line_up(task)
+        self._waiting[task.id] = task
+        self._backlogged[queue.name] = queue
+
+    def _is_in_line(self, task: Queued) -> bool:
         return self._waiting.get(task.id) is task
 
     def admit(self, now: float) -> list[Queued]:
@@ -215,7 +289,7 @@ class Admission:
                 if len(self._backlogged) > 1:  # its turn is over, also when a slot is free next time
                     self._backlogged[queue.name] = self._backlogged.pop(queue.name)
             elif queue.ready == 0:
-                queue.lanes.clear()
+                queue.clear()
                 del self._backlogged[queue.name]
         return admitted
 
@@ -265,7 +339,7 @@ class Admission:
             return False
         if not queue.is_full and (queue.bucket is None or queue.bucket.tokens >= 1.0):
             return False
-        return any(lane and self._has_room(route) for route, lane in queue.lanes.items())
+        return any(lane and self._has_room(route) for route, lane in queue.all_lanes())
 
     def _has_room(self, route: Route) -> bool:
         return route == HTTP_ROUTE or any(worker.is_free for worker in self.workers.serving(route))
@@ -277,6 +351,8 @@ class Admission:
 
     def hindrance(self, task: Queued) -> Hindrance | None:
         """Return what keeps a due task from being sent; ``None`` when nothing does."""
+        if task.key is not None and self.keys.is_waiting(task):
+            return Hindrance.KEY
         queue = self.queue_of(task)
         route = task.node.route
         if queue.is_paused:
@@ -293,8 +369,10 @@ class Admission:
 
     def waiting(self, queue: Queue) -> Iterator[Queued]:
         """Yield the due tasks of a queue."""
-        for lane in queue.lanes.values():
-            yield from filter(self.is_waiting, lane)
+        for _, lane in queue.all_lanes():
+            yield from filter(self._is_in_line, lane)
+        if self.keys.waiting_in[queue.name]:
+            yield from self.keys.waiting(queue.name)
 
     def _take(self, queue: Queue, now: float) -> Queued | None:
         if queue.is_paused or queue.is_full or queue.ready == 0:
@@ -304,20 +382,32 @@ class Admission:
             queue.refill(now)
             if queue.next_token_at() is not None:
                 return None
-        for route in list(queue.lanes):
-            task = self._take_from(queue, route)
+        task = self._take_of(queue, queue.lanes) if queue.levels is None else self._take_by_level(queue, queue.levels)
+        if task is not None and is_limited:
+            queue.take_token(now)
+        return task
+
+    def _take_by_level(self, queue: Queue, levels: Levels[Queued]) -> Queued | None:
+        for priority in levels.in_turn():
+            task = self._take_of(queue, levels.lanes[priority])
             if task is not None:
-                if is_limited:
-                    queue.take_token(now)
+                levels.note(priority)
                 return task
         return None
 
-    def _take_from(self, queue: Queue, route: Route) -> Queued | None:
-        lane = queue.lanes[route]
-        while lane and not self.is_waiting(lane[0]):
-            lane.popleft()
+    def _take_of(self, queue: Queue, lanes: Lanes[Queued]) -> Queued | None:
+        for route in list(lanes):
+            task = self._take_from(queue, lanes, route)
+            if task is not None:
+                return task
+        return None
+
+    def _take_from(self, queue: Queue, lanes: Lanes[Queued], route: Route) -> Queued | None:
+        lane = lanes[route]
+        while lane and not self._is_in_line(lane[0]):
+            lane.skip()
         if not lane:
-            del queue.lanes[route]
+            del lanes[route]
             return None
         worker = None
         if route != HTTP_ROUTE:
@@ -325,8 +415,8 @@ class Admission:
             if worker is None:
                 return None
         task = lane.popleft()
-        if len(queue.lanes) > 1:  # its turn is over: the other lanes come first now
-            queue.lanes[route] = queue.lanes.pop(route)
+        if len(lanes) > 1:  # its turn is over: the other lanes come first now
+            lanes[route] = lanes.pop(route)
         del self._waiting[task.id]
         queue.ready -= 1
         queue.in_flight += 1
@@ -336,13 +426,13 @@ class Admission:
     def _companions_of(self, task: Queued, queue: Queue) -> list[Queued]:
         """Take out the tasks behind *task* that are sent together with it."""
         found: list[Queued] = []
-        lane = queue.lanes.get(task.node.route)
+        lane = queue.lanes_of(task).get(task.node.route)
         while lane and len(found) < task.node.batch - 1:
-            if self.is_waiting(lane[0]):
+            if self._is_in_line(lane[0]):
                 if lane[0].group is not task.group:
                     break
                 found.append(lane[0])
-            lane.popleft()
+            lane.skip()
         for companion in found:
             del self._waiting[companion.id]
             queue.ready -= 1

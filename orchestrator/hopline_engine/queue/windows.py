@@ -27,6 +27,8 @@ class Place(NamedTuple):
     queue: str
     route: Route = HTTP_ROUTE
     batch: int = 1
+    order: None = None
+    """First in, first out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +41,15 @@ class PushTask:
     id: TaskId = field(default_factory=lambda: TaskId(-next(_TICKETS)))
     """What the admission knows it by: negative, so that it is never that of a step's task, and new each time that the
     task is held, so that what became of it before does not matter."""
+
+    @property
+    def key(self) -> None:
+        """What it is about: nothing in particular."""
+
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return f"task {self.number}"
 
     @property
     def group(self) -> None:

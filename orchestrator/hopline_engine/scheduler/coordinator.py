@@ -95,7 +95,7 @@ class Coordinator:
         self.on_forgotten: Callable[[RunId], None] = _leave_to_next_engine
         self.on_lost: Callable[[OwnershipLostError], None] = _leave_as_it_is
         """Told when the store takes nothing of this node any more."""
-        self.on_admitted: Callable[[float], None] | None = None
+        self.on_admitted: Sequence[Callable[[float], None]] = ()
         """Called after each look at what may be sent, where limits of queues are shared with other nodes."""
         self.on_others_admitted: Callable[[list[Queued]], None] = _expect_none
         """Told of the admitted tasks that are not of steps."""
@@ -157,8 +157,12 @@ class Coordinator:
                 advance.lose(task, decision, reason, blame=blame)
             elif task.state is TaskState.ACCEPTED:
                 decision.accepted.append(task)
+                if task.key is not None:
+                    self.admission.hold_key(task)
             else:
                 decision.rescheduled.append(task)
+                if task.key is not None:
+                    decision.rows.release_key(task.id)
                 if task.node.kind == "event":
                     decision.awaiting.append(task.id)
                 elif task.node.kind == "approval":
@@ -302,7 +306,7 @@ class Coordinator:
     def drop(self, shards: Collection[int]) -> None:
         """Know nothing more of the runs of shards: another node takes them up from rows."""
         for run in [run for run in self.runs.values() if shard_of(run.id) in shards]:
-            self._leave(run)
+            self._leave(run, keeps_keys=False)
         self._held_back = self._held_back.difference(shards)
 
     def is_stalled(self, task: LiveTask, before: float) -> bool:
@@ -438,8 +442,8 @@ class Coordinator:
         self._queue(decision)
         admitted = self.admission.admit(decision.now) if self.sending.is_on else []
         leased = [task for task in admitted if isinstance(task, LiveTask)]
-        if self.on_admitted is not None:
-            self.on_admitted(decision.now)
+        for look in self.on_admitted:
+            look(decision.now)
         for task in leased:
             advance.lease(task, decision, self._epoch)
         for task in (*decision.opened, *decision.rescheduled):
@@ -461,6 +465,7 @@ class Coordinator:
                 self._timers.add(run.created_at + run.plan.deadline, run)
         for task in decision.closed.values():
             self.admission.withdraw(task)
+        self._free_keys((*decision.closed.values(), *decision.rescheduled))
         for task in (*decision.opened, *decision.rescheduled):
             if task.id in decision.closed:
                 continue
@@ -471,6 +476,12 @@ class Coordinator:
                 self.admission.offer(task)
         for task in decision.accepted:
             self._watch_deadline(task)
+
+    def _free_keys(self, tasks: Iterable[LiveTask]) -> None:
+        """Let others have the keys of tasks whose attempts are over."""
+        for task in tasks:
+            if task.key is not None:
+                self.admission.release_key(task)
 
     def _watch_deadline(self, task: LiveTask) -> None:
         """Set a timer for the deadline of a task that waits; a leased one is watched by its request's timeout."""
@@ -541,12 +552,15 @@ class Coordinator:
                 self._leave(run)
             self.on_forgotten(root.id)
 
-    def _leave(self, run: LiveRun) -> None:
+    def _leave(self, run: LiveRun, *, keeps_keys: bool = True) -> None:
         run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
         self.runs.pop(run.id, None)
         for unit in run.units():
             if isinstance(unit, LiveTask):
                 self.admission.withdraw(unit)
+                # One that waits for its callback is worked on whatever memory knows of it.
+                if unit.key is not None and (unit.state is not TaskState.ACCEPTED or not keeps_keys):
+                    self.admission.release_key(unit)
                 self.sending.cut_off(unit)
 
 

@@ -48,6 +48,7 @@ from hopline_engine.scheduler.events import Events
 from hopline_engine.scheduler.hearing import Hearing, Heartbeat, without_secrets
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
+from hopline_engine.scheduler.key_claims import KeyClaims
 from hopline_engine.scheduler.membership import Membership
 from hopline_engine.scheduler.orders import Orders
 from hopline_engine.scheduler.parking import Parking
@@ -225,10 +226,13 @@ class Engine:
             held=lambda: membership.held,
             retention_seconds=settings.run_retention_seconds,
         )
-        self._shares: Shares | None = None
+        self._shared: tuple[Shares | KeyClaims, ...] = ()
         if not store.owner.alone:
-            self._shares = Shares(store=store, admission=self.admission, clock=clock, look_again=coordinator.look_again)
-            coordinator.on_admitted = self._shares.look
+            look_again = coordinator.look_again
+            shares = Shares(store=store, admission=self.admission, clock=clock, look_again=look_again)
+            claims = KeyClaims(store=store, admission=self.admission, look_again=look_again)
+            self._shared = (shares, claims)
+            coordinator.on_admitted = (shares.look, claims.look)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -240,8 +244,8 @@ class Engine:
                 virtual time, years of that would be all that happens.
         """
         await self.controls.load()
-        if self._shares is not None:
-            self._shares.open()
+        for shared in self._shared:
+            shared.open()
         await self.membership.open(beats=watches)
         self._watches = [asyncio.create_task(self.events.run(forgets=watches)), asyncio.create_task(self.asking.run())]
         if watches:
@@ -270,8 +274,8 @@ class Engine:
         await self.resumer.stop()
         self.membership.takes_shards = False
         await self.coordinator.stop(self.settings.drain_seconds)
-        if self._shares is not None:
-            await self._shares.close()
+        for shared in self._shared:
+            await shared.close()
         await self.membership.leave()
 
     def _on_taken(self, shards: Collection[int]) -> None:

@@ -192,7 +192,7 @@ class Parking:
         match task.state:
             case TaskState.PARKED:
                 pass
-            case TaskState.ACCEPTED:
+            case TaskState.ACCEPTED if task.key is None:  # what holds a key is known to who gives keys out
                 since, until = task.leased_at, task.deadline_time or NEVER
             case TaskState.SCHEDULED if task.schedule_time > now:
                 since, until = None, min(task.schedule_time, task.deadline_time or NEVER)

@@ -21,6 +21,7 @@ from hopline_engine.core.model import (
     AttemptEnded,
     DefinitionAdded,
     EventAdded,
+    KeyReleased,
     RunAdded,
     RunEnded,
     RunMoved,
@@ -55,6 +56,8 @@ class RowType(NamedTuple):
     """Whether each row must find exactly one row to change; an insert fails by itself."""
     may_exist: bool = False
     """Whether a row that is there already is left as it is; its statement is SQLite's own, and Postgres has another."""
+    may_lack: bool = False
+    """Whether a row that is to change need not be there."""
 
 
 class Write(NamedTuple):
@@ -121,6 +124,7 @@ ROW_TYPES: Final = (
     RowType("approvals_decided", ApprovalDecided._fields, tables.approval, _decide, counted=True),
     RowType("events_added", EventAdded._fields, tables.event, _insert, counted=False),
     RowType("queues_moved", QueueMoved._fields, tables.queue, _update, counted=True),
+    RowType("keys_released", KeyReleased._fields, tables.key_claim, _delete, counted=False, may_lack=True),
     RowType("runs_moved", RunMoved._fields, tables.run, _update, counted=True),
     RowType("runs_ended", RunEnded._fields, tables.run, _end_run, counted=True),
 )

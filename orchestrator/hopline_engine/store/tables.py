@@ -217,6 +217,27 @@ class TaskRow(Row, table=True):
     blamed: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
+class KeyClaimRow(Row, table=True):
+    """A task with a key that some node wants to send, or has sent, where several nodes send tasks of a queue.
+
+    Those that are held are worked on, or about to be sent; the others wait for their turn.
+    """
+
+    __tablename__ = "key_claim"
+    __table_args__ = (Index("key_claim_key", "queue", "key"),)
+
+    task_id: int = _big_key()
+    queue: str = Field(sa_type=_KEY_TEXT)
+    key: str = Field(sa_type=_KEY_TEXT)
+    key_limit: int
+    """How many of the key may be held for this one to be held too, itself among them."""
+    since: float = _time()
+    """When it became due: the order in which claims are granted."""
+    is_held: bool
+    words: str = _text()
+    """What people call it."""
+
+
 class ParkedRunRow(Row, table=True):
     """A run that has not ended and only waits: no node has it in memory until something happens to it."""
 
@@ -526,6 +547,7 @@ step_run: Final = METADATA.tables["step_run"]
 attempt: Final = METADATA.tables["attempt"]
 task: Final = METADATA.tables["task"]
 parked_run: Final = METADATA.tables["parked_run"]
+key_claim: Final = METADATA.tables["key_claim"]
 wait: Final = METADATA.tables["wait"]
 approval: Final = METADATA.tables["approval"]
 event: Final = METADATA.tables["event"]

@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0011');
+INSERT INTO "alembic_version" VALUES('0012');
 CREATE TABLE approval (
 	task_id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -111,6 +111,16 @@ CREATE TABLE event (
 	emitted_at DOUBLE NOT NULL, 
 	payload BLOB NOT NULL, 
 	CONSTRAINT pk_event PRIMARY KEY (name, "key")
+);
+CREATE TABLE key_claim (
+	task_id INTEGER NOT NULL, 
+	queue TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	key_limit INTEGER NOT NULL, 
+	since DOUBLE NOT NULL, 
+	is_held BOOLEAN NOT NULL, 
+	words TEXT NOT NULL, 
+	CONSTRAINT pk_key_claim PRIMARY KEY (task_id)
 );
 CREATE TABLE meta (
 	"key" TEXT NOT NULL, 
@@ -363,3 +373,4 @@ CREATE INDEX approval_step ON approval (run_id, node, item);
 CREATE INDEX approval_asked ON approval (asked_at);
 CREATE INDEX parked_run_wake ON parked_run (wake_at);
 CREATE INDEX tick_passed ON tick (decided_at) WHERE state > 4;
+CREATE INDEX key_claim_key ON key_claim (queue, "key");

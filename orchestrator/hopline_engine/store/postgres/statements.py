@@ -133,7 +133,7 @@ def _part(row: RowType, guard: CTE) -> CTE:
 def _write(row: RowType, guard: CTE | None) -> Any:
     """Return the statement of a kind of rows; as part of a group it does nothing unless the guard found us."""
     target, given = target_of(row), _given(row)
-    if row.counted:
+    if row.counted or row.may_lack:
         statement: Any = row.build(target, given.c.__getitem__)
         if guard is None:
             return statement
