@@ -10,7 +10,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from types import ModuleType
+from typing import Annotated, NoReturn, cast
 
 import typer
 
@@ -65,6 +66,10 @@ _CANNOT_WRITE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
 """What a full disk, a quota or a reader that went away answer; nothing that a change of the program would mend."""
 SWITCHES = {"--debug": "HOPLINE_DEBUG", "--no-color": "NO_COLOR"}
 """Accepted anywhere on the line; kept as environment variables, so that worker processes inherit them."""
+
+sys.modules.setdefault("httpx._main", cast("ModuleType", None))
+"""httpx imports its own command line where it finds what that needs, and with it pygments and rich: 6 MB and a tenth of
+a second of every command and of a server. It does without where the import fails."""
 
 app = typer.Typer(
     cls=lazy_group({"Do": VERBS, "Look and steer": NOUNS}),
