@@ -133,7 +133,8 @@ class WorkerProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self.wait(), patience_seconds)
+            async with asyncio.timeout(patience_seconds):
+                await self.wait()
         except TimeoutError:
             await self.end()
         await self._forget()

@@ -10,6 +10,8 @@ import pytest
 from hopline_cli.errors import ExitCode
 from tests.cli.conftest import Cli, Start
 
+pytestmark = pytest.mark.timeout(300)  # tests of up to twenty commands, each a process
+
 FILE = """
 from datetime import date
 

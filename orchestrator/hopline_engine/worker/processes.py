@@ -85,7 +85,8 @@ async def _keep(process: Process, options: Options, stop: Stop) -> None:
         was_steady = clock.monotonic() - started > STEADY_SECONDS
         wait = RESTART_SECONDS if was_steady else min(2 * wait, LONGEST_RESTART_SECONDS)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.asked.wait(), wait)
+            async with asyncio.timeout(wait):
+                await stop.asked.wait()
             return
         process = await _start(options)
 

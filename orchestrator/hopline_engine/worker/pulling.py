@@ -133,7 +133,8 @@ class Feed:
             self._room.clear()
             if not self._app.free_slots:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._room.wait(), POLL_SECONDS)
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._room.wait()
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _take(self, most: int) -> int:
@@ -226,7 +227,8 @@ class _Lease:
         """Renew it until it is over, or lost."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.is_over.wait(), self._seconds * RENEWED_AFTER)
+                async with asyncio.timeout(self._seconds * RENEWED_AFTER):
+                    await self.is_over.wait()
                 return
             begun = clock.monotonic()
             try:

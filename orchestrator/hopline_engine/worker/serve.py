@@ -112,7 +112,8 @@ class _Worker:
         draining = asyncio.create_task(app.drain(self._options.grace_seconds))
         # Also when registering was never answered: the engine may have done it.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(registration.unregister(), FAREWELL_SECONDS)
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await registration.unregister()
         await _first_of(draining, asyncio.create_task(stop.insisted.wait()))
         if not draining.done() or not draining.result():
             say("stopped with steps still running; the server tries them again")
