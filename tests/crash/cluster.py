@@ -12,9 +12,12 @@ import httpx
 from tests.crash.books import Row, in_postgres, in_sqlite
 from tests.support.client import Client
 from tests.support.postgres import PostgresServer, postgres
-from tests.support.processes import START_SECONDS, EngineProcess, Process, WorkerProcess
+from tests.support.processes import EngineProcess, Process, WorkerProcess
 
 STORES: Final = ("sqlite", "postgres")
+PATIENCE: Final = 3600.0
+"""Seconds for which a client asks again: where everything is killed all the time on a busy machine, there may be no
+answer for minutes. How long something may take is for those to say who stop killing."""
 
 
 class StoreBelow:
@@ -88,7 +91,7 @@ class Cluster:
         self.nodes = nodes
         self.workers = workers
         self.store = store
-        self.client = Client(nodes[0].url, _AnyNode([node.url for node in nodes]), 2 * START_SECONDS)
+        self.client = Client(nodes[0].url, _AnyNode([node.url for node in nodes]), PATIENCE)
 
     @property
     def processes(self) -> list[Process]:

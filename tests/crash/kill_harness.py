@@ -32,12 +32,12 @@ if __name__ == "__main__":
 from tests.crash import flow
 from tests.crash.audit import Findings, Wanted, audit
 from tests.crash.books import Books
-from tests.crash.cluster import STORES, Cluster, cluster
+from tests.crash.cluster import PATIENCE, STORES, Cluster, cluster
 from tests.crash.recovering import Blow, Recoveries, recoveries
 from tests.crash.target import Target
 from tests.support.asgi import listening
 from tests.support.client import Client
-from tests.support.processes import START_SECONDS, Process
+from tests.support.processes import Process
 
 FLOW: Final = Path(flow.__file__)
 VICTIMS: Final = ("node", "worker", "both", "nodes")
@@ -206,7 +206,7 @@ class Campaign:
 
     async def _cancel(self, place: Cluster, run: str) -> None:
         """Cancel a run, unless it has ended; what has to become of it is known afterwards."""
-        if await place.client.cancel(run, START_SECONDS):
+        if await place.client.cancel(run, PATIENCE):
             self._wanted[run] = Wanted(None, cancelled_at=time.time())
 
     async def _kill(self, place: Cluster) -> None:
