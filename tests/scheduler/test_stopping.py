@@ -19,8 +19,7 @@ async def test_engine_stops_also_when_what_it_waits_for_comes_that_moment(tmp_pa
         engine.dispatch(schedules=True)
         await engine.membership.beat()
         await engine.membership.moved()
-        assert engine._shares is not None
-        bells = [each._wake for each in (engine.events, engine.scheduling, engine.membership, engine._shares)]
+        bells = [each._wake for each in (engine.events, engine.scheduling, engine.membership, *engine._shared)]
         await until(lambda: all(bell._waiters for bell in bells), "each waits to be woken")
         for bell in bells:
             bell.set()
