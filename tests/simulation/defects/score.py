@@ -2,7 +2,9 @@
 
 python -m tests.simulation.defects.score                   all defects, up to 200 seeds each
 python -m tests.simulation.defects.score --only no_fence   one of them
-python -m tests.simulation.defects.score --known           each at the seeds that are known to find it
+python -m tests.simulation.defects.score --known           each at the seeds that are known to find it first
+
+Which seeds find a defect changes with what the engine awaits; ``--known --write`` notes those that do now.
 """
 
 import argparse
@@ -57,13 +59,13 @@ def main() -> int:
     """Run what the arguments ask for; return 1 if a defect is not found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=sorted(BY_NAME))
-    parser.add_argument("--known", action="store_true", help="only seeds that are known to find a defect")
+    parser.add_argument("--known", action="store_true", help="first the seeds that are known to find a defect")
     parser.add_argument("-j", "--processes", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="note the seeds that find the defects")
     asked = parser.parse_args()
     names = asked.only or [defect.name for defect in DEFECTS]
     known: dict[str, list[int]] = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
-    work = [(name, known.get(name, []) if asked.known else list(range(MOST_SEEDS))) for name in names]
+    work = [(name, [*(known.get(name, []) if asked.known else []), *range(MOST_SEEDS)]) for name in names]
     for module in _SLOW_IMPORTS:
         importlib.import_module(module)
     results = []

@@ -25,8 +25,9 @@ def test_every_defect_has_a_name_of_its_own_and_seeds_that_find_it() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_every_defect_is_found_at_the_seeds_that_are_known_to_find_it() -> None:
+@pytest.mark.timeout(1200)
+def test_every_defect_is_found() -> None:
+    """Soon where the seeds that are known to find it are up to date, and otherwise at some other seed."""
     command = [sys.executable, "-m", "tests.simulation.defects.score", "--known"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
