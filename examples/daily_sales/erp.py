@@ -1,8 +1,9 @@
-"""A stand-in for an ERP, with the standard library only: three shops, a token, and one refusal for each new report.
+"""A stand-in for an ERP and a chat, with the standard library only: three shops, a token, one refusal each report.
 
     python examples/daily_sales/erp.py 8099
 
-The address of the one report of a day is its key, so publishing twice is harmless.
+The address of the one report of a day is its key, so publishing twice is harmless. What is written to the chat is shown
+at /chat.
 """
 
 import json
@@ -18,14 +19,17 @@ SHOPS = [
 ]
 reports: dict[str, object] = {}
 refused: set[str] = set()
+chat: list[object] = []
 
 
 class Erp(BaseHTTPRequestHandler):
-    """``GET /v1/shops``; ``POST`` and ``GET /v1/reports/{day}``, where the first POST of a day is answered 503."""
+    """``GET /v1/shops``; ``POST`` and ``GET`` of ``/chat`` and ``/v1/reports/{day}``, whose first POST gets a 503."""
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        if not self.is_allowed():
+        if path == "/chat":
+            self.answer(200, chat)
+        elif not self.is_allowed():
             self.answer(401, {"error": "wrong token"})
         elif path == "/v1/shops":
             self.answer(200, SHOPS)
@@ -36,7 +40,10 @@ class Erp(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         report = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if not self.is_allowed():
+        if self.path == "/chat":
+            chat.append(report)
+            self.answer(200, None)
+        elif not self.is_allowed():
             self.answer(401, {"error": "wrong token"})
         elif self.path not in refused:
             refused.add(self.path)

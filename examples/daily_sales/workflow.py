@@ -1,17 +1,33 @@
-"""Daily sales: fetch the shops from the ERP, add up each one in parallel, join, publish the report.
+"""Daily sales: fetch the shops from the ERP, add up each one in parallel, join, have a person look, publish the report.
 
-    export HOPLINE_SECRET_ERP_TOKEN=token-of-the-example
-    hopline run examples/daily_sales/workflow.py day=2026-11-20
+    python examples/daily_sales/erp.py 8099
+    HOPLINE_SECRET_ERP_TOKEN=token-of-the-example hopline dev examples/daily_sales/workflow.py
+    hopline run daily_sales day=2026-11-20 --detach
+    hopline runs approve @last --by Ada
 
-Served with `hopline dev`, it runs every morning at six, for the day it is then. erp.py in this folder stands in for
-the ERP.
+Served with `hopline dev`, it runs every morning at six, for the day it is then. When it fails, or nobody has decided
+after two hours, the chat is told. erp.py in this folder stands in for the ERP and the chat.
 """
 
 from datetime import date
 
 from pydantic import BaseModel
 
-from hopline import Cron, Fail, Queue, Request, Retry, http, scheduled, secret, step, workflow
+from hopline import (
+    Cron,
+    Fail,
+    Failure,
+    Queue,
+    Request,
+    Retry,
+    approval,
+    branch,
+    http,
+    scheduled,
+    secret,
+    step,
+    workflow,
+)
 
 EUR_PER_UNIT = {"EUR": 1.0, "USD": 0.925, "CHF": 1.04}
 
@@ -62,9 +78,15 @@ def publish(report: Report, api: str) -> Request[Published]:
     return http.post(f"{api}/v1/reports/{report.day}", json=report, headers={"Authorization": secret("ERP_TOKEN")})
 
 
-@workflow(schedule=Cron("0 6 * * *", tz="Europe/Berlin"))
-def daily_sales(day: date = scheduled.date, api: str = "http://127.0.0.1:8099") -> Published:
+@http(retry=Retry(3))
+def notify(failure: Failure, api: str) -> Request[None]:
+    return http.post(f"{api}/chat", json={"text": f"{failure.step}: {failure.error} {failure.run_url}"})
+
+
+@workflow(schedule=Cron("0 6 * * *", tz="Europe/Berlin"), on_failure=notify, deadline="4h")
+def daily_sales(day: date = scheduled.date, api: str = "http://127.0.0.1:8099") -> Published | None:
     shops = list_shops(day, api)
     parts = totals.using(max_parallel=50).map(shops)
     report = join(parts, day)
-    return publish(report, api)
+    gate = approval(f"Publish {report.total} EUR?", to=["finance@example.com"], timeout="2h")
+    return branch(gate.approved, then=lambda: publish(report, api))

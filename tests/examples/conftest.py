@@ -5,15 +5,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from hopline_engine.pytest_plugin import engine as engine  # where Hopline is run from its sources
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -66,3 +68,26 @@ def service(*command: str) -> Iterator[str]:
             yield next(match[0] for line in process.stdout if (match := re.search(r"http://127\.0\.0\.1:\d+", line)))
         finally:
             process.terminate()
+
+
+@contextmanager
+def served(folder: Path, *files: Path, environment: Mapping[str, str]) -> Iterator[Hopline]:
+    """Serve workflow files by ``hopline dev``, at home in *folder*; return the command line beside it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOPLINE_")}
+    command = [*COMMAND, "dev", *map(str, files), "--port", "0"]
+    process = subprocess.Popen(command, cwd=folder, env={**clean, **environment}, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        next(line for line in process.stderr if "loaded" in line)
+        yield Hopline(folder=folder)
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def until_there(look: Callable[[], T]) -> T:
+    """Return what *look* finds, once it finds something; each look is a command, which takes its time."""
+    for _ in range(60):
+        if found := look():
+            return found
+    raise AssertionError("it never came")

@@ -1,10 +1,7 @@
 """One order: plainly, on the engine in virtual time, and for real against the stand-in for the shop."""
 
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -29,7 +26,7 @@ from examples.order.workflow import (
 )
 from hopline.testing import Engine, answer, deliver, stub
 from hopline_engine.testing import Run, Server
-from tests.examples.conftest import COMMAND, EXAMPLES, service
+from tests.examples.conftest import EXAMPLES, served, service, until_there
 
 ORDER = Order(id="7", sku="lamp", quantity=2, total=80.0)
 SCAN = Scan(tracking="t", place="Bonn")
@@ -117,6 +114,14 @@ def test_event_starts_it_the_gateway_calls_back_and_the_parcel_takes_a_week(engi
     assert [sent.path for sent in shop.requests] == ["/reservations", "/card", "/card", "/labels", "/ratings"]
 
 
+def test_big_order_waits_for_a_person(engine: Engine, shop: Server) -> None:
+    shop.post("/card").reply(402)
+    run = placed(engine, ORDER.model_copy(update={"total": 9000.0}))
+    assert "2 x lamp for 9000.00 EUR" in str(run.step("approval").detail.note)
+    engine.approve(run.step("approval"), by="Ada")
+    assert run.step("send_invoice").state == "succeeded"
+
+
 def test_declined_card_is_paid_by_invoice(engine: Engine, shop: Server) -> None:
     shop.post("/card").reply(402, {"error": "declined"})
     run = placed(engine, ORDER)
@@ -136,42 +141,21 @@ def test_parcel_that_never_arrives_gives_the_goods_back(engine: Engine, shop: Se
 # --- for real ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[str]:
-    """Return the address of a shop whose orders ``hopline dev`` serves in *tmp_path*."""
-    with service(sys.executable, str(EXAMPLES / "order" / "shop.py"), "0") as shop:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("HOPLINE_")}
-        command = [*COMMAND, "dev", str(EXAMPLES / "order" / "workflow.py"), "--port", "0"]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env={**clean, "SHOP_URL": shop}, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        try:
-            next(line for line in process.stderr if "loaded" in line)
-            yield shop
-        finally:
-            process.terminate()
-            process.communicate()
+def test_order_is_fulfilled_by_hopline_dev(tmp_path: Path) -> None:
+    with (
+        service(sys.executable, str(EXAMPLES / "order" / "shop.py"), "0") as shop,
+        served(tmp_path, EXAMPLES / "order" / "workflow.py", environment={"SHOP_URL": shop}) as hopline,
+    ):
+        scan = Scan(tracking="t-7", place="Bonn").model_dump_json()
+        hopline.call("events", "emit", "order.placed", "--key", "7", ORDER.model_dump_json())
+        hopline.call("events", "emit", "parcel.scanned", "--key", "t-7", scan)
+        runs = json.loads(hopline.call("runs", "list", "--json").stdout)
+        (run,) = [one["id"] for one in runs if one["workflow"] == "fulfil"]
 
+        def has_arrived() -> bool:
+            steps = json.loads(hopline.call("runs", "show", run, "--json").stdout)["steps"]
+            return bool({step["id"]: step["state"] for step in steps}["ship"] == "succeeded")
 
-def test_order_is_fulfilled_by_hopline_dev(running: str, tmp_path: Path) -> None:
-    def hopline(*arguments: str) -> str:
-        done = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    hopline("events", "emit", "order.placed", "--key", "7", ORDER.model_dump_json())
-    hopline("events", "emit", "parcel.scanned", "--key", "t-7", Scan(tracking="t-7", place="Bonn").model_dump_json())
-    (run,) = [one for one in json.loads(hopline("runs", "list", "--json")) if one["workflow"] == "fulfil"]
-
-    def ended() -> bool:
-        steps = json.loads(hopline("runs", "show", run["id"], "--json"))["steps"]
-        return bool({step["id"]: step["state"] for step in steps}["ship"] == "succeeded")
-
-    for _ in range(60):
-        if ended():
-            break
-    else:
-        pytest.fail("the parcel did not arrive")
-    with urlopen(f"{running}/calls") as told:
-        assert json.load(told) == {"POST /reservations": 1, "POST /card": 1, "POST /labels": 1}
+        until_there(has_arrived)
+        with urlopen(f"{shop}/calls") as told:
+            assert json.load(told) == {"POST /reservations": 1, "POST /card": 1, "POST /labels": 1}

@@ -1,5 +1,6 @@
 """Thumbnails: plainly, on the engine in virtual time, and for real against the stand-in for the farm."""
 
+import json
 import sys
 from pathlib import Path
 from urllib.request import Request
@@ -20,7 +21,7 @@ from examples.thumbnails.workflow import (
     upload_finished,
 )
 from hopline.testing import Engine, stub
-from tests.examples.conftest import EXAMPLES, Hopline, service
+from tests.examples.conftest import EXAMPLES, served, service
 
 FILE = EXAMPLES / "thumbnails" / "workflow.py"
 
@@ -94,8 +95,11 @@ def test_on_the_engine_the_sensor_waits_and_the_farm_calls_back(
     assert run.result() == Summary(made=["a.jpg", "c.frame"], failed=1)
 
 
-def test_runs_against_the_farm(hopline: Hopline, album: Path) -> None:
+def test_album_is_made_under_hopline_dev(tmp_path: Path, album: Path) -> None:
     (album / DONE).touch()
-    with service(sys.executable, str(EXAMPLES / "thumbnails" / "farm.py"), "0") as farm:
-        run = hopline.run(Path(f"{FILE}:album_job"), f"folder={album}", f"farm={farm}")
-    assert run["result"] == {"made": ["a.jpg", "c.mov.frame"], "failed": 1}
+    with (
+        service(sys.executable, str(EXAMPLES / "thumbnails" / "farm.py"), "0") as farm,
+        served(tmp_path, FILE, environment={}) as hopline,
+    ):
+        made = hopline.call("run", "album_job", f"folder={album}", f"farm={farm}")
+    assert json.loads(made.stdout) == {"made": ["a.jpg", "c.mov.frame"], "failed": 1}

@@ -11,11 +11,12 @@ from hopline import Event, Workflow
 from hopline.definition import canonical
 from hopline.durations import parse
 from hopline.schema import codec, jsonable
+from hopline_engine.api.asked import ApprovalAnswer
 from hopline_engine.api.interface import CallbackOutcome, StepFailure, StepResult
 from hopline_engine.api.models import Attempt, Failure, RunDetail
 from hopline_engine.api.models import Step as StepDetail
 from hopline_engine.api.service import Service
-from hopline_engine.errors import RunNotSucceededError
+from hopline_engine.errors import ApprovalNotOpenError, RunNotSucceededError
 from hopline_engine.testing.doubles import Doubles, Server
 from hopline_engine.testing.installation import Execution, Happened, Heartbeats, Installation
 from hopline_engine.testing.steps import InProcessWorker, python_steps
@@ -209,6 +210,21 @@ class Engine:
         answer = self.ask(lambda service: service.callback(step.run, step.id, step.attempts, token, report))
         if answer.outcome not in {CallbackOutcome.APPLIED, CallbackOutcome.ALREADY}:
             raise CallbackRefusedError(f"{step.id} did not take the callback: {answer.message or answer.outcome.value}")
+
+    def approve(self, step: StepRun, *, approved: bool = True, form: object = None, by: str = "tester") -> None:
+        """Decide an approval that waits, as a person does; to decide it again in the same way changes nothing.
+
+        Raises:
+            ApprovalNotOpenError: it does not wait.
+            InvalidApprovalError: the form is not filled in as it must be.
+        """
+        given = ApprovalAnswer(approved=approved, form=jsonable(form), by=by)
+        try:
+            self.ask(lambda service: service.decide_approval(step.run, step.id, given))
+        except ApprovalNotOpenError:  # perhaps the engine died after it had taken the decision
+            kept = self.ask(lambda service: service.approval(step.run, step.id))
+            if (kept.state, kept.by) != ("approved" if approved else "rejected", by):
+                raise
 
     def emit(self, event: Event[Any], payload: object, *, key: str) -> list[Run[Any]]:
         """Say that something happened that runs wait for, or are started by; return the runs that it started."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -26,6 +27,7 @@ from hopline_engine.testing.virtual_loop import VirtualLoop
 
 KEY: Final = b"k" * 32
 PUBLIC_URL: Final = "http://hopline.test"
+RUNS_URL: Final = f"{PUBLIC_URL}/api/v1/runs"
 
 Happened = Callable[[str], bool]
 """Told of each moment at which a process may die, by what it is; returns whether it dies now."""
@@ -92,7 +94,7 @@ class Installation:
             KilledError: it died while it was starting.
         """
         self.loop.run(self._open())
-        self.loop.call_soon(self.engine.dispatch)
+        self.loop.call_soon(partial(self.engine.dispatch, runs_url=RUNS_URL))
 
     async def _open(self) -> None:
         self._store = store = await open_store(
@@ -117,6 +119,7 @@ class Installation:
             result_max_bytes=self.settings.result_max_bytes,
         )
         dispatcher.callback_base = f"{PUBLIC_URL}/api/v1"
+        dispatcher.runs_url = RUNS_URL
         return dispatcher
 
     def dies(self, moment: str) -> bool:
