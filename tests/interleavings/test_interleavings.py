@@ -17,7 +17,7 @@ from tests.interleavings.turns import Order, Referee, Side
 from tests.interleavings.world import ALIVE, SILENT, GatedConnector
 from tests.support.postgres import empty_database
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ALL = list(all_pairs())
 
