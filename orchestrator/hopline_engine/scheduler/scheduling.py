@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from itertools import groupby
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -48,6 +48,14 @@ POSTPONE_SECONDS: Final = 600.0
 
 _NEVER: Final = (InvalidInputError, ScheduleError)
 """What keeps a run from being started now and later."""
+
+
+class Rests(NamedTuple):
+    """How long at most it is not looked, in seconds."""
+
+    longest: float = LONGEST_REST_SECONDS
+    queued: float = QUEUE_SECONDS
+    """While ticks wait."""
 
 
 class Starter(Protocol):
@@ -87,6 +95,8 @@ class Scheduling:
         self._starter = starter
         self._cancel = cancel
         self._held = held
+        self.rests = Rests()
+        """Others in virtual time, in which nobody else changes anything and looking is all that takes time."""
         self._wake = asyncio.Event()
         self._looked_to = ""
         """Up to which name it was looked, last time, whose turn has come."""
@@ -105,7 +115,7 @@ class Scheduling:
                 return
             except Exception:
                 log.exception("schedules could not be looked at; it is tried again")
-                rest = LONGEST_REST_SECONDS
+                rest = self.rests.longest
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(SHORTEST_REST_SECONDS, rest)):
                     await self._wake.wait()
@@ -114,16 +124,20 @@ class Scheduling:
         """Do all that is due now, and return for how many seconds nothing is."""
         held = self._held()
         if not held:
-            return QUEUE_SECONDS
+            return self.rests.queued
         turn = await self._turn(held)
         if not (turn.is_come or self._looked_to):
-            return _rest(turn)
+            return self._rest(turn)
         while await self._decide(held):
             await self._start(held)
         waiting = await self._promote(held)
         is_left = await self._start(held)
-        rest = _rest(await self._turn(held))
-        return min(rest, QUEUE_SECONDS) if waiting or is_left else rest
+        rest = self._rest(await self._turn(held))
+        return min(rest, self.rests.queued) if waiting or is_left else rest
+
+    def _rest(self, turn: Turn) -> float:
+        """Return for how many seconds no schedule is due."""
+        return self.rests.longest if turn.due_in is None else min(self.rests.longest, max(0.0, turn.due_in))
 
     async def _turn(self, held: Collection[int]) -> Turn:
         return await self._store.read(partial(schedules.turn, shards=held))
@@ -229,11 +243,6 @@ class Scheduling:
         for tick in await self._store.read(partial(schedules.open_ticks, name=name)):
             if tick.state is TickState.STARTED and tick.run_state is RunState.RUNNING and tick.run_id is not None:
                 await self._cancel(tick.run_id)
-
-
-def _rest(turn: Turn) -> float:
-    """Return for how many seconds no schedule is due."""
-    return LONGEST_REST_SECONDS if turn.due_in is None else min(LONGEST_REST_SECONDS, max(0.0, turn.due_in))
 
 
 def _over(ticks: Iterable[StoredTick]) -> list[float]:

@@ -1,9 +1,10 @@
 """``Engine``: the real engine under a test, in virtual time; steps run in this process, and servers are doubles."""
 
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -11,7 +12,7 @@ from hopline import Event, Workflow
 from hopline.definition import canonical
 from hopline.durations import parse
 from hopline.schema import codec, jsonable
-from hopline_engine.api.asked import ApprovalAnswer
+from hopline_engine.api.asked import ApprovalAnswer, RunQuery
 from hopline_engine.api.interface import CallbackOutcome, StepFailure, StepResult
 from hopline_engine.api.models import Attempt, Failure, RunDetail
 from hopline_engine.api.models import Step as StepDetail
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """When tests begin, unless they say otherwise."""
+_RUNS_AT_A_TIME: Final = 500
 
 
 class CallbackRefusedError(AssertionError):
@@ -138,6 +140,8 @@ class Engine:
         self._settings = dict(settings or {})
         self._happened: Happened = lambda _: False
         self._workflows: dict[str, Workflow[..., Any]] = {}
+        self._scheduled: set[str] = set()
+        """The workflows whose schedules were put in force."""
         self._gone: list[Installation] = []
         self._installation = self._opened(start)
 
@@ -156,6 +160,8 @@ class Engine:
         """
         loop = self._installation.loop
         self._run_to(loop.time() + parse(duration))
+        self._installation.engine.scheduling.wake()  # a timer may be late by less than a microsecond
+        self.settle()
 
     def settle(self) -> None:
         """Let everything happen that takes no time; every other method does that, too."""
@@ -182,17 +188,39 @@ class Engine:
 
         With *key*, a second start is the same run.
         """
-        self.register(workflow)
+        self._make_known([workflow])
         given = {name: jsonable(value) for name, value in workflow.bind(args, kwargs).items()}
         started = self.ask(lambda service: service.start_run(workflow.name, given, key))
         return Run(self, started.run.id, workflow)
 
     def register(self, *workflows: Workflow[..., Any]) -> None:
-        """Make workflows known, as a worker does with those of its files; ``start`` does it by itself."""
+        """Make workflows known, as a worker does with those of its files, and put their schedules in force.
+
+        ``start`` makes a workflow known by itself, and leaves its schedule alone.
+        """
+        self._make_known(workflows)
+        self._register([each for each in workflows if each.name not in self._scheduled], schedules=True)
+        self._scheduled.update(workflow.name for workflow in workflows)
+
+    def _make_known(self, workflows: Iterable[Workflow[..., Any]]) -> None:
         new = [workflow for workflow in workflows if self._workflows.get(workflow.name) is not workflow]
         if new:
             self._workflows.update({workflow.name: workflow for workflow in new})
+            self._scheduled.difference_update(workflow.name for workflow in new)
             self._register(new)
+
+    def runs(self, workflow: Workflow[..., R]) -> "list[Run[R]]":
+        """Return the runs of a workflow, those that its schedule or an event started too; oldest first."""
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            query = RunQuery(workflow=workflow.name, limit=_RUNS_AT_A_TIME, after=after)
+            page = self.ask(partial(Service.list_runs, query=query))
+            found += [each.id for each in page.runs]
+            after = page.next
+            if after is None:
+                break
+        return [Run(self, each, workflow) for each in reversed(found)]
 
     def cancel(self, run: Run[Any]) -> None:
         """Cancel a run."""
@@ -259,10 +287,10 @@ class Engine:
 
     # --- dying ------------------------------------------------------------------------------------------------------
 
-    def crash(self) -> None:
-        """Kill the engine as ``kill -9`` does, and start it again on its store, at the same moment."""
+    def crash(self, *, down: str = "0s") -> None:
+        """Kill the engine as ``kill -9`` does, and start it again on its store, at once or after some time."""
         self._installation.kill()
-        self._replace()
+        self._replace(parse(down))
         self.settle()
 
     def die_when(self, happened: Happened) -> None:
@@ -278,10 +306,10 @@ class Engine:
         for gone in self._gone:
             gone.close()
 
-    def _replace(self) -> None:
+    def _replace(self, seconds: float = 0.0) -> None:
         dead = self._installation
         self._gone.append(dead)
-        self._installation = self._opened(datetime.fromtimestamp(dead.clock.now(), UTC))
+        self._installation = self._opened(datetime.fromtimestamp(dead.clock.now() + seconds, UTC))
         if self._workflows:
             self._register(list(self._workflows.values()))
 
@@ -306,7 +334,7 @@ class Engine:
     def _dies(self, moment: str) -> bool:
         return self._happened(moment)
 
-    def _register(self, new: list[Workflow[..., Any]]) -> None:
+    def _register(self, new: list[Workflow[..., Any]], *, schedules: bool = False) -> None:
         installation = self._installation
         compiled = {workflow.name: workflow.compile() for workflow in new}
         definitions = {
@@ -314,7 +342,8 @@ class Engine:
             for definition in compiled.values()
             for digest, one in {definition.digest: definition, **definition.children}.items()
         }
-        self.ask(lambda service: service.register_definitions(list(definitions.values()), sorted(compiled)))
+        given, names = list(definitions.values()), sorted(compiled)
+        self.ask(lambda service: service.register_definitions(given, names, schedules=schedules))
         steps = python_steps(self._workflows.values())
         installation.worker = InProcessWorker(
             steps, installation.settings.result_max_bytes, installation.clock.now, Heartbeats(installation)

@@ -19,6 +19,7 @@ from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Limits, Target
 from hopline_engine.scheduler.engine import Engine
+from hopline_engine.scheduler.scheduling import Rests
 from hopline_engine.settings import Settings
 from hopline_engine.store.sqlite import SQLiteStore, open_store
 from hopline_engine.testing.doubles import Doubles, NoDoubleError
@@ -28,6 +29,9 @@ from hopline_engine.testing.virtual_loop import VirtualLoop
 KEY: Final = b"k" * 32
 PUBLIC_URL: Final = "http://hopline.test"
 RUNS_URL: Final = f"{PUBLIC_URL}/api/v1/runs"
+
+_RESTS: Final = Rests(longest=float("inf"), queued=60.0)
+"""Nobody else changes schedules; and a run that ticks wait for may take days: looking each second would too."""
 
 Happened = Callable[[str], bool]
 """Told of each moment at which a process may die, by what it is; returns whether it dies now."""
@@ -94,7 +98,7 @@ class Installation:
             KilledError: it died while it was starting.
         """
         self.loop.run(self._open())
-        self.loop.call_soon(partial(self.engine.dispatch, runs_url=RUNS_URL))
+        self.loop.call_soon(partial(self.engine.dispatch, runs_url=RUNS_URL, schedules=True))
 
     async def _open(self) -> None:
         self._store = store = await open_store(
@@ -104,6 +108,7 @@ class Installation:
         self.engine = Engine(
             store=store, dispatcher=self._dispatcher(clock), signer=self.signer, clock=clock, settings=self.settings
         )
+        self.engine.scheduling.rests = _RESTS
         self.service = Service(self.engine, clock)
         await self.engine.open(watches=False)
 
