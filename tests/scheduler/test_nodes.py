@@ -282,6 +282,18 @@ async def test_node_learns_by_its_next_beat_that_it_was_fenced(nodes: Nodes) -> 
     assert isinstance(first.engine.membership.lost.result(), OwnershipLostError)
 
 
+async def test_node_knows_by_its_next_beat_that_it_is_not_alone_any_more(nodes: Nodes) -> None:
+    first = await nodes.join()
+    await first.beat()
+    assert not first.engine.membership.has_company()
+    second = await nodes.join()
+    await first.beat()
+    assert first.engine.membership.has_company()
+    await second.engine.membership.leave()
+    await first.beat()
+    assert first.engine.membership.has_company(), "what the other did last is still looked for"
+
+
 async def test_node_that_was_silent_itself_fences_nobody_at_first(nodes: Nodes) -> None:
     first, second = await nodes.joined(2)
     await nodes.silence(first)
