@@ -114,6 +114,18 @@ async def test_heartbeat_without_words_keeps_the_last_ones() -> None:
     assert [told.get("progress") for told in line.told] == ["copied 3", "copied 3"]
 
 
+async def test_words_are_cut_to_what_the_engine_takes() -> None:
+    line = Line(last=far())
+
+    @step
+    async def talks() -> None:
+        context().heartbeat("\ud800" + 2000 * "x")
+        await line.heard.wait()
+
+    await run(talks, line)
+    assert line.told[0]["progress"] == "?" + 999 * "x"
+
+
 async def test_heartbeat_that_nobody_took_is_told_again() -> None:
     line = Line(NoAnswerError("no server"), last=far())
 
@@ -184,6 +196,11 @@ def test_heartbeat_in_a_plain_call_does_nothing() -> None:
         return 3
 
     assert plain() == 3
+
+
+def test_progress_that_is_no_text_is_refused_also_in_a_plain_call() -> None:
+    with pytest.raises(TypeError, match="say how far it is as a text"):
+        context().heartbeat(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_heartbeat_of_a_context_that_is_cancelled_raises_in_whatever_thread() -> None:

@@ -48,9 +48,12 @@ class Context:
         convenient: about one a second is passed on. In a plain call it does nothing.
 
         Raises:
+            TypeError: *progress* is no text.
             asyncio.CancelledError: nobody waits for this attempt any more, as ``cancelled`` says. It is no
                 ``Exception``, so that a step which goes on after errors does not go on after this.
         """
+        if progress is not None and not isinstance(progress, str):
+            raise TypeError(f'heartbeat() is given {progress!r}; say how far it is as a text: heartbeat("3 of 7")')
         if self.cancelled:
             from asyncio import CancelledError  # whoever runs attempts has it; to author a file, it is not needed
 

@@ -16,6 +16,8 @@ from hopline import Context
 from hopline_engine.worker.exchange import Exchange, NoAnswerError
 
 LONGEST_REST_SECONDS: Final = 1.0
+LONGEST_PROGRESS: Final = 1000
+"""Characters that the engine takes."""
 _CALLBACKS: Final = "/callbacks/"
 _OVER: Final = frozenset({HTTPStatus.CONFLICT, HTTPStatus.GONE})
 
@@ -71,7 +73,7 @@ class Beats:
     def beat(self, progress: str | None) -> None:
         """Note that the step goes on; in any thread."""
         if progress is not None:
-            self._progress = progress
+            self._progress = progress[:LONGEST_PROGRESS].encode("utf-8", "replace").decode()
         self._is_due = True
         if not self._is_called:
             self._is_called = True
