@@ -65,21 +65,21 @@ async def test_heartbeats_keep_a_step_running_past_its_timeout(*, is_async: bool
     def sync_step() -> str:
         while not line.told:
             context().heartbeat("half")
-        assert not threading.Event().wait(0.5), "past the time that it had at first"
+        assert not threading.Event().wait(2.5), "past the time that it had at first"
         return str(context().deadline)
 
     @step
     async def async_step() -> str:
         context().heartbeat("half")
         await line.heard.wait()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.5)
         return str(context().deadline)
 
-    answer = await run(async_step if is_async else sync_step, line, seconds=0.3)
+    answer = await run(async_step if is_async else sync_step, line, seconds=2.0)
     assert answer is not None
     assert answer.status == 200, answer.body
     assert datetime.fromisoformat(json.loads(answer.body)["result"]) > datetime.now(UTC) + timedelta(minutes=50)
-    assert line.told[0] == {"heartbeat": pytest.approx(0.3, abs=0.1), "progress": "half"}
+    assert line.told[0] == {"heartbeat": pytest.approx(2.0, abs=1.0), "progress": "half"}
 
 
 async def test_step_that_beats_all_the_time_is_passed_on_about_once_a_second_and_its_last_word_too() -> None:
@@ -94,7 +94,7 @@ async def test_step_that_beats_all_the_time_is_passed_on_about_once_a_second_and
         await until(lambda: len(line.told) >= 2, "the second heartbeat")
         return len(line.told)
 
-    answer = await run(busy, line, seconds=1.0)
+    answer = await run(busy, line, seconds=4.0)
     assert answer is not None
     assert json.loads(answer.body)["result"] == 2
     assert line.told[-1]["progress"] == "999"
@@ -110,7 +110,7 @@ async def test_heartbeat_without_words_keeps_the_last_ones() -> None:
         context().heartbeat()
         await until(lambda: len(line.told) >= 2, "the second heartbeat")
 
-    await run(quiet, line, seconds=0.4)
+    await run(quiet, line, seconds=4.0)
     assert [told.get("progress") for told in line.told] == ["copied 3", "copied 3"]
 
 
@@ -134,7 +134,7 @@ async def test_heartbeat_that_nobody_took_is_told_again() -> None:
         context().heartbeat()
         await until(lambda: len(line.told) >= 2, "the second heartbeat")
 
-    answer = await run(once, line, seconds=0.8)
+    answer = await run(once, line, seconds=4.0)
     assert answer is not None
     assert answer.status == 200
 
