@@ -1,4 +1,4 @@
-"""``key=``, ``key_limit=`` and ``priority=`` while compiling and as a plain call."""
+"""``key=``, ``key_limit=``, ``priority=`` and ``max_runs=`` while compiling and as a plain call."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from hopline import DefinitionError, Request, dynamic, http, step, workflow
+from hopline import DefinitionError, Failure, Request, dynamic, http, step, workflow
 from tests.authoring.refused import refused
 
 
@@ -36,6 +36,10 @@ def pack(order: Order) -> None: ...
 
 @step
 def mail(customer: str, text: str = "") -> None: ...
+
+
+@step
+def complain(failure: Failure) -> None: ...
 
 
 @workflow
@@ -172,3 +176,33 @@ def test_numbers_out_of_range_are_refused_where_they_are_written(given: Any, mes
         step(**given)
     assert caught.value.hint
     assert caught.value.line is not None
+
+
+def test_steps_of_a_workflow_have_its_priority_unless_they_name_one() -> None:
+    @workflow(priority=2)
+    def body(name: str) -> None:
+        charge(find(name))
+        mail.using(priority=0)(name)
+
+    nodes = body.compile().nodes
+    assert nodes["find"].policy["priority"] == 2
+    assert nodes["charge"].policy["priority"] == 3
+    assert "priority" not in nodes["mail"].policy
+
+
+def test_first_steps_of_a_workflow_that_limits_its_runs_wait_for_its_turn() -> None:
+    @workflow(max_runs=3, on_failure=complain)
+    def body(name: str) -> None:
+        charge(find(name))
+        mail(name)
+
+    compiled = body.compile()
+    assert set(compiled.graph.edges) == {("turn", "find"), ("turn", "mail"), ("find", "charge")}
+    assert (compiled.nodes["turn"].kind, compiled.nodes["turn"].inputs) == ("turn", {"limit": 3})
+
+
+@pytest.mark.parametrize("given", [{"max_runs": 0}, {"max_runs": "3"}, {"priority": 9}])
+def test_limits_of_a_workflow_that_make_no_sense_are_refused_where_they_are_written(given: Any) -> None:
+    with pytest.raises(DefinitionError, match=rf"workflow\({next(iter(given))}=\)") as caught:
+        workflow(**given)
+    assert caught.value.hint

@@ -15,7 +15,7 @@ from hopline.errors import definition_error
 from hopline.events import Event
 from hopline.outcomes import Err, Ok
 from hopline.pending import Pending
-from hopline.policy import Policy, Queue, Retry
+from hopline.policy import Policy, Queue, Retry, check_priority, whole_number
 from hopline.request import Request, Verbs
 from hopline.schedules import Schedule, ScheduledValue
 
@@ -207,6 +207,10 @@ class Workflow(Step[P, R]):
     """The event that starts runs of it."""
     key: str | None = None
     """The template of the key of which an event starts one run."""
+    max_runs: int | None = None
+    """How many runs of it may be under way at a time."""
+    priority: int | None = None
+    """That of its steps that name none."""
     compensate: bool = False
     """Whether what its steps did is undone when a run fails or is cancelled."""
     deadline: float | None = None
@@ -220,6 +224,7 @@ class Workflow(Step[P, R]):
         copy = super()._copied(policy)
         copy.schedule, copy.on, copy.key = self.schedule, self.on, self.key
         copy.compensate, copy.deadline = self.compensate, self.deadline
+        copy.max_runs, copy.priority = self.max_runs, self.priority
         copy.on_failure, copy.finally_ = self.on_failure, self.finally_
         return copy
 
@@ -420,6 +425,8 @@ class WorkflowDecorator:
         *,
         compensate: bool,
         deadline: str | None,
+        max_runs: int | None,
+        priority: int | None,
         on_failure: Step[..., Any] | None,
         finally_: Step[..., Any] | None,
     ) -> None:
@@ -434,6 +441,11 @@ class WorkflowDecorator:
                 raise definition_error(f"{word} is {closing!r}", f"give a step: {word}=notify")
         self._on = on
         self._key = key
+        if max_runs is not None:
+            whole_number("workflow(max_runs=)", max_runs)
+        if priority is not None:
+            check_priority("workflow(priority=)", priority)
+        self._max_runs, self._priority = max_runs, priority
         self._compensate = compensate
         self._deadline = Policy(deadline=deadline).to_json()["deadline"]
         self._on_failure = on_failure
@@ -445,6 +457,7 @@ class WorkflowDecorator:
         made.schedule = self._schedule
         made.on, made.key = self._on, self._key
         made.compensate, made.deadline = self._compensate, self._deadline
+        made.max_runs, made.priority = self._max_runs, self._priority
         made.on_failure, made.finally_ = self._on_failure, self._finally
         return made
 
@@ -459,6 +472,8 @@ def workflow(
     key: str | None = None,
     compensate: bool = False,
     deadline: str | None = None,
+    max_runs: int | None = None,
+    priority: int | None = None,
     on_failure: Step[..., Any] | None = None,
     finally_: Step[..., Any] | None = None,
 ) -> WorkflowDecorator: ...
@@ -471,6 +486,8 @@ def workflow(
     key: str | None = None,
     compensate: bool = False,
     deadline: str | None = None,
+    max_runs: int | None = None,
+    priority: int | None = None,
     on_failure: Step[..., Any] | None = None,
     finally_: Step[..., Any] | None = None,
 ) -> Workflow[..., Any] | WorkflowDecorator:
@@ -485,6 +502,9 @@ def workflow(
     With ``compensate=True``, a run that fails or is cancelled first runs the undo steps (``@step.undo``) of the steps
     that have succeeded, the last one first.
 
+    At most ``max_runs`` runs are under way at a time; the others wait in a first step, ``turn``, and begin in the
+    order in which they were started. ``priority``, from -5 to 5, is that of all steps of the body that name none.
+
     A run that is still at work after ``deadline`` fails, and what is open in it is cancelled.
 
     When a run has failed, the step ``on_failure`` is given the ``Failure``; at the end of every run, also of one that
@@ -492,7 +512,15 @@ def workflow(
     how the run ends.
     """
     decorator = WorkflowDecorator(
-        schedule, on, key, compensate=compensate, deadline=deadline, on_failure=on_failure, finally_=finally_
+        schedule,
+        on,
+        key,
+        compensate=compensate,
+        deadline=deadline,
+        max_runs=max_runs,
+        priority=priority,
+        on_failure=on_failure,
+        finally_=finally_,
     )
     return decorator if fn is None else decorator(fn)
 

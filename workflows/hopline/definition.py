@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 Kind = Literal[
-    "python", "http", "workflow", "dynamic", "loop", "branch", "recover", "first", "sleep", "event", "approval"
+    "python",
+    "http",
+    "workflow",
+    "dynamic",
+    "loop",
+    "branch",
+    "recover",
+    "first",
+    "sleep",
+    "event",
+    "approval",
+    "turn",
 ]
 """Those after loop are no steps of the user's: the engine decides them, or waits, itself."""
 Json = Any

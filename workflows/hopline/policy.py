@@ -40,7 +40,7 @@ class Retry:
     on: Sequence[Retryable] = ()
 
     def __post_init__(self) -> None:
-        _whole_number("Retry(attempts=)", self.attempts)
+        whole_number("Retry(attempts=)", self.attempts)
         first, longest = _seconds("Retry(first=)", self.first), _seconds("Retry(max=)", self.max)
         if longest < first:
             raise definition_error(f"Retry: max={self.max!r} is shorter than first={self.first!r}", "raise max")
@@ -89,7 +89,7 @@ class Queue:
             _per_second(self.rate)
         for name in ("burst", "max_concurrent"):
             if getattr(self, name) is not None:
-                _whole_number(f"Queue({name}=)", getattr(self, name))
+                whole_number(f"Queue({name}=)", getattr(self, name))
 
     def to_json(self) -> dict[str, Any]:
         """Return the queue as it stands in a definition, in the words of Cloud Tasks."""
@@ -132,7 +132,7 @@ class Policy:
             queue_name(self.queue)
         for name in ("max_parallel", "batch", "key_limit"):
             if getattr(self, name) is not None:
-                _whole_number(name, getattr(self, name))
+                whole_number(name, getattr(self, name))
         if self.priority is not None:
             check_priority("priority", self.priority)
 
@@ -225,7 +225,8 @@ def _per_second(rate: object) -> float:
     return value
 
 
-def _whole_number(what: str, value: object) -> None:
+def whole_number(what: str, value: object) -> None:
+    """Refuse what does not count anything; *what* has it, for messages."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST:
         raise definition_error(f"{what} is {value!r}", "give a whole number of at least 1")
 

@@ -20,13 +20,14 @@ from hopline.identity import identity_test
 from hopline.keys import key_of
 from hopline.laps import Body, Repeat, add_traced, check_fit, condition_of
 from hopline.markers import ResultMark, may_hold_marks, readable
-from hopline.policy import Queue
+from hopline.policy import Policy, Queue
 from hopline.request import Request
 from hopline.request_template import request_template
 from hopline.schedules import ScheduledValue
 from hopline.schema import Codec, codec
 from hopline.shape import Shape
 from hopline.trace import INPUT, ITEM, Reference, Symbol, current, is_symbol, reference_of
+from hopline.turn import add_turn
 from hopline.waiting import Wait
 
 _numbers = itertools.count(1)
@@ -67,6 +68,7 @@ class BodyTrace:
         own = codec(self.workflow.fn)
         with self._entered():
             value = self._called(self.workflow, self._symbols() if arguments is None else dict(arguments))
+            add_turn(self)
             self._close()
         return self._result(value, own, Shape.of(own.passed_result_shape))
 
@@ -263,7 +265,7 @@ class BodyTrace:
             settled=settled,
             after=tuple(sorted(after)),
             result=own.passed_result_schema if is_composed else _found(step, own.result_schema),
-            policy=step.policy.to_json() | key_of(self, step, elements) | ({"undo": undo["id"]} if undo else {}),
+            policy=self._policy(step) | key_of(self, step, elements) | ({"undo": undo["id"]} if undo else {}),
             guards=self.control.guards(),
             undo=undo,
             closes=closes,
@@ -272,6 +274,17 @@ class BodyTrace:
         if settled:
             shape = shape.settled()
         return Symbol(Reference(self, node.id, (), shape.listed() if mapped else shape))
+
+    @property
+    def priority(self) -> int | None:
+        """That of steps that name none."""
+        return self.workflow.priority if self.around is None else self.around.priority
+
+    def _policy(self, step: Step[..., Any]) -> dict[str, Any]:
+        """Return the policy of a step, with the priority of the workflow unless it has one of its own."""
+        own = self.priority
+        takes_it = own is not None and step.policy.priority is None and step.kind in {"python", "http"}
+        return (step.policy.overridden_by(Policy(priority=own)) if takes_it else step.policy).to_json()
 
     def _loop(self, step: Step[..., Any], own: Codec, over: str, result: Shape, repeat: Repeat) -> dict[str, Any]:
         place = Shape.of(own.parameters_shape).at(over)
@@ -321,7 +334,7 @@ class BodyTrace:
             "inputs": {} if is_http else given,
             "request": self._request(step, arguments, None, is_mapped=False) if is_http else None,
             "result": own.result_schema,
-            "policy": step.policy.to_json() | key_of(self, step, arguments),
+            "policy": self._policy(step) | key_of(self, step, arguments),
         }
 
     def add_node(self, node: Node) -> None:

@@ -216,6 +216,7 @@ class Reason(View):
         "polling",
         "waiting_for_event",
         "waiting_for_approval",
+        "waiting_for_turn",
         "running",
         "done",
     ]

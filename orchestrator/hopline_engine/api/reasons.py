@@ -10,7 +10,7 @@ from hopline_engine.core.model import WHOLE, StepEnded, StepState, TaskState
 from hopline_engine.core.names import step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.states import FINAL_STEP_STATES
-from hopline_engine.core.waits import NEVER, key_of, question_of
+from hopline_engine.core.waits import NEVER, key_of, question_of, runs_at_a_time
 from hopline_engine.queue.admission import Admission, Hindrance
 
 Why = Literal[
@@ -28,6 +28,7 @@ Why = Literal[
     "polling",
     "waiting_for_event",
     "waiting_for_approval",
+    "waiting_for_turn",
     "running",
     "done",
 ]
@@ -123,6 +124,10 @@ class Explainer:
     def _parked(self, task: LiveTask) -> Standing:
         if task.node.loop is not None:
             return self._resting(task)
+        if task.node.kind == "turn":
+            workflow, limit = task.run.plan.name, runs_at_a_time(task)
+            text = f"waits until fewer than {limit} runs of {workflow} that came first are under way"
+            return Standing(StepState.WAITING, "waiting_for_turn", text)
         until = task.schedule_time if task.schedule_time < NEVER else None
         if task.node.kind == "sleep":
             return Standing(StepState.WAITING, "sleeping", f"sleeps until {self._at(task.schedule_time)}", until)

@@ -75,6 +75,8 @@ class Decision:
     """What new tasks wait for that are parked until an event."""
     asked: list[ApprovalAdded] = field(default_factory=list)
     """What people are asked to decide, by new tasks that are parked until they do."""
+    in_turn: Sequence[LiveTask] = ()
+    """Tasks that are parked until it is their run's turn."""
     awaiting: list[TaskId] = field(default_factory=list)
     """Tasks that are parked until an event, which may have happened."""
     asking: Sequence[LiveTask] = ()

@@ -15,6 +15,7 @@ from hopline_engine.core.model import (
     TaskRemoved,
     WaitRemoved,
 )
+from hopline_engine.core.order import turn_of
 from hopline_engine.core.plan import Node
 from hopline_engine.core.records import record_attempt, record_node, record_step, record_sub_step
 from hopline_engine.core.retry import Failure
@@ -27,6 +28,8 @@ def end_run(run: LiveRun, state: RunState, decision: Decision, result: bytes | N
     error = failure_json(run.failure[1], run.failure[0]) if run.failure and state is RunState.FAILED else None
     decision.rows.runs_ended.append(RunEnded(state.value, result, error, decision.now, run.id))
     decision.ended.append(run)
+    if run.plan.turn is not None:
+        decision.rows.release_key(turn_of(run.id))
     decision.touched.setdefault(run, set())
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from hopline_engine.core.binding import BindingError, Expression, Scope, compile_expression
 from hopline_engine.core.definition import PolicySpec
-from hopline_engine.core.model import TaskId
+from hopline_engine.core.model import RunId, TaskId
 
 LONGEST_KEY: Final = 500
 """Characters; databases index it."""
@@ -46,6 +46,19 @@ class Order(NamedTuple):
             shown = repr(key) if len(repr(key)) <= 100 else f"{repr(key)[:99]}…"
             raise BindingError(f"its key is {shown}; a key is a text of 1 to {LONGEST_KEY} characters")
         return key
+
+
+RUNS: Final = "$runs"
+"""Stands for the queue where the key is a workflow, and its runs have turns; no queue is called that."""
+
+
+def turn_of(run: RunId) -> TaskId:
+    """Return the number under which a run has its turn: no task's, and of the same shard.
+
+    >>> turn_of(RunId(5)) % 64
+    5
+    """
+    return TaskId(run + 2**62)
 
 
 class Place(NamedTuple):

@@ -48,6 +48,7 @@ WAITS: Final[Mapping[Kind, frozenset[str]]] = {
     "sleep": frozenset({"seconds", "until"}),
     "event": frozenset({"key"}),
     "approval": frozenset({"prompt"}),
+    "turn": frozenset({"limit"}),
 }
 """Kinds of steps that are never sent and wait, each with inputs of which it has one."""
 OF_WORKERS: Final = frozenset({"python", "dynamic"})
@@ -181,6 +182,8 @@ class Plan:
     undos: Mapping[int, Node] = field(default_factory=dict)
     """Undo steps, by their negative indexes. They are no part of the graph."""
     compensates: bool = False
+    turn: Node | None = None
+    """The step in which a run waits while as many of the workflow are under way as may be."""
     closing: tuple[Node, ...] = ()
     """The steps that run when everything else has ended, in order."""
     deadline: float | None = None
@@ -247,6 +250,7 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         on=_on(spec),
         undos={undo.index: undo for undo in undos},
         compensates=spec.compensate,
+        turn=next((node for node in nodes if node.kind == "turn"), None),
         closing=tuple(node for node in nodes if node.closes),
         deadline=spec.deadline,
     )

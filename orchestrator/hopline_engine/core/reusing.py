@@ -74,11 +74,12 @@ def kept_of(plan: Plan, rows: Iterable[StepEnded], again: Again) -> list[StepEnd
     """Return the rows that are kept: results, and whatever became of steps of which the outcome was chosen from.
 
     An element that failed of a map that succeeded in spite of it, and a step that failed inside of a ``recover`` that
-    succeeded, have done their part. The steps that a run closes with are of that run alone.
+    succeeded, have done their part. The steps that a run closes with, and its turn, are of that run alone.
     """
     every = [row for row in rows if row.node >= 0]
     done = {row.node for row in every if row.item == WHOLE and row.state == StepState.SUCCEEDED}
     for arm in (arm for index in done - again.whole for arm in plan.nodes[index].arms):
         done.update(arm.inside)
     is_kept = (row for row in every if row.state == StepState.SUCCEEDED or row.node in done)
-    return [row for row in is_kept if plan.nodes[row.node].closes is None and not again.has(row.node, row.item)]
+    its_own = {node.index for node in plan.nodes if node.closes is not None or node.kind == "turn"}
+    return [row for row in is_kept if row.node not in its_own and not again.has(row.node, row.item)]

@@ -20,6 +20,7 @@ from hopline_engine.core.model import (
     TaskState,
 )
 from hopline_engine.core.names import public_id
+from hopline_engine.core.order import turn_of
 from hopline_engine.core.retry import Failure
 
 
@@ -37,6 +38,7 @@ def cancel(family: Iterable[tuple[RunAdded, Iterable[StoredTask]]], root: RunId,
             else:
                 state, error = StepState.CANCELLED, None
             changes.steps_ended.append(StepEnded(*place, state.value, None, error, 1, run.created_at, now))
+        changes.release_key(turn_of(run.id))
         changes.runs_ended.append(RunEnded(RunState.CANCELLED.value, None, None, now, run.id))
     return changes
 
@@ -50,3 +52,4 @@ def _cancel_task(task: StoredTask, now: float, changes: Changes) -> None:
         changes.attempts_ended.append(AttemptEnded(*place, task.attempt, ended, None, None, None, began, now))
     changes.steps_ended.append(StepEnded(*place, state, None, None, task.attempt, task.first_attempt_at, now))
     changes.tasks_removed.append(TaskRemoved(task.id))
+    changes.release_key(task.id)

@@ -31,6 +31,8 @@ def parked(run: LiveRun, node: Node, item: int, decision: Decision) -> LiveTask:
     question = question_of(run, node) if node.kind == "approval" else None
     task = LiveTask(decision.ids.next_task(run.id), run, node, item, None, TaskState.PARKED, schedule_time=until)
     task.first_attempt_at = decision.now
+    if node.kind == "turn":
+        decision.in_turn = (*decision.in_turn, task)
     if key is not None:
         decision.waits.append(WaitAdded(task.id, run.id, node.step, key))
         decision.awaiting.append(task.id)
@@ -65,6 +67,11 @@ def key_of(run: LiveRun, node: Node) -> str:
             f"it waits for {node.step!r} with the key {shown}; a key is a text of 1 to {LONGEST_KEY} characters"
         )
     return key
+
+
+def runs_at_a_time(task: LiveTask) -> int:
+    """Return how many runs of the workflow may be under way, of a task that waits for its run's turn."""
+    return int(_inputs_of(task.run, task.node)["limit"])
 
 
 class Question(NamedTuple):

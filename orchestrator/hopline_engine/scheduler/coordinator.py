@@ -101,6 +101,8 @@ class Coordinator:
         """Told of the admitted tasks that are not of steps."""
         self.on_asking: Callable[[Sequence[LiveTask]], None] = _leave_to_whoever_looks
         """Told of parked tasks that wait for a person, once that is durable."""
+        self.on_turns: Callable[[Sequence[LiveTask]], None] = _let_nobody_wait
+        """Told of tasks that wait for their run's turn, and when a run ended that had one, once that is durable."""
         self.on_awaiting: Callable[[list[TaskId]], None] = _leave_to_whoever_asks
         """Told of parked tasks that wait for an event, once that is durable."""
         self._commits = commits
@@ -163,10 +165,7 @@ class Coordinator:
                 decision.rescheduled.append(task)
                 if task.key is not None:
                     decision.rows.release_key(task.id)
-                if task.node.kind == "event":
-                    decision.awaiting.append(task.id)
-                elif task.node.kind == "approval":
-                    decision.asking = (*decision.asking, task)
+                _note_wait(task, decision)
         return self._durably(decision)
 
     def cancel(self, run: LiveRun) -> "asyncio.Future[None]":
@@ -530,6 +529,8 @@ class Coordinator:
             self._on_change(run, nodes)
         if decision.awaiting:
             self.on_awaiting(decision.awaiting)
+        if decision.in_turn or any(run.plan.turn is not None for run in decision.ended):
+            self.on_turns(decision.in_turn)
         if decision.asking:
             self.on_asking(decision.asking)
 
@@ -578,6 +579,21 @@ def _leave_to_whoever_looks(_: Sequence[LiveTask]) -> None:
 
 def _leave_to_whoever_asks(_: list[TaskId]) -> None:
     """Do nothing: without events nobody can be waited for."""
+
+
+def _note_wait(task: LiveTask, decision: Decision) -> None:
+    """Note what a parked task that is taken up waits for, for whoever brings it."""
+    if task.node.kind == "event":
+        decision.awaiting.append(task.id)
+    elif task.node.kind == "approval":
+        decision.asking = (*decision.asking, task)
+    elif task.node.kind == "turn":
+        decision.in_turn = (*decision.in_turn, task)
+
+
+def _let_nobody_wait(tasks: Sequence[LiveTask]) -> None:
+    """Only who gives out turns knows whose it is."""
+    assert not tasks, f"nobody gives out turns to {tasks}"
 
 
 def _expect_none(tasks: list[Queued]) -> None:

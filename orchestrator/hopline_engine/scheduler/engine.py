@@ -56,6 +56,7 @@ from hopline_engine.scheduler.pinning import Pinning
 from hopline_engine.scheduler.pruning import Pruner
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.scheduler.resuming import Resumer
+from hopline_engine.scheduler.run_turns import RunTurns
 from hopline_engine.scheduler.schedule_book import ScheduleBook
 from hopline_engine.scheduler.scheduling import Scheduling
 from hopline_engine.scheduler.secret_book import SecretBook
@@ -226,6 +227,7 @@ class Engine:
             held=lambda: membership.held,
             retention_seconds=settings.run_retention_seconds,
         )
+        self.turns = RunTurns(store=store, coordinator=coordinator)
         self._shared: tuple[Shares | KeyClaims, ...] = ()
         if not store.owner.alone:
             look_again = coordinator.look_again
@@ -246,6 +248,7 @@ class Engine:
         await self.controls.load()
         for shared in self._shared:
             shared.open()
+        self.turns.open()
         await self.membership.open(beats=watches)
         self._watches = [asyncio.create_task(self.events.run(forgets=watches)), asyncio.create_task(self.asking.run())]
         if watches:
@@ -274,6 +277,7 @@ class Engine:
         await self.resumer.stop()
         self.membership.takes_shards = False
         await self.coordinator.stop(self.settings.drain_seconds)
+        await self.turns.close()
         for shared in self._shared:
             await shared.close()
         await self.membership.leave()

@@ -190,7 +190,7 @@ class Parking:
         """Return when something happens by itself to a task that has waited for a while; ``None`` if it has not."""
         since, until = task.first_attempt_at, task.schedule_time
         match task.state:
-            case TaskState.PARKED:
+            case TaskState.PARKED if task.node.kind != "turn":
                 pass
             case TaskState.ACCEPTED if task.key is None:  # what holds a key is known to who gives keys out
                 since, until = task.leased_at, task.deadline_time or NEVER

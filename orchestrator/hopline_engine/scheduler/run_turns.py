@@ -1,0 +1,104 @@
+"""Whose turn it is where few runs of a workflow may be under way at a time: ``@workflow(max_runs=)``.
+
+A run that begins waits in its first step for its turn, as it does for a key: a claim in the store, granted in the order
+in which runs were started, at whatever node. It has its turn until it ends. Claims are there also where no other node
+can be, since a turn lasts longer than a process.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from hopline_engine.core.live import LiveTask
+from hopline_engine.core.model import TaskId
+from hopline_engine.core.order import RUNS, Wish, turn_of
+from hopline_engine.core.waits import runs_at_a_time
+from hopline_engine.scheduler.coordinator import Coordinator
+from hopline_engine.store import key_claims
+from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError, StoreClosedError
+from hopline_engine.store.interface import Store
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS: Final = 0.25
+"""How long after a run has ended at another node it is noticed here, at most."""
+
+WISHES_AT_A_TIME: Final = 100
+"""Of one workflow."""
+
+
+class RunTurns:
+    """Gives the runs of this node their turns."""
+
+    def __init__(self, *, store: Store, coordinator: Coordinator) -> None:
+        """Make it; nobody has a turn before ``open``."""
+        self._store = store
+        self._coordinator = coordinator
+        self._waiting: dict[str, dict[TaskId, LiveTask]] = {}
+        """The steps that wait for turns, by workflow and by the number of the turn, the run that began first first."""
+        self._wake = asyncio.Event()
+        self._asking: asyncio.Task[None] | None = None
+        coordinator.on_turns = self._note
+
+    def open(self) -> None:
+        """Begin to give out turns."""
+        self._asking = asyncio.get_running_loop().create_task(self._ask_for_ever())
+
+    async def close(self) -> None:
+        """Give out none any more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    def _note(self, tasks: Sequence[LiveTask]) -> None:
+        for task in tasks:
+            self._waiting.setdefault(task.run.plan.name, {})[turn_of(task.run.id)] = task
+        self._wake.set()
+
+    async def _ask_for_ever(self) -> None:
+        while True:
+            is_to_look = bool(self._waiting) and not self._store.owner.alone
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ROUND_SECONDS if is_to_look else None):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._ask()
+            except (OwnershipLostError, StoreClosedError):
+                return  # whoever beats tells of it
+            except Exception:
+                log.exception("turns of runs could not be given out; it is tried again")
+                await asyncio.sleep(ROUND_SECONDS)
+                self._wake.set()
+
+    async def _ask(self) -> None:
+        for workflow, waiting in list(self._waiting.items()):
+            for turn in [turn for turn, task in waiting.items() if not task.is_open]:
+                del waiting[turn]
+            if not waiting:
+                del self._waiting[workflow]
+                continue
+            wishes = self._wishes(workflow, waiting)
+            settle = partial(key_claims.settle, owner=self._store.owner, wishes=wishes)
+            settled = await self._store.execute(settle)
+            for turn in sorted(settled.granted):
+                await self._begin(waiting.pop(turn))
+            if settled.granted and waiting:
+                self._wake.set()
+
+    @staticmethod
+    def _wishes(workflow: str, waiting: dict[TaskId, LiveTask]) -> list[Wish]:
+        return [
+            Wish(turn, RUNS, workflow, runs_at_a_time(task), task.run.created_at, f"run {task.run.public_id}")
+            for turn, task in islice(waiting.items(), WISHES_AT_A_TIME)
+        ]
+
+    async def _begin(self, task: LiveTask) -> None:
+        """Let a run go on that has its turn; if it has just ended, so has its turn."""
+        if task.is_open:
+            with contextlib.suppress(ChangesRefusedError):  # then it is read again, and asks again
+                await self._coordinator.fulfil(task, b"null")
