@@ -286,14 +286,15 @@ def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False, se
 def compensating(flow: Flow, bad_undos: frozenset[str] = frozenset()) -> Flow:
     """Return the same workflow with an undo step for each of its Python steps; *bad_undos* never succeed."""
     definitions = {
-        name: body | {"compensate": True, "nodes": [_with_undo(node) for node in body["nodes"]]}
+        name: body | {"compensate": True, "nodes": [with_undo(node) for node in body["nodes"]]}
         for name, body in flow.definitions.items()
     }
     undos = {(name, f"undo_{node}"): Conduct(fails=ALWAYS) for name in definitions for node in bad_undos}
     return Flow(definitions, {**flow.conducts, **undos})
 
 
-def _with_undo(node: dict[str, Any]) -> dict[str, Any]:
+def with_undo(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a step with an undo step, if it is one that a worker executes; others as they are."""
     if node["kind"] != "python":
         return node
     name = f"undo_{node['id']}"

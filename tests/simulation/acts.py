@@ -6,7 +6,7 @@ from typing import Any
 
 from hopline_engine.core.model import RunState
 from tests.simulation import checks
-from tests.simulation.flows import main_of
+from tests.simulation.flows import EVENT, KEYS, main_of
 from tests.simulation.network import Answer
 from tests.simulation.world import Wanted, World
 
@@ -41,6 +41,7 @@ class Acts:
         for _ in range(self._random.randint(2, 8)):
             self._play(self._client(self._random.uniform(0, seconds * 0.9)))
         self._play(self._operator())
+        self._play(self._emitter(seconds))
         self._play(self._reader())
         self._play(self._inspector())
         for often, act in (
@@ -74,6 +75,12 @@ class Acts:
         for name in ("default", "narrow", "slow"):
             world.ledger.paused.discard(name)
             await world.insist("POST", f"/queues/{name}/resume")
+        for key in KEYS:
+            world.ledger.asked_events.add(key)
+            await world.insist("POST", "/events", {"name": EVENT, "key": key, "payload": None})
+        for run in world.ledger.open_runs():
+            if world.ledger.is_paused(run.id):
+                await self._let_go_on(run.public_id)
         if not any(worker.netloc in world.hosts for worker in world.workers):
             world.add_worker(len(world.workers))
         for worker in world.workers:
@@ -125,11 +132,41 @@ class Acts:
             return
         wanted = Wanted(str(answer.json()["id"]), flow, workflow)
         world.wanted[wanted.run] = wanted
-        if random.random() < 0.25:
+        if random.random() < 0.2:
+            await self._hold_back(wanted)
+        if random.random() < (0.7 if world.is_sluggish else 0.25):
             await asyncio.sleep(random.choice((0.0, random.uniform(0, 10))))
             await world.insist("POST", f"/runs/{wanted.run}/cancel")
         if random.random() < 0.4:
             await self._try_again(wanted)
+
+    async def _hold_back(self, wanted: Wanted) -> None:
+        """Pause a run for a while."""
+        world = self._world
+        await asyncio.sleep(self._random.choice((0.0, self._random.uniform(0, 5))))
+        if (await self._ask_once(f"/runs/{wanted.run}/pause")) is not None:
+            world.say(f"{wanted.run} is paused")
+        await asyncio.sleep(self._random.uniform(0, 12))
+        await self._let_go_on(wanted.run)
+
+    async def _let_go_on(self, public: str) -> None:
+        run = self._world.ledger.run(public)
+        assert run is not None
+        self._world.ledger.paused_runs.discard(run.id)
+        self._world.resume_asked.add(run.id)
+        self._world.extra_commits += 4
+        await self._world.insist("POST", f"/runs/{public}/resume")
+
+    async def _emitter(self, seconds: float) -> None:
+        """Let events happen, in time or after all."""
+        for key in self._random.sample(KEYS, len(KEYS)):
+            await asyncio.sleep(self._random.uniform(0, seconds / len(KEYS)))
+            self._world.ledger.asked_events.add(key)
+            await self._ask_once("/events", {"name": EVENT, "key": key, "payload": None})
+
+    async def _ask_once(self, path: str, body: Any = None) -> Answer | None:
+        listening = self._world.listening()
+        return await self._world.ask(self._random.choice(listening).slot, "POST", path, body) if listening else None
 
     async def _ask_once_or_insist(self, path: str, body: Any, may_insist: bool) -> Answer | None:
         world = self._world
@@ -203,6 +240,7 @@ class Acts:
             checks.check_memory(self._world)
             checks.check_healed(self._world)
             await checks.check_waiting(self._world)
+            await checks.check_events(self._world)
 
     # --- fate
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.simulation.node import Node
     from tests.simulation.world import World
 
+HANDED_OVER_SECONDS = 4.0
+"""Within this time an event ends the waits for it on every node."""
 NOTICED_SECONDS = 1.0
 """Within this time something that may be sent is sent, whatever the I/O delays of a quiet node."""
 
@@ -48,6 +50,10 @@ def problem_of_answer(world: "World", request: Request, answer: Answer) -> str |
             return _problem_of_start(world, answer)
         case ("POST", "runs", run, "cancel") if answer.status == 200:
             return _problem_of_cancel(world, run)
+        case ("POST", "runs", run, "pause") if answer.status == 200:
+            return _problem_of_pause(world, run)
+        case ("POST", "events") if answer.status < 300:
+            return _problem_of_event(world, answer)
         case ("POST", "callbacks", run, attempt, step):
             place = world.ledger.place(run, unquote(step))
             return _problem_of_callback(world, (place, int(attempt)), answer)
@@ -67,11 +73,32 @@ def _problem_of_start(world: "World", answer: Answer) -> str | None:
 
 def _problem_of_cancel(world: "World", public: str) -> str | None:
     run = world.ledger.run(public)
-    end = world.ledger.rows.ended.get(run.id) if run is not None else None
-    if run is None or end is None or end.state != RunState.CANCELLED:
-        return f"the store says {end}"
+    if run is None:
+        return "there is no such run"
+    end, ending = world.ledger.rows.ended.get(run.id), world.ledger.ending(run.id)
+    if end is not None and end.state == ending == RunState.FAILED:
+        return None  # it had failed, and what it still had to undo is called off
+    if ending != RunState.CANCELLED and (end is None or end.state != RunState.CANCELLED):
+        return f"the store says {end}, and that it will be {ending}"
     world.cancel_acknowledged.add(run.id)
     return None
+
+
+def _problem_of_pause(world: "World", public: str) -> str | None:
+    run = world.ledger.run(public)
+    assert run is not None
+    if run.id in world.ledger.rows.ended or run.id in world.resume_asked:
+        return None
+    world.ledger.paused_runs.add(run.id)
+    return None if world.ledger.is_paused(run.id) else "the run is not paused in the store"
+
+
+def _problem_of_event(world: "World", answer: Answer) -> str | None:
+    event = answer.json()
+    query = "SELECT 1 FROM event WHERE name = ? AND key = ?"
+    is_there = world.audit.execute(query, (event["name"], event["key"])).fetchone() is not None
+    world.events_there.add(event["key"])
+    return None if is_there else "the event is not durable"
 
 
 def _problem_of_callback(world: "World", key: Key, answer: Answer) -> str | None:
@@ -125,6 +152,8 @@ def check_memory(world: "World") -> None:
 
 def _check_windows(world: "World", run: LiveRun) -> None:
     """Check that as many elements of each map are open as may be (I14)."""
+    if run.ending is not None:
+        return
     for node, live in zip(run.plan.nodes, run.nodes, strict=True):
         opened = live.map
         if not isinstance(opened, LiveMap) or live.state in FINAL_STEP_STATES:
@@ -209,6 +238,20 @@ async def check_waiting(world: "World") -> None:
         still = _needlessly_waiting(world)
         if needless := sorted(first.keys() & still.keys()):
             world.violated(f"nothing hinders {[first[task] for task in needless]}, and they are not sent")
+
+
+async def check_events(world: "World") -> None:
+    """Check that no wait goes on whose event is there; only in peace is it known how soon it must end."""
+    first = _overdue(world)
+    if first and world.is_calm:
+        await asyncio.sleep(HANDED_OVER_SECONDS)
+        if needless := first & _overdue(world):
+            world.violated(f"waits {needless} go on, and their events are there")
+
+
+def _overdue(world: "World") -> set[int]:
+    """Return the tasks that wait for an event that was acknowledged."""
+    return {task for task, wait in world.ledger.rows.waits.items() if wait.key in world.events_there}
 
 
 def _needlessly_waiting(world: "World") -> dict[tuple[str, int], str]:

@@ -106,8 +106,8 @@ class Committing(Protocol):
         """Take note of a commit; raise what it reports although it succeeded, if anything."""
         ...
 
-    def refused(self) -> None:
-        """Take note of a decision, or a call, that cannot be written."""
+    def refused(self, writes: list[Write]) -> None:
+        """Take note of a decision, or a call, that cannot be written, and of what of it could."""
         ...
 
 
@@ -133,8 +133,8 @@ class FaultyConnection:
                 self._alone = list(self._writes)
             case "ROLLBACK TO alone":
                 assert self._alone is not None
-                self._writes = self._alone
-                self._committing.refused()
+                refused, self._writes = self._writes[len(self._alone) :], self._alone
+                self._committing.refused(refused)
             case "COMMIT":
                 self._committing.may_commit()
                 cursor = self._raw.execute(sql)
@@ -143,9 +143,8 @@ class FaultyConnection:
         return self._raw.execute(sql, parameters)
 
     def executemany(self, sql: str, rows: Sequence[Any]) -> sqlite3.Cursor:
-        cursor = self._raw.executemany(sql, rows)
         self._writes.append((self._kinds[sql], rows))
-        return cursor
+        return self._raw.executemany(sql, rows)
 
     def close(self) -> None:
         self._raw.close()

@@ -1,4 +1,6 @@
-"""Random workflows: chains, diamonds, maps that follow each other, maps of sub-workflows, HTTP steps.
+"""Random workflows: chains, diamonds, maps that follow each other, maps of sub-workflows, HTTP steps, loops, waits.
+
+Some undo what they did when they do not succeed.
 
 What they have to return is what ``tests.core.flows.evaluate`` says, which shares no code with the engine.
 """
@@ -8,12 +10,17 @@ import json
 from random import Random
 from typing import Any
 
-from tests.core.flows import ALWAYS, Conduct, Flow
-from tests.core.worlds import definition, ref, retry, sleep_step, step
+from tests.core.flows import ALWAYS, HALF, Conduct, Flow, with_undo
+from tests.core.worlds import definition, event_step, ref, retry, sleep_step, step
 
 TARGET = "http://target.test/steps"
 STEPS = "abcde"
 SIGNATURE = "s"
+EVENT = "happened"
+KEYS = ("k0", "k1", "k2")
+"""Of the events that steps wait for."""
+COMPENSATING = 0.3
+"""Share of the workflows that undo what they did."""
 
 
 def draw_queues(random: Random) -> list[dict[str, Any]]:
@@ -45,13 +52,20 @@ def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], *, is_cal
             before = {node["id"]: node for node in nodes}
             child = definitions.get(called or "")
             nodes.append(_draw_node(random, shape, before, child, has_input=each != name, is_calm=is_calm))
+        compensates = random.random() < COMPENSATING
+        if compensates:
+            nodes = [with_undo(node) for node in nodes]
         body = definition(each, nodes, {"all": [ref(node["id"]) for node in nodes]})
+        if compensates:
+            body["compensate"] = True
         body["parameters"] = {"type": "object", "properties": {"x": {}}}
         body["queues"] = queues
         definitions[each] = body
         for node in nodes:
-            if node["kind"] in {"python", "http"}:
+            if node["kind"] in {"python", "http", "loop"}:
                 conducts[each, node["id"]] = _draw_conduct(random, node)
+            if "undo" in node:
+                conducts[each, node["undo"]["id"]] = _draw_conduct(random, node["undo"])
     return Flow(definitions, conducts)
 
 
@@ -99,6 +113,8 @@ def _draw_node(
     name, needed = shape
     if random.random() < 0.08:
         return sleep_step(name, random.choice((0.0, 0.5, 20.0)), after=needed)
+    if random.random() < 0.06:
+        return event_step(name, random.choice(KEYS), after=needed)
     inputs: dict[str, Any] = {f"from_{source}": ref(source) for source in needed}
     if has_input and random.random() < 0.5:
         inputs["given"] = ref("$input", "x")
@@ -123,13 +139,24 @@ def _draw_node(
         body = inputs | ({over: ref("$item")} if over is not None else {})
         request = {"method": "POST", "url": TARGET, "json": body, "has_json": True}
         node |= {"kind": "http", "signature": "", "request": request}
+    elif over is None and random.random() < 0.2:
+        _repeat(random, node)
     return node
+
+
+def _repeat(random: Random, node: dict[str, Any]) -> None:
+    """Make a step a loop."""
+    node["inputs"].setdefault("x", 0)
+    until = {"$op": ">=", "args": [ref("$item", "v"), HALF]}
+    rest = random.choice((None, 0.5, 10.0))
+    node["loop"] = {"kind": "python", "over": "x", "until": until, "limit": random.randint(1, 9), "every": rest}
+    node["kind"] = "loop"
 
 
 def _draw_items(random: Random, needed: list[dict[str, Any]]) -> Any:
     """Return what a step maps over: a list that stands there, or one in the result of a step."""
     source = needed[0] if needed else None
-    if source is None or source["kind"] == "sleep" or random.random() < 0.3:
+    if source is None or source["kind"] in {"sleep", "event"} or random.random() < 0.3:
         return random.choice(([1, 2, 3], [7], [], list(range(8))))
     if source["over"] is not None:
         return ref(source["id"])

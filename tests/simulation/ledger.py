@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hopline_engine.core.changes import Changes
-from hopline_engine.core.model import WHOLE, RunAdded, RunId, StepState, TaskState
+from hopline_engine.core.model import WHOLE, RunAdded, RunId, StepEnded, StepState, TaskState
 from hopline_engine.core.names import parse_step_name, run_id, step_name
-from hopline_engine.core.plan import Plan
+from hopline_engine.core.plan import Node, Plan
 from tests.core.rows import Place, Rows
 
 Write = tuple[str, Sequence[tuple[Any, ...]]]
@@ -44,7 +44,13 @@ class Ledger:
     digest: Any = field(default_factory=hashlib.blake2b)
     paused: set[str] = field(default_factory=set)
     """Queues whose pause was acknowledged."""
+    paused_runs: set[RunId] = field(default_factory=set)
+    """Runs that somebody started whose pause was acknowledged, and nobody asked for it to end."""
+    asked_events: set[str] = field(default_factory=set)
+    """Keys of the events that somebody has emitted, or tried to."""
     all_leases: list[Lease] = field(default_factory=list)
+    _new_leases: list[Lease] = field(default_factory=list)
+    """Of the transaction that is looked at."""
     deadlines: dict[Place, float] = field(default_factory=dict)
     """When step runs fail whatever they are doing."""
 
@@ -54,7 +60,7 @@ class Ledger:
         self.digest.update(repr([(kind, list(map(tuple, rows))) for kind, rows in writes]).encode())
         changes = Changes()
         for kind, rows in writes:
-            getattr(changes, kind).extend(rows)
+            setattr(changes, kind, [*getattr(changes, kind), *rows])
         try:
             self._check(changes)
             self.rows.apply(changes)
@@ -71,6 +77,20 @@ class Ledger:
         """Return the plan of a run."""
         return self.plans[self.rows.runs[run].digest]
 
+    def node(self, run: RunId, index: int) -> Node:
+        """Return a step of a run, or one of its undo steps."""
+        plan = self.plan_of(run)
+        return plan.nodes[index] if index >= 0 else plan.undos[index]
+
+    def ending(self, run: RunId) -> str | None:
+        """Return how a run that undoes what it did, or has undone it, is going to end."""
+        moved = self.rows.moved.get(run)
+        return moved.ending if moved is not None else None
+
+    def is_paused(self, run: RunId) -> bool:
+        """Return whether a run itself is paused."""
+        return run in self.rows.moved and self.rows.moved[run].paused_at is not None
+
     def place(self, public: str, step: str) -> Place:
         """Return the step run that a request names."""
         number = run_id(public)
@@ -81,7 +101,7 @@ class Ledger:
     def name(self, place: Place) -> str:
         """Return what people call a step run."""
         run, node, item = place
-        return f"{self.rows.runs[run].public_id}/{step_name(self.plan_of(run).nodes[node].id, item)}"
+        return f"{self.rows.runs[run].public_id}/{step_name(self.node(run, node).id, item)}"
 
     def root(self, run: RunId) -> RunId:
         """Return the run that somebody started, of which *run* is a part."""
@@ -94,6 +114,7 @@ class Ledger:
     def _check(self, changes: Changes) -> None:
         """Check what must be true when rows are added to those that are there (I3, I4, I7, I11)."""
         rows = self.rows
+        self._new_leases = []
         for added in changes.tasks_added:
             if added.deadline_time is not None:
                 self.deadlines[added.run_id, added.node, added.item] = added.deadline_time
@@ -107,6 +128,8 @@ class Ledger:
             if moved.state == TaskState.LEASED:
                 assert place[0] not in rows.ended
                 self._note_lease(place, before.queue, moved.attempt, moved.leased_at)
+        for step in changes.steps_ended:
+            self._check_event(step)
         for attempt in changes.attempts_ended:
             place = (attempt.run_id, attempt.node, attempt.item)
             assert (place, attempt.attempt) in self.leases, (
@@ -121,6 +144,7 @@ class Ledger:
         if self.leases.get((place, attempt)) == lease:
             return  # a commit of unknown outcome, made once more
         self.leases[place, attempt] = lease
+        self._new_leases.append(lease)
         self.all_leases.append(lease)
 
     def _check_after(self, changes: Changes) -> None:
@@ -132,6 +156,9 @@ class Ledger:
         for step in changes.steps_ended:
             if step.state == StepState.SUCCEEDED:
                 self._check_upstreams(step.run_id, step.node, step.item)
+        if self.paused_runs:
+            held = [lease for lease in self._new_leases if self.root(lease.place[0]) in self.paused_runs]
+            assert not held, f"{held} are leased although their runs are paused"
         for end in changes.runs_ended:
             steps = rows.steps[end.id]
             open_nodes = [node.id for node in self.plan_of(end.id).nodes if (node.index, WHOLE) not in steps]
@@ -145,11 +172,21 @@ class Ledger:
         missing = self.missing_upstreams((run, node, item))
         assert not missing, f"{self.name((run, node, item))} succeeded before {missing}"
 
+    def _check_event(self, step: StepEnded) -> None:
+        """Check that the event which ends a wait was emitted."""
+        waits = [wait for wait in self.rows.waits.values() if wait.run_id == step.run_id]
+        for wait in waits:
+            if self.rows.tasks[wait.task_id].node == step.node and step.state == StepState.SUCCEEDED:
+                assert wait.key in self.asked_events, f"{step} has an event that nobody emitted"
+
     def missing_upstreams(self, place: Place) -> list[str]:
         """Return what a step run needs that has not succeeded (I6)."""
         run, index, item = place
-        node = self.plan_of(run).nodes[index]
-        needs: list[tuple[int, int]] = [(upstream, WHOLE) for upstream in node.upstream]
+        node = self.node(run, index)
+        if node.undoes is not None:  # exactly what it undoes; the record of all elements of a map comes after them
+            needs = [] if node.over is not None and item == WHOLE else [(node.undoes, item)]
+        else:
+            needs = [(upstream, WHOLE) for upstream in node.upstream]
         if node.stream_from is not None and item != WHOLE:
             needs.append((node.stream_from, item))
         steps = self.rows.steps[run]

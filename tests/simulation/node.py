@@ -200,9 +200,13 @@ class Node:
         elif world.hits(world.faults.commit_unknown):
             raise trouble("disk I/O error, although the disk has it")
 
-    def refused(self) -> None:
-        """See ``faults.Committing``: memory is as the rows are, so what it decides can be written."""
-        if not (self.world.is_shared or self.world.faults_drawn.commit_unknown):
+    def refused(self, writes: list[Write]) -> None:
+        """See ``faults.Committing``: memory is as the rows are, so what it decides can be written.
+
+        Whether an event was emitted before is not in memory: of two at the same time the second one is refused.
+        """
+        is_event = any(kind == "events_added" for kind, _ in writes)
+        if not (is_event or self.world.is_shared or self.world.faults_drawn.commit_unknown):
             self.world.violated(f"{self.name} decided what cannot be written")
 
     # --- requests, out and in

@@ -156,7 +156,7 @@ class WorkerHost(Host):
             "url": f"http://{self.netloc}",
             "token": "t",
             "concurrency": math.ceil(self.concurrency / max(1, len(self._world.listening()))),
-            "steps": [{"name": name, "signature": SIGNATURE} for name in STEPS],
+            "steps": [{"name": prefix + name, "signature": SIGNATURE} for prefix in ("", "undo_") for name in STEPS],
         }
 
     async def serve(self, request: Request) -> RawAnswer:

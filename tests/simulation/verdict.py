@@ -39,6 +39,7 @@ class Verdict:
             self._check_steps,
             self._check_attempts,
             self._check_kept,
+            self._check_undone,
             self._check_rate,
             self._check_memory,
             self._check_log,
@@ -119,13 +120,14 @@ class Verdict:
 
     def _has_task(self, place: Place) -> bool:
         node = self._node(place)
-        return node.kind in {"python", "http"} and (node.over is None or place[2] != WHOLE)
+        is_single = node.over is None and node.loop is None
+        return node.kind in {"python", "http"} and (is_single or place[2] != WHOLE)
 
     def _plan(self, run: RunId) -> Plan:
         return self._ledger.plan_of(run)
 
     def _node(self, place: Place) -> Node:
-        return self._plan(place[0]).nodes[place[1]]
+        return self._ledger.node(place[0], place[1])
 
     def _check_steps(self) -> None:
         for run, steps in self._rows.steps.items():
@@ -186,9 +188,12 @@ class Verdict:
             if run.retry_of is None:
                 continue
             before = self._rows.steps[run.retry_of]
+            again = self._made_again(run.retry_of)
             for (node, item), row in self._rows.steps[run.id].items():
+                if node < 0:
+                    continue
                 place = (run.id, node, item)
-                had = before.get((node, item))
+                had = before.get((node, item)) if node not in again else None
                 is_kept = had is not None and had.state == StepState.SUCCEEDED
                 was_tried = place in self._rows.attempts
                 if is_kept and was_tried:
@@ -197,6 +202,45 @@ class Verdict:
                     self._wrong(f"{self._ledger.name(place)} succeeded without having been executed")
                 if is_kept and had is not None and row.result != had.result:
                     self._wrong(f"{self._ledger.name(place)} had the result {had.result!r}, and now {row.result!r}")
+
+    def _made_again(self, run: RunId) -> set[int]:
+        """Return the steps of a run that a retry makes again although they may have succeeded."""
+        nodes = self._plan(run).nodes
+        pending = [~node for node, _ in self._rows.steps[run] if node < 0]
+        found: set[int] = set()
+        while pending:
+            index = pending.pop()
+            if index not in found:
+                found.add(index)
+                pending += [*nodes[index].downstream, *nodes[index].streams]
+        return found
+
+    def _check_undone(self) -> None:
+        """Check that what has a result is undone in runs that do not succeed, last things first, and nothing else."""
+        for run, end in self._rows.ended.items():
+            plan, rows = self._plan(run), self._rows.steps[run]
+            undone = {place for place in rows if place[0] < 0 and self._has_task((run, *place))}
+            should = {
+                (~node, item)
+                for (node, item), row in rows.items()
+                if plan.compensates and ~node in plan.undos and row.state == StepState.SUCCEEDED
+                if self._has_task((run, ~node, item))
+            }
+            if end.state == RunState.SUCCEEDED:
+                should = set()
+            is_right = undone <= should if self._is_cut_short(run) else undone == should
+            if not is_right:
+                self._wrong(f"run {run} {end.state}, and undid {undone} instead of {should}")
+            if not (self._world.faults_drawn.clock_jumps or self._world.faults_drawn.skew):
+                ends = [rows[~node, WHOLE].ended_at for node, item in rows if node < 0 and item == WHOLE]
+                if ends != sorted(ends, reverse=True):
+                    self._wrong(f"run {run} did not undo the last things first: {ends}")
+
+    def _is_cut_short(self, run: RunId) -> bool:
+        """Return whether a run may have been cancelled while it undid what it did: then it ends at once."""
+        root = self._rows.runs[self._ledger.root(run)]
+        had_failed = self._ledger.ending(root.id) == RunState.FAILED
+        return self._world.cancels[root.public_id] > (0 if had_failed else 1)
 
     # --- queues and memory
 
@@ -259,7 +303,7 @@ class Verdict:
         for place in rows.attempts:
             self._check_calm_attempts(place)
         steps = sum(len(steps) for steps in rows.steps.values())
-        if world.row_commits > COMMITS_A_STEP * steps + 20:
+        if world.row_commits > COMMITS_A_STEP * steps + 20 + world.extra_commits:
             self._wrong(f"calm, but {world.row_commits} commits for {steps} steps")
 
     def _check_calm_attempts(self, place: Place) -> None:
@@ -273,6 +317,10 @@ class Verdict:
         attempts = self._rows.attempts[place]
         if attempts[-1].state != AttemptState.CANCELLED and not self._is_cancelled(place) and len(attempts) != expected:
             self._wrong(f"calm, but {self._ledger.name(place)} took {len(attempts)} attempts, not {expected}")
+        if node.loop is not None and item > 0:
+            before = self._rows.steps[run][node.index, item - 1]
+            if attempts[0].started_at < before.ended_at + node.loop.every - 0.001:
+                self._wrong(f"{self._ledger.name(place)} began too soon after the lap before it")
         for number, (one, following) in enumerate(pairwise(attempts), start=1):
             least = min(node.retry.first * node.retry.factor ** (number - 1), node.retry.max)
             share = {"none": 1.0, "equal": 0.5, "full": 0.0}[node.retry.jitter]

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ from tests.simulation.people import Conducts, Key, ServiceHost, WorkerHost, abou
 log = logging.getLogger(__name__)
 
 SHARED_SHARE = 0.2
+SLUGGISH_SHARE = 0.15
+"""Of the simulations that are not calm: much waits for the disk, and so meets what is decided meanwhile."""
 TARGET_HOST = "target.test"
 CALL_SECONDS = 10.0
 
@@ -85,6 +88,9 @@ class World:
         self.faults = Faults() if self.is_calm else Faults.draw(self.random)
         if self.is_shared and not self.is_calm:  # nodes that are taken for dead and go on are what sharing is about
             self.faults.holds = self.random.choice((self.faults.holds, 3.0, 6.0))
+        self.is_sluggish = not self.is_calm and self.random.random() < SLUGGISH_SHARE
+        if self.is_sluggish:
+            self.faults.disk_tail, self.faults.commit_unknown = 0.4, self.random.choice((0.0, 0.15))
         self.loop = SimulationLoop(self.seed)
         self.loop.disk.tail, self.loop.disk.longest = self.faults.disk_tail, self.random.choice((0.5, 3.0, 12.0))
         self.ledger = Ledger()
@@ -101,6 +107,14 @@ class World:
         self.applied: dict[Key, int] = {}
         """Callbacks that were acknowledged as applied."""
         self.cancel_acknowledged: set[RunId] = set()
+        self.cancels: Counter[str] = Counter()
+        """How often each run was asked to end."""
+        self.resume_asked: set[RunId] = set()
+        """Runs that somebody asked to go on after a pause."""
+        self.events_there: set[str] = set()
+        """Keys of events that were acknowledged."""
+        self.extra_commits = 0
+        """Commits that are not for a step: pauses, and what ends them."""
         self.faults_drawn = replace(self.faults)
         """As they were before all was healed."""
         self.is_healed = False
@@ -178,7 +192,9 @@ class World:
         if missing := self.ledger.missing_upstreams(place):
             self.violated(f"{public}/{step} is sent before {missing} succeeded")
         is_cancelled = self.ledger.root(place[0]) in self.cancel_acknowledged
-        if is_cancelled and self.is_member(node):  # who was taken for dead may still send what it had leased before
+        is_undone = place[1] < 0 and place[0] not in self.ledger.rows.ended
+        # Who was taken for dead may still send what it had leased before.
+        if is_cancelled and not is_undone and self.is_member(node):
             self.violated(f"{public}/{step} attempt {attempt} is sent after its run was cancelled")
         checks.check_concurrency(self, node, lease.queue)
         return lease.queue
@@ -225,6 +241,8 @@ class World:
         node = self.nodes.get(slot)
         if node is None:
             return None
+        if request.path.endswith("/cancel"):
+            self.cancels[request.path.split("/")[-2]] += 1
         with suppress(httpx.ConnectError, TimeoutError):
             async with asyncio.timeout(CALL_SECONDS):
                 return await node.ask(request)

@@ -73,6 +73,8 @@ class Orders:
             RunMovingError: it is on its way from one node to another.
         """
         live = await self._alive(run)
+        if live is not None and live.paused_at is not None:
+            live = await self._durable(run)
         if live is not None and live.paused_at is None:
             await self._coordinator.pause(live)
         return live is not None
@@ -84,9 +86,16 @@ class Orders:
             RunMovingError: it is on its way from one node to another.
         """
         live = await self._alive(run)
+        if live is not None and live.paused_at is None:
+            live = await self._durable(run)
         if live is not None and live.paused_at is not None:
             await self._coordinator.unpause(live)
         return live is not None
+
+    async def _durable(self, run: RunId) -> LiveRun | None:
+        """Return a run as ``_alive``, once an earlier order is durable or refused that memory shows already."""
+        await self._resumer.settled()
+        return await self._alive(run)
 
     async def retry(self, ended: RunRecord, plan: Plan, again: Again) -> RunRecord:
         """Start a run that keeps what succeeded in one that has ended, but for what is made *again*."""

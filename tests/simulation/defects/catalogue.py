@@ -162,6 +162,15 @@ DEFECTS: Final = (
     # --- reading again
     Defect("forgotten_stays_forgotten", _SCHEDULER + "coordinator", "self.on_forgotten(root.id)", "pass"),
     Defect(
+        "reap_stale",  # B1: read before what was decided earlier is written or refused
+        _SCHEDULER + "resuming",
+        "            await asyncio.sleep(REST_SECONDS)\n"
+        "            # Decisions that were on their way when the runs were forgotten "
+        "are written or refused after this.\n"
+        "            await self._store.execute(lambda _: None)\n",
+        "            await asyncio.sleep(0)\n",
+    ),
+    Defect(
         "stale_task_in_lane",  # ours
         _QUEUE + "admission",
         "return self._waiting.get(task.id) is task",
@@ -241,6 +250,51 @@ DEFECTS: Final = (
     Defect(
         "worker_slot_leaks", _QUEUE + "admission", "            worker.load.in_flight -= 1\n", "            pass\n"
     ),  # B32
+    # --- undoing
+    Defect("first_things_undone_first", _CORE + "undoing", "run.undoing.ended.pop()", "run.undoing.ended.pop(0)"),
+    Defect(
+        "ending_only_in_memory",  # B21
+        _CORE + "undoing",
+        "    decision.rows.runs_moved = (*decision.rows.runs_moved, RunMoved(run.paused_at, ending.value, run.id))\n",
+        "    pass\n",
+    ),
+    Defect(
+        "cancel_undoes_nothing",
+        _CORE + "ending",
+        "    if undo and undoing.begin(run, RunState.CANCELLED, decision):",
+        "    if False:",
+    ),
+    # --- runs that are paused
+    Defect(
+        "pause_of_run_forgotten",
+        _SCHEDULER + "resuming",
+        "run.paused_at, run.is_held = stored.paused_at, stored.paused_at is not None",
+        "run.paused_at, run.is_held = None, False",
+    ),
+    Defect(
+        "paused_run_sends",
+        _SCHEDULER + "coordinator",
+        "elif not task.run.is_held and (not self._held_back",
+        "elif (not self._held_back",
+    ),
+    Defect(
+        "resumed_run_sends_nothing",  # B10
+        _CORE + "advance",
+        "    decision.rescheduled += [task for task in _hold(run, decision) if task.schedule_time <= decision.now]",
+        "    _hold(run, decision)",
+    ),
+    # --- events and loops
+    Defect("event_before_wait_missed", _CORE + "waits", "decision.awaiting.append(task.id)", "pass"),  # B11
+    Defect(
+        "event_not_handed_over",  # B11
+        _SCHEDULER + "events",
+        "        await self._hand_over(of=(name, key))\n",
+        "",
+    ),
+    Defect("wait_left", _CORE + "ending", "decision.rows.waits_removed.append(WaitRemoved(task.id))", "pass"),
+    Defect("lap_made_again", _CORE + "live", "self.done = row.item + 1", "self.done = row.item"),
+    Defect("one_lap_more", _CORE + "flow", "laps.done >= node.loop.limit", "laps.done > node.loop.limit"),
+    Defect("laps_without_rest", _CORE + "flow", "at=decision.now + node.loop.every", "at=decision.now"),
     # --- several nodes
     Defect(
         "two_owners",  # B7
