@@ -166,9 +166,12 @@ async def show_next(name: str, count: int, *, as_json: bool, server: str | None)
     """Print the ticks that come next."""
     async with reached(server) as api:
         found: NextTicks = await api.get(f"/schedules/{quoted(name)}/next", count=count)
+        known: ScheduleDetail = await api.get(f"/schedules/{quoted(name)}")
     if as_json:
         screen.put_json(found)
         return
+    if known["state"] == "paused":
+        screen.say(f"it is paused, and these would not fire; hopline schedules resume {name}")
     for tick in found["ticks"]:
         screen.put(tick["local"] + (f"  {one_line(tick['note'])}" if tick["note"] else ""))
     for skipped in found["skipped"]:

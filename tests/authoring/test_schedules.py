@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hopline import At, Cron, DefinitionError, Every, HoplineError, scheduled, step, workflow
-from hopline.timing import ScheduleError, check, timing_of, warnings
+from hopline.timing import ScheduleError, check, timing_of, warnings, zone_of
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
 
@@ -83,6 +83,15 @@ def test_warning_says_on_which_date_clocks_change() -> None:
     ]
     assert warnings(Cron("0 6 * * *", tz="Europe/Berlin").to_json(), NOON) == []
     assert warnings(Cron("*/15 * * * *", tz="Europe/Berlin").to_json(), NOON) == []
+
+
+@pytest.mark.parametrize(
+    "given, meant", [("Europe/Berlim", "Europe/Berlin"), ("berlin", "Europe/Berlin"), ("new york", "America/New_York")]
+)
+def test_zone_that_does_not_exist_is_answered_with_the_one_that_was_meant(given: str, meant: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        zone_of(given)
+    assert refused.value.hint == f'did you mean "{meant}"?'
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,9 @@ def test_schedule_of_a_served_file_is_there_and_can_be_steered(hopline: Cli, sta
     assert (made.code, "no tick within 5 years" in made.err) == (ExitCode.USAGE, True)
     assert hopline("schedules", "create", "often", "--workflow", "daily", "--every", "15m").code == 0
     assert hopline("schedules", "pause", "often").out.count("paused") == 1
+    assert "these would not fire" in hopline("schedules", "next", "often").err
+    backwards = hopline("schedules", "backfill", "often", "--from", "2026-03-29", "--to", "2026-03-27", "--dry-run")
+    assert (backwards.code, "ends before it begins" in backwards.err) == (ExitCode.USAGE, True)
     assert hopline("schedules", "delete", "often", "--yes").code == 0
     assert hopline("schedules", "delete", "daily", "--yes").code != 0
 

@@ -99,7 +99,7 @@ class Calling:
         return await self._targets.answer(self._node, task)
 
 
-class _Skewed(SystemClock):
+class Skewed(SystemClock):
     """The clock of a machine that is wrong by some seconds."""
 
     def __init__(self, seconds: float) -> None:
@@ -119,7 +119,7 @@ class Node:
             store=store,
             dispatcher=cast("Dispatcher", Calling(self.id, targets)),
             signer=Signer(b"key"),
-            clock=DatabaseClock(_Skewed(skew)),
+            clock=DatabaseClock(Skewed(skew)),
             settings=settings,
         )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import Any, Final, Protocol
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from hopline import cron
 from hopline.cron import FURTHEST_YEARS, CronError, CronTiming, Tick
@@ -163,10 +163,21 @@ def zone_of(name: str) -> tzinfo:
             f"the time zone {name[:_LONGEST_ZONE]!r} cannot be looked up: this machine has no database of time zones",
             "pip install tzdata",
         ) from None
+    meant = _zone_meant(name[:_LONGEST_ZONE])
     raise ScheduleError(
         f"there is no time zone {name[:_LONGEST_ZONE]!r}",
-        'write a name of the tz database, as "Europe/Berlin" or "UTC"',
+        f'did you mean "{meant}"?' if meant else 'write a name of the tz database, as "Europe/Berlin" or "UTC"',
     )
+
+
+def _zone_meant(name: str) -> str | None:
+    """Return the zone that was probably meant: one that is written alike, or that ends in the name of this city."""
+    from difflib import get_close_matches
+
+    known = {zone.lower(): zone for zone in sorted(available_timezones())}
+    lower = name.lower().replace(" ", "_")
+    city = next((zone for zone in known.values() if zone.lower().endswith(f"/{lower}")), None)
+    return known.get(lower) or city or next((known[each] for each in get_close_matches(lower, known, n=1)), None)
 
 
 def check(schedule: Mapping[str, Any], now: float, shortest: float) -> None:

@@ -256,8 +256,12 @@ class ScheduleBook:
 
         Raises:
             ScheduleNotFoundError
-            InvalidScheduleError: there are too many.
+            InvalidScheduleError: there are too many, or the time ends before it begins.
         """
+        if last < first:
+            raise InvalidScheduleError(
+                schedule=name, problem="the time of the back-fill ends before it begins", hint="give an earlier --from"
+            )
         await self.get(name)
         ticks = await self._store.read(partial(_planned, name=name, first=first, last=last))
         if len(ticks) > MOST_TICKS:
