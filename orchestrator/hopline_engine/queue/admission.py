@@ -176,7 +176,12 @@ class Queue:
 
     def line_up(self, task: Queued) -> None:
         """Add a task that may be sent as soon as the limits allow it."""
-        turns.add(self.lanes_of(task), task.node.route, task)
+        lanes = self.lanes if task.node.order is None else self.lanes_of(task)
+        lane = lanes.get(task.node.route)
+        if lane is None or task.key is not None:
+            turns.add(lanes, task.node.route, task)
+        else:
+            lane.append(task)
         self.ready += 1
 
     def lanes_of(self, task: Queued) -> Lanes[Queued]:
@@ -245,7 +250,7 @@ class Admission:
 
     def is_waiting(self, task: Queued) -> bool:
         """Return whether a task is due and not sent."""
-        return self._is_in_line(task) or (task.key is not None and self.keys.is_waiting(task))
+        return self._waiting.get(task.id) is task or (task.key is not None and self.keys.is_waiting(task))
 
     def hold_key(self, task: Queued) -> None:
         """Note that an attempt of a task that has a key is under way."""
