@@ -128,8 +128,8 @@ async def _made(url: str, size: Size) -> dict[str, float]:
 async def _started(looking: asyncpg.Connection, cluster: Cluster, count: int, within: float) -> None:
     async def is_so() -> bool:
         cluster.replace_lost()
-        found: int = await looking.fetchval("SELECT count(*) FROM tick WHERE run_id IS NOT NULL")
-        return found >= count
+        found = await looking.fetchval("SELECT count(*) FROM tick WHERE run_id IS NOT NULL")
+        return int(found or 0) >= count
 
     await until_seen(is_so, f"{count} ticks are started", within)
 
