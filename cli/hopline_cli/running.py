@@ -4,12 +4,13 @@ When another command's server goes away while its run is watched, this process b
 """
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from shlex import quote
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hopline_cli import screen
 from hopline_cli.answers import Attempt, Failure, Run, RunDetail
@@ -155,7 +156,7 @@ async def tell_outcome(api: Api, run: RunDetail, order: Order, *, own: bool) -> 
         screen.put_json({name: value for name, value in run.items() if name != "steps"})
     if run["state"] == "succeeded":
         if not order.as_json:
-            screen.put_json(run["result"])
+            screen.put_json(await whole_result(api, run))
         return ExitCode.OK
     again = f"hopline runs retry {run['id']}" + (f" {quote(order.file)}" if own and order.file else "")
     if run["state"] == "cancelled":
@@ -163,6 +164,13 @@ async def tell_outcome(api: Api, run: RunDetail, order: Order, *, own: bool) -> 
         return ExitCode.RUN_FAILED
     await _tell_failure(api, run, again)
     return ExitCode.RUN_FAILED
+
+
+async def whole_result(api: Api, run: RunDetail) -> Any:
+    """Return the result of a run; what it only refers to is asked for."""
+    if '"$blob"' not in json.dumps(run["result"]):
+        return run["result"]
+    return (await api.get(f"/runs/{quoted(run['id'])}/output"))["result"]
 
 
 async def _tell_failure(api: Api, run: RunDetail, again: str) -> None:

@@ -18,6 +18,8 @@ from hopline_engine.api.app import create_app, installed_version
 from hopline_engine.api.doctor import doctor_view
 from hopline_engine.api.models import Doctor
 from hopline_engine.api.service import Service
+from hopline_engine.blobs.blobs import Blobs
+from hopline_engine.blobs.opening import open_place
 from hopline_engine.clock import DatabaseClock, SystemClock, token
 from hopline_engine.errors import InsecureAddressError
 from hopline_engine.http_protocol import HttpProtocol
@@ -135,10 +137,12 @@ async def open_engine(settings: Settings, *, dispatch: bool = True) -> AsyncIter
         _target(Guard("open"), limits_of_workers) as workers,
     ):
         signer = Signer(await _key(settings, store))
+        blobs = Blobs(await open_place(settings, store), clock, inline_bytes=settings.result_inline_bytes)
         dispatcher = Dispatcher(
             target=target,
             workers=workers,
             signer=signer,
+            blobs=blobs,
             secrets=Secrets(from_environment(os.environ), folder=settings.secrets_dir),
             clock=clock,
             attempt_timeout=settings.attempt_timeout_seconds,

@@ -3,7 +3,7 @@
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +11,7 @@ from hopline.errors import HoplineError
 from hopline_engine.database_url import DatabaseUrlError, is_database_url, parse
 
 PREFIX = "HOPLINE_"
+PAYLOAD_MAX_BYTES: Final = 1_048_576
 
 
 class SettingsError(HoplineError):
@@ -61,7 +62,14 @@ class Settings(BaseModel):
     ``inf`` keeps them for ever."""
     retry_after_cap_seconds: float = Field(default=3600.0, gt=0)
     """The longest ``Retry-After`` of a target that is believed."""
-    result_max_bytes: int = Field(default=1_048_576, gt=0)
+    result_max_bytes: int = Field(default=16_777_216, gt=0)
+    """The largest result of a step. What stays in rows whatever it is, as what an event says, may have 1 MiB of it."""
+    result_inline_bytes: int = Field(default=262_144, ge=1024)
+    """The largest result that stays in its row; larger ones are kept in ``blobs``, and the row refers to them."""
+    blobs: str = ""
+    """Where large results are: a folder, or the URL of a bucket (``s3://BUCKET/PREFIX``, ``gs://...``, with
+    ``hopline[s3]``). Empty for ``blobs`` beside the SQLite file; on Postgres, where all servers need the same
+    place, all results stay in rows then."""
     lost_limit: int = Field(default=10, ge=1)
     """How many attempts of a step may be lost to dying processes before it fails."""
     map_window: int = Field(default=1000, ge=1)
@@ -112,6 +120,16 @@ class Settings(BaseModel):
     def store_path(self) -> Path:
         """Path of the SQLite file, where it is one."""
         return Path(self.store.removeprefix("sqlite:///")) if self.store else self.state_dir / "hopline.db"
+
+    @property
+    def blobs_place(self) -> str | None:
+        """The folder or URL of large results; ``None`` if all stay in rows."""
+        return self.blobs or (None if self.is_on_postgres else str(self.store_path.parent / "blobs"))
+
+    @property
+    def payload_max_bytes(self) -> int:
+        """The largest payload of an event, and form of an approval."""
+        return min(self.result_max_bytes, PAYLOAD_MAX_BYTES)
 
     @classmethod
     def load(cls, **flags: object) -> "Settings":

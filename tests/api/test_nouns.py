@@ -49,7 +49,7 @@ async def test_worker_comes_stays_and_leaves(client: httpx.AsyncClient) -> None:
     assert refusal(await client.post("/api/v1/workers/w_1/heartbeat")) == (404, "worker-not-found")
     registered = await client.put("/api/v1/workers/w_1", json=REGISTRATION)
     assert registered.status_code == 200
-    terms = {"node": "n_1", "nodes": [], "result_max_bytes": 1_048_576}
+    terms = {"node": "n_1", "nodes": [], "result_max_bytes": 16_777_216}
     assert (await client.post("/api/v1/workers/w_1/heartbeat")).json() == terms
     (listed,) = (await client.get("/api/v1/workers")).json()["workers"]
     assert registered.json() == listed | terms

@@ -44,6 +44,9 @@ class Values:
     def value(self, source: str) -> Value:
         return Value(msgspec.json.encode(self._values[source]))
 
+    def whole(self, raw: bytes) -> bytes:
+        return raw
+
     def secret(self, name: str) -> str:
         if name not in SECRETS:
             raise BindingError(f"secret {name!r} is not set")

@@ -7,6 +7,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.clock import SystemClock
 from hopline_engine.core.live import LiveMap, LiveRun, LiveTask
 from hopline_engine.core.model import RunId, TaskId
@@ -174,6 +175,7 @@ async def outcomes(workshop: Workshop, *elements: Any) -> list[Outcome]:
         workers=target,
         signer=Signer(b"k" * 32),
         secrets=Secrets({}),
+        blobs=Blobs(None, SystemClock(), inline_bytes=1),
         clock=SystemClock(),
         attempt_timeout=10.0,
         result_max_bytes=100,

@@ -14,6 +14,7 @@ from hopline_engine.api.app import create_app
 from hopline_engine.api.forwarding import Forwarder
 from hopline_engine.api.interface import EngineService
 from hopline_engine.api.service import Service
+from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.clock import DatabaseClock
 from hopline_engine.queue.connection import RawAnswer
 from hopline_engine.queue.dispatcher import Dispatcher
@@ -121,6 +122,7 @@ class Node:
             workers=Target(SimulatedTransport(self._send), LIMITS),
             signer=signer,
             secrets=Secrets({}),
+            blobs=Blobs(None, self.clock, inline_bytes=1),
             clock=self.clock,
             attempt_timeout=SETTINGS.attempt_timeout_seconds,
             result_max_bytes=SETTINGS.result_max_bytes,

@@ -269,7 +269,7 @@ class Service(RunOrders):
             raise RunNotFinishedError(run=run)
         if stored.result is None:
             raise RunNotSucceededError(run=run, state=stored.state)
-        return stored.result
+        return await self._engine.blobs.whole(stored.result)
 
     async def run_attempts(self, run: str, step: str | None, attempt: int | None) -> list[Attempt]:
         """Return the attempts of a run that are over."""

@@ -33,6 +33,7 @@ from hopline_engine.core.model import (
 )
 from hopline_engine.core.names import public_id, step_name
 from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.references import shown
 from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.store.approvals import StoredApproval
 from hopline_engine.store.runs import RunRecord
@@ -48,8 +49,8 @@ def run_view(stored: RunRecord, plan: Plan | None, parent: Parent | None, done: 
     """Return a run without its steps."""
     return Run(
         **_summary_fields(stored, plan, parent, done, note),
-        input=msgspec.json.decode(stored.input),
-        result=None if stored.result is None else msgspec.json.decode(stored.result),
+        input=msgspec.json.decode(shown(stored.input)),
+        result=None if stored.result is None else msgspec.json.decode(shown(stored.result)),
     )
 
 

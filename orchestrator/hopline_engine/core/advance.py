@@ -42,6 +42,7 @@ def begin(run: LiveRun, decision: Decision, past: Past | None = None) -> None:
     Begun again, steps that ended stay ended, stored tasks and sub-runs are taken up as they are, and only what has
     neither is opened anew; after a clean stop that is nothing.
     """
+    run.contents = decision.limits.contents
     if past:
         decision.past[run.id] = past
         apply_past(run, past)

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from hopline_engine.core.definition import RequestSpec
+from hopline_engine.core.references import MARK, as_references, as_texts, has_marked_texts, is_reference
 
 INPUT: Final = "$input"
 ITEM: Final = "$item"
@@ -58,6 +59,14 @@ class Scope(Protocol):
 
     def value(self, source: str) -> Value:
         """Return the input of the run, the current item, or the result of a node."""
+        ...
+
+    def whole(self, raw: bytes) -> bytes:
+        """Return a value with all that it refers to in place.
+
+        Raises:
+            BindingError: something of it is gone.
+        """
         ...
 
     def secret(self, name: str) -> str:
@@ -110,18 +119,41 @@ class Ref:
 
     def resolve(self, scope: Scope) -> Any:
         """Return the value as Python objects."""
-        found = scope.value(self.source).decoded
-        for depth, key in enumerate(self.path):
-            try:
-                found = found[key]
-            except (KeyError, IndexError, TypeError):
-                where = "".join(f"[{part!r}]" for part in self.path[: depth + 1])
-                raise BindingError(f"the value of {self.source!r} has no {where}") from None
+        value = scope.value(self.source)
+        if MARK in value.raw:
+            return Value(scope.whole(self._referring(value.raw, scope))).decoded
+        found = value.decoded
+        for depth in range(len(self.path)):
+            found = self._below(found, depth)
         return found
 
     def render(self, scope: Scope) -> bytes:
         """Return the bytes of the value as they are, or of the part that the path names."""
-        return _encode(self.resolve(scope)) if self.path else scope.value(self.source).raw
+        if not self.path:
+            return scope.value(self.source).raw
+        raw = scope.value(self.source).raw
+        return self._referring(raw, scope) if MARK in raw else _encode(self.resolve(scope))
+
+    def _below(self, found: Any, depth: int) -> Any:
+        try:
+            return found[self.path[depth]]
+        except (KeyError, IndexError, TypeError):
+            where = "".join(f"[{part!r}]" for part in self.path[: depth + 1])
+            raise BindingError(f"the value of {self.source!r} has no {where}") from None
+
+    def _referring(self, raw: bytes, scope: Scope) -> bytes:
+        """Return the part that the path names of a value with references; those in it stay, others are not followed."""
+        if has_marked_texts(raw):  # they cannot be told from references that are read as texts
+            raw = scope.whole(raw)
+        found = Value(as_texts(raw)).decoded
+        for depth in range(len(self.path)):
+            if isinstance(found, str) and is_reference(found):
+                found = Value(scope.whole(found.encode())).decoded
+                for rest in range(depth, len(self.path)):
+                    found = self._below(found, rest)
+                return _encode(found)
+            found = self._below(found, depth)
+        return _encode(found) if MARK not in raw else as_references(_encode(found))
 
     def sources(self) -> Iterator[str]:
         """Yield the source."""
@@ -323,7 +355,7 @@ class RequestTemplate:
             BindingError: as of ``Expression.render``, or a header value would break out of its line.
         """
         url = self.url.url(scope)
-        query = [pair for name, value in self.params for pair in _query(name, _decode(value.render(scope)))]
+        query = [pair for name, value in self.params for pair in _query(name, decoded(value, scope))]
         if query:
             base, _, _ = url.partition("#")  # a fragment is never sent
             url = base + ("&" if "?" in base else "?") + urlencode(query)
@@ -399,6 +431,26 @@ def _header(name: str, value: str) -> str:
     if any((character < " " and character != "\t") or character == "\x7f" for character in value):
         raise BindingError(f"the value of header {name!r} has control characters")
     return value
+
+
+def decoded(expression: Expression, scope: Scope) -> Any:
+    """Return the value of an expression as Python objects.
+
+    Raises:
+        BindingError: as of ``render``.
+    """
+    raw = expression.render(scope)
+    return _decode(scope.whole(raw) if MARK in raw else raw)
+
+
+def items_of(expression: Expression, scope: Scope) -> list[bytes]:
+    """Return the bytes of each item of the list that an expression is.
+
+    Raises:
+        BindingError: as of ``render``, or it is not a list.
+    """
+    raw = expression.render(scope)
+    return decode_items(scope.whole(raw) if MARK in raw else raw)
 
 
 def decode_items(raw: bytes) -> list[bytes]:

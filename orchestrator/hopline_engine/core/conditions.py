@@ -11,10 +11,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from hopline_engine.core.binding import BindingError, Expression, Literal, Ref, Scope, compile_expression
+from hopline_engine.core.binding import BindingError, Expression, Literal, Ref, Scope, compile_expression, decoded
 from hopline_engine.core.definition import GuardSpec
 
-_decode = msgspec.json.Decoder().decode
 _OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -162,7 +161,7 @@ def compile_condition(value: Any) -> Condition:
 
 
 def _value(expression: Expression, scope: Scope) -> Any:
-    return expression.resolve(scope) if isinstance(expression, Ref) else _decode(expression.render(scope))
+    return expression.resolve(scope) if isinstance(expression, Ref) else decoded(expression, scope)
 
 
 def _words(expression: Expression) -> str:

@@ -10,6 +10,7 @@ from hopline_engine.core.live import (
     LiveRun,
     LiveTask,
     Past,
+    nowhere,
 )
 from hopline_engine.core.model import (
     ApprovalAdded,
@@ -20,6 +21,7 @@ from hopline_engine.core.model import (
     WaitAdded,
 )
 from hopline_engine.core.plan import Node
+from hopline_engine.core.references import Contents
 
 
 class Ids(Protocol):
@@ -47,6 +49,8 @@ class Limits:
     composed_bytes: int = 256 * 2**20
     """Of what is put together from results and stored: the result of a run, the input of a sub-run. SQLite's own limit,
     10**9, must never be met: a run that cannot be ended never ends."""
+    contents: Contents = nowhere
+    """What large values say that are not in rows; decisions look into some, as into the list that a map goes over."""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Final, assert_never
 
 from hopline_engine.core import choices, closing, undoing
-from hopline_engine.core.binding import BindingError, Expression, Value, decode_items
+from hopline_engine.core.binding import BindingError, Expression, Value, items_of
 from hopline_engine.core.choices import Blocked, Chosen, Failed, Skipped
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import cancel_nodes, end_run
@@ -182,7 +182,7 @@ def _new_map(run: LiveRun, node: Node) -> LiveMap:
         size = map_of(run, node.stream_from).size
         return LiveMap(size, None, [None] * size, node.settled)
     assert node.items is not None
-    items = decode_items(node.items.render(RunScope(run, None)))
+    items = items_of(node.items, RunScope(run, None))
     return LiveMap(len(items), items, [None] * len(items), node.settled)
 
 
@@ -297,7 +297,7 @@ def start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> No
 def begin_sub_run(run: LiveRun, node: Node, item: int, plan: Plan, arguments: bytes, decision: Decision) -> None:
     """Begin the run that is the execution of a step run from now on."""
     sub_run = LiveRun.fresh(decision.ids.next_run(run.id), plan, arguments, decision.now, Parent(run, node, item))
-    sub_run.is_held = run.is_held
+    sub_run.is_held, sub_run.contents = run.is_held, run.contents
     _attach(run, node, item, sub_run)
     earlier = run.earlier.get((node.index, item)) if run.earlier is not None else None
     if earlier is not None and (earlier.digest, earlier.input) == (plan.digest, arguments):

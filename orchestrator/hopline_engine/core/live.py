@@ -24,6 +24,7 @@ from hopline_engine.core.model import (
 )
 from hopline_engine.core.names import public_id, step_name
 from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.references import Contents, Reference, filled
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Earlier
 
@@ -37,6 +38,11 @@ class Heard(NamedTuple):
     attempt: int
     at: float
     progress: str | None
+
+
+def nowhere(reference: Reference) -> bytes:
+    """Say that a value is not there: this engine keeps all values in rows."""
+    raise BindingError(f"a value of {reference.size:,} bytes is not here")
 
 
 @dataclass(slots=True, eq=False)
@@ -263,6 +269,8 @@ class LiveRun:
     undoing: Undoing | None = None
     earlier: "Mapping[tuple[int, int], Earlier] | None" = None
     """Sub-runs of the run that this one goes on from, which are gone on with too."""
+    contents: Contents = field(default=nowhere, repr=False)
+    """What large values say that are not in rows."""
     public_id: str = field(init=False)
     """The id that people see; every request of the run says it."""
     state: RunState = RunState.RUNNING
@@ -387,6 +395,10 @@ class RunScope:
             assert self._run.failure is not None
             return Value(msgspec.json.encode(self._run.told(*self._run.failure, self._runs_url)))
         return self._run.result_of(self._run.plan.by_id[source])
+
+    def whole(self, raw: bytes) -> bytes:
+        """Return a value with all that it refers to in place."""
+        return filled(raw, self._run.contents)
 
     def secret(self, name: str) -> str:
         """Return a secret that was read for the request."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from hopline_engine.core.binding import Value, decode_items
+from hopline_engine.core.binding import Value, items_of
 from hopline_engine.core.live import (
     LiveMap,
     LiveRun,
@@ -87,4 +87,4 @@ def _size_of_pipeline(run: LiveRun, node: Node) -> int:
     while node.stream_from is not None:
         node = run.plan.nodes[node.stream_from]
     assert node.items is not None
-    return len(decode_items(node.items.render(RunScope(run, None))))
+    return len(items_of(node.items, RunScope(run, None)))

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from hopline_engine.core.binding import BindingError
+from hopline_engine.core.binding import BindingError, decoded
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import LiveRun, LiveTask, RunScope
 from hopline_engine.core.model import ApprovalAdded, TaskState, WaitAdded
@@ -96,7 +96,8 @@ def question_of(run: LiveRun, node: Node) -> Question:
 
 
 def _inputs_of(run: LiveRun, node: Node) -> dict[str, Any]:
-    return msgspec.json.decode(node.inputs.render(RunScope(run, None)), type=dict[str, Any])
+    inputs: dict[str, Any] = decoded(node.inputs, RunScope(run, None))
+    return inputs
 
 
 def time_of(text: object) -> float:

@@ -4,6 +4,7 @@ Builds the request of a task (to a worker for Python steps, to the step's own ta
 reads the answer. Decides nothing about the run: what an outcome means is ``core.advance``'s.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.clock import Clock
 from hopline_engine.core.binding import BindingError, BoundRequest, RequestTemplate
 from hopline_engine.core.live import LiveTask, RunScope, item_of
@@ -31,6 +33,8 @@ from hopline_engine.queue.secrets import SecretMissingError, Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
 from hopline_engine.queue.workers import Worker
+
+log = logging.getLogger(__name__)
 
 USER_AGENT: Final = b"Hopline"
 _NOT_TAKEN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -138,6 +142,7 @@ class Dispatcher:
         workers: Target,
         signer: Signer,
         secrets: Secrets,
+        blobs: Blobs,
         clock: Clock,
         attempt_timeout: float,
         result_max_bytes: int,
@@ -149,6 +154,7 @@ class Dispatcher:
             workers: how workers are reached.
             signer: makes callback tokens and trace ids.
             secrets: where the values of secrets are.
+            blobs: where results are that are too large for rows.
             clock: the time that deadlines are told in.
             attempt_timeout: seconds of an attempt of a step that names none.
             result_max_bytes: the largest result that is stored.
@@ -157,6 +163,7 @@ class Dispatcher:
         self._workers = workers
         self._signer = signer
         self.secrets = secrets
+        self.blobs = blobs
         self._clock = clock
         self._attempt_timeout = attempt_timeout
         self._result_max_bytes = result_max_bytes
@@ -173,17 +180,33 @@ class Dispatcher:
         timeout = self._seconds_of(task, now)
         headers = self._headers(task, now + timeout)
         try:
-            if worker is not None:
-                return await self._ask_worker(task, worker, headers, timeout)
-            request = task.node.request
-            assert request is not None
-            if request.secrets:
-                return await self._ask_with_secrets(task, request, headers, timeout)
-            return await self._ask_target(task, request, headers, timeout)
+            outcome = await self._ask(task, worker, headers, timeout)
+            if isinstance(outcome, Succeeded) and len(outcome.result) > self.blobs.inline_bytes:
+                outcome = await self._spilled(task, outcome)
         except BindingError as error:
-            return _unbound(error)
+            outcome = _unbound(error)
         finally:
             self._patience.end(task.id)
+        return outcome
+
+    async def _ask(self, task: LiveTask, worker: Worker | None, headers: Headers, seconds: float) -> Outcome:
+        if worker is not None:
+            return await self._ask_worker(task, worker, headers, seconds)
+        request = task.node.request
+        assert request is not None
+        if request.secrets:
+            return await self._ask_with_secrets(task, request, headers, seconds)
+        return await self._ask_target(task, request, headers, seconds)
+
+    async def _spilled(self, task: LiveTask, outcome: Succeeded) -> Outcome:
+        """Keep a large result before anything refers to it."""
+        if task.node.kind == "dynamic":  # it is a graph, which is stored as one
+            return outcome
+        try:
+            return replace(outcome, result=await self.blobs.kept(outcome.result))
+        except Exception as error:
+            log.exception("a result of %d bytes could not be kept", len(outcome.result))
+            return Lost(f"its result of {len(outcome.result):,} bytes could not be kept: {error}")
 
     async def execute_batch(self, tasks: list[LiveTask], worker: Worker) -> list[Outcome]:
         """Send one attempt of each of these elements of a map in one call of a worker; return what became of each."""
@@ -194,7 +217,7 @@ class Dispatcher:
         outcomes: dict[TaskId, Outcome] = {}
         for task in tasks:
             try:
-                arguments = task.node.inputs.render(self._scope(task))
+                arguments = await self.blobs.whole(task.node.inputs.render(self._scope(task)))
             except BindingError as error:
                 outcomes[task.id] = _unbound(error)
                 continue
@@ -207,6 +230,9 @@ class Dispatcher:
             parts.append(self._part(task, arguments, limit))
         if sent:
             answers = await self._ask_for_batch(sent, worker, parts, seconds)
+            for index, answer in enumerate(answers):
+                if isinstance(answer, Succeeded) and len(answer.result) > self.blobs.inline_bytes:
+                    answers[index] = await self._spilled(sent[index], answer)
             outcomes |= zip((task.id for task in sent), answers, strict=False)
         return [outcomes.get(task.id, _NO_ROOM) for task in tasks]
 
@@ -306,7 +332,7 @@ class Dispatcher:
         return RunScope(task.run, item_of(task.run, task.node, task.item), secrets, self.runs_url)
 
     async def _ask_worker(self, task: LiveTask, worker: Worker, headers: Headers, seconds: float) -> Outcome:
-        arguments = task.node.inputs.render(self._scope(task))
+        arguments = await self.blobs.whole(task.node.inputs.render(self._scope(task)))
         try:
             endpoint = worker.endpoint_of(task.node.route)
             limit = self._patience.begin(task.id, seconds + WORKER_GRACE_SECONDS)
@@ -371,12 +397,13 @@ class Dispatcher:
         redactor: Redactor | None = None,
     ) -> Outcome:
         bound = request.bind(self._scope(task, secrets))
+        body = await self.blobs.whole(bound.body) if bound.body else b""
         endpoint_of = _endpoint if redactor is None else _endpoint_of
         try:
             headers = _with_own_headers(headers, bound)
             endpoint = endpoint_of(bound.method, bound.url)
             limit = self._patience.begin(task.id, seconds)
-            answer = await self._target.exchange_raw(endpoint, headers, bound.body or b"", seconds, limit)
+            answer = await self._target.exchange_raw(endpoint, headers, body, seconds, limit)
         except ExchangeFailed as error:
             final = error.kind in {"blocked", "too_large"}
             failure = Failure(exchange_type(error), error.message, exchange_types(error), final=final)

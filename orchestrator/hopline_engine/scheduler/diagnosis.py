@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, Final
 
 from hopline_engine import clock
+from hopline_engine.blobs.blobs import Blobs
+from hopline_engine.blobs.place import Place
 from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.plan import Route
@@ -26,11 +28,16 @@ from hopline_engine.store.audit import OF_NODES, OF_ROWS, Audit, Finding
 from hopline_engine.store.condition import Condition, condition
 from hopline_engine.store.interface import Reads
 from hopline_engine.store.nodes import StoredNode
+from hopline_engine.store.references import referred_to
 
 MOST_EVIDENCE: Final = 20
 """Findings of one audit that are shown; all are counted."""
 
 LITTLE_DISK_BYTES: Final = 200 * 2**20
+MOST_BLOBS: Final = 10_000
+"""Large results that are looked for, the newest."""
+
+PROBE: Final = "probe/hopline-doctor"
 STARVED_SECONDS: Final = 60.0
 """How long the oldest task of a queue may wait for the queue's limits before that is worth telling."""
 
@@ -80,7 +87,7 @@ async def examine(reads: Reads, settings: Settings, now: float, engine: Engine |
         checks += await _of_rows(reads, catalogue, settings, now)
     if engine is not None:
         checks += [*await _of_memory(engine), *_of_engine(engine, now)]
-        checks += [*await _of_secrets(engine)]
+        checks += [*await _of_secrets(engine), await _of_blobs(reads, engine.blobs)]
     checks += _of_settings(settings)
     healed = dict(engine.reconciler.healed) if engine is not None else {}
     return Diagnosis(at=now, checks=checks, healed=healed)
@@ -241,6 +248,34 @@ def _of_waiting(engine: Engine) -> Iterator[Check]:
         text = f"{len(runs)} runs wait: no worker serves step {route.step} in the version that they need"
         hint = "start a worker with the files of that version: hopline worker PATH"
         yield Check(name="no-worker", state=State.WRONG, text=text, hint=hint, evidence=some)
+
+
+async def _of_blobs(reads: Reads, blobs: Blobs) -> Check:
+    if blobs.place is None:
+        return Check(name="blobs", state=State.OK, text="large results stay in rows; the setting blobs is not set")
+    needed = await reads.read(referred_to)
+    seen = sorted(needed)[-MOST_BLOBS:]
+    try:
+        gone = await blobs.ask(lambda place: [name for name in seen if not place.has(name)])
+        await blobs.ask(_try_to_write)
+    except Exception as error:  # noqa: BLE001 - whatever the place says is what is wrong
+        text = f"large results cannot be kept at {blobs.place.shown}: {error}"
+        return Check(name="blobs", state=State.WRONG, text=text, hint="steps with large results fail until they can")
+    if gone:
+        return Check(
+            name="blobs",
+            state=State.WRONG,
+            text=f"{len(gone)} large results that rows refer to are not at {blobs.place.shown}",
+            hint="bring them back from a backup; steps that need them fail",
+            evidence=tuple({"blob": name, "bytes": needed[name]} for name in gone[:MOST_EVIDENCE]),
+        )
+    text = f"{len(needed)} large results at {blobs.place.shown}, {_bytes(sum(needed.values()))}"
+    return Check(name="blobs", state=State.OK, text=text)
+
+
+def _try_to_write(place: Place) -> None:
+    place.write(PROBE, b"probe")
+    place.remove(PROBE)
 
 
 async def _of_secrets(engine: Engine) -> list[Check]:

@@ -61,6 +61,7 @@ from hopline_engine.scheduler.schedule_book import ScheduleBook
 from hopline_engine.scheduler.scheduling import Scheduling
 from hopline_engine.scheduler.secret_book import SecretBook
 from hopline_engine.scheduler.shares import Shares
+from hopline_engine.scheduler.sweeping import Sweeper
 from hopline_engine.scheduler.watchers import Watchers
 from hopline_engine.settings import Settings
 from hopline_engine.store import runs, steps
@@ -115,6 +116,8 @@ class Engine:
         self._signer = signer
         self._clock = clock
         self.settings = settings
+        self.blobs = dispatcher.blobs
+        self.sweeper = Sweeper(store, dispatcher.blobs)
         self.trouble: Exception | None = None
         """What keeps the store from committing now; set by whoever opened it."""
         self._starting: dict[str, asyncio.Future[RunRecord]] = {}
@@ -133,6 +136,7 @@ class Engine:
                 retry_after_cap=settings.retry_after_cap_seconds,
                 lost_limit=settings.lost_limit,
                 map_window=settings.map_window,
+                contents=dispatcher.blobs.content,
             ),
             epoch=store.owner.epoch,
             on_change=self.watchers.tell,
@@ -181,6 +185,7 @@ class Engine:
             parking=self.parking,
             membership=membership,
             begin=self._go_on,
+            whole=self.blobs.whole,
         )
         self.scheduling = Scheduling(
             store=store,
@@ -204,7 +209,7 @@ class Engine:
             clock=clock,
             held=lambda: membership.held,
             has_company=membership.has_company,
-            result_max_bytes=settings.result_max_bytes,
+            result_max_bytes=settings.payload_max_bytes,
             retention_seconds=settings.event_retention_seconds,
         )
         self.events.wake = self.parking.wake
@@ -215,7 +220,7 @@ class Engine:
             clock=clock,
             base_url=lambda: dispatcher.callback_base,
             link_seconds=settings.approval_link_seconds,
-            result_max_bytes=settings.result_max_bytes,
+            result_max_bytes=settings.payload_max_bytes,
         )
         self.secrets = SecretBook(
             store=store, catalogue=self.catalogue, clock=clock, settings=settings, resolver=dispatcher.secrets
@@ -252,7 +257,13 @@ class Engine:
         await self.membership.open(beats=watches)
         self._watches = [asyncio.create_task(self.events.run(forgets=watches)), asyncio.create_task(self.asking.run())]
         if watches:
-            for_ever = (self._keep_watch(), self.reconciler.run(), self.parking.run(), self._pruner.run())
+            for_ever = (
+                self._keep_watch(),
+                self.reconciler.run(),
+                self.parking.run(),
+                self._pruner.run(),
+                self.sweeper.run(),
+            )
             self._watches += [asyncio.create_task(watch) for watch in for_ever]
 
     def dispatch(self, url: str | None = None, *, runs_url: str = "", schedules: bool = False) -> None:
@@ -452,7 +463,10 @@ class Engine:
             read = self._dispatcher.result_type(task.run.plan, task.node).read(report)
         except InvalidResultError as error:
             return CalledBack(CallbackOutcome.INVALID, str(error))
-        await self.coordinator.call_back(task, Succeeded(read, 200))
+        kept = await self.blobs.kept(read)
+        if task is not self.coordinator.find(task.run.id, node, item) or task.state is not TaskState.ACCEPTED:
+            return CalledBack(CallbackOutcome.UNKNOWN, "the attempt ended while its result was kept; try again")
+        await self.coordinator.call_back(task, Succeeded(kept, 200))
         return CalledBack(CallbackOutcome.APPLIED)
 
     async def _late_callback(
@@ -474,6 +488,8 @@ class Engine:
             return CallbackOutcome.UNKNOWN
         report = without_secrets(report, await self._dispatcher.redactor(place))
         row = await self.store.read(partial(steps.get, run_id=stored.id, node=place.index, item=item))
+        if row is not None and row.result is not None:
+            row = row._replace(result=await self.blobs.whole(row.result))
         over = await self.store.read(
             partial(steps.attempts, run_id=stored.id, node=place.index, item=item, number=attempt, limit=1)
         )

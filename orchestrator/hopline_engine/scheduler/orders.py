@@ -1,6 +1,6 @@
 """What people order a run to do after it was started: end, pause, go on, or be done again in part by a new run."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -43,6 +43,7 @@ class Orders:
         parking: Parking,
         membership: Membership,
         begin: Begin,
+        whole: Callable[[bytes], Awaitable[bytes]],
     ) -> None:
         self._reads = reads
         self._coordinator = coordinator
@@ -50,6 +51,7 @@ class Orders:
         self._parking = parking
         self._membership = membership
         self._begin = begin
+        self._whole = whole
 
     async def cancel(self, run: RunId) -> bool:
         """End a run now; return whether it was alive. When this returns, no further attempt starts.
@@ -108,10 +110,14 @@ class Orders:
         Raises:
             InvalidInputError: what is given does not fit the parameters.
         """
-        run_input = complete_input(plan, {**msgspec.json.decode(ended.input), **given}) if given else ended.input
+        run_input = await self._changed(plan, ended, given) if given else ended.input
         earlier = await repairing.earlier(self._reads, plan, ended.id, ended.input, Again.of_step(plan, node))
         # Nothing is gone on with: a fork is for another outcome, a retry for the same one.
         return await self._begin(plan, run_input, earlier._replace(below={}), retry_of=None, fork_of=ended.id)
+
+    async def _changed(self, plan: Plan, ended: RunRecord, given: Mapping[str, Any]) -> bytes:
+        whole = await self._whole(ended.input)
+        return complete_input(plan, {**msgspec.json.decode(whole), **given})
 
     async def _alive(self, run: RunId) -> LiveRun | None:
         """Return a run that has not ended, as far as memory has it."""

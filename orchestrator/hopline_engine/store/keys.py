@@ -10,6 +10,7 @@ from hopline_engine.store.tables import meta
 
 _SIGNING: Final = "signing_key"
 _IDENTITY: Final = "identity_key"
+_BLOBS: Final = "blobs_mark"
 
 
 def signing_key(connection: Connection) -> bytes:
@@ -26,6 +27,11 @@ def known_identity_key(connection: Connection) -> str | None:
 def identity_key(connection: Connection, offered: str) -> str:
     """Return the private key that signs identity tokens; *offered*, if there was none."""
     return _kept(connection, _IDENTITY, offered)
+
+
+def blobs_mark(connection: Connection, offered: str) -> str:
+    """Return what the place of this store's large values is marked with; *offered*, if nothing was known."""
+    return _kept(connection, _BLOBS, offered)
 
 
 def _kept(connection: Connection, name: str, offered: str) -> str:

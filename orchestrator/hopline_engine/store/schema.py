@@ -9,7 +9,21 @@ from sqlalchemy import Connection, Select, Text, column, inspect, select, table
 
 from hopline_engine.store.errors import NotAStoreError, UnknownSchemaError
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS: Final = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+)
 """Every revision of the history in ``migrations``, oldest first; a test compares."""
 
 HEAD: Final = REVISIONS[-1]

@@ -79,11 +79,26 @@ def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Inde
     return Index(name, *columns, unique=unique, sqlite_where=text(where))
 
 
+REFERS: Final = {
+    "sqlite": "instr({column}, x'01') > 0",
+    "postgresql": "position('\\x01'::bytea in {column}) > 0",
+}
+"""What holds of a value that refers to another one, by the name of the dialect; in the words of the indexes."""
+
+
+def _referring(name: str, *columns: str, value: str) -> Index:
+    """Index the rows in which a value refers to another one, of which there are few."""
+    where = {dialect: text(refers.format(column=value)) for dialect, refers in REFERS.items()}
+    return Index(name, *columns, sqlite_where=where["sqlite"], info={"where": where["postgresql"]})
+
+
 @compiles(CreateIndex, "postgresql")
 def _create_index_on_postgres(create: CreateIndex, compiler: Any, **options: Any) -> str:
     """Make what is partial on SQLite partial here; said in the index itself, it would load this dialect everywhere."""
     index = create.element
-    index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
+    here = index.dialect_options["postgresql"]
+    if here["where"] is None:
+        here["where"] = index.info.get("where", index.dialect_options["sqlite"]["where"])
     return str(compiler.visit_create_index(create, **options))
 
 
@@ -130,6 +145,8 @@ class RunRow(Row, table=True):
         _partial("run_listed", "created_at", "id", where="parent_id IS NULL"),
         _partial("run_listed_by_workflow", "workflow", "created_at", "id", where="parent_id IS NULL"),
         _partial("run_failed", "created_at", "id", where="parent_id IS NULL AND state = 'failed'"),
+        _referring("run_input_referring", "id", value="input"),
+        _referring("run_result_referring", "id", value="result"),
     )
 
     id: int = _big_key()
@@ -157,7 +174,10 @@ class StepRunRow(Row, table=True):
     """How a step, or one element of a map, ended. Written once, at that moment; never changed (trigger)."""
 
     __tablename__ = "step_run"
-    __table_args__ = (_state_is(*[state.value for state in StepState if state in FINAL_STEP_STATES]),)
+    __table_args__ = (
+        _state_is(*[state.value for state in StepState if state in FINAL_STEP_STATES]),
+        _referring("step_run_referring", "run_id", value="result"),
+    )
 
     run_id: int = _big_key()
     node: int = _int_key()

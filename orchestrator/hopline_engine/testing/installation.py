@@ -13,6 +13,8 @@ import httpx
 from hopline import Context
 from hopline_engine.api.interface import StepHeartbeat
 from hopline_engine.api.service import Service
+from hopline_engine.blobs.blobs import Blobs
+from hopline_engine.blobs.place import Folder
 from hopline_engine.clock import DatabaseClock
 from hopline_engine.queue.dispatcher import Dispatcher
 from hopline_engine.queue.secrets import Secrets
@@ -119,6 +121,7 @@ class Installation:
             workers=Target(_Carrier(self), limits),
             signer=self.signer,
             secrets=Secrets(self._secrets),
+            blobs=self._blobs(clock),
             clock=clock,
             attempt_timeout=self.settings.attempt_timeout_seconds,
             result_max_bytes=self.settings.result_max_bytes,
@@ -126,6 +129,10 @@ class Installation:
         dispatcher.callback_base = f"{PUBLIC_URL}/api/v1"
         dispatcher.runs_url = RUNS_URL
         return dispatcher
+
+    def _blobs(self, clock: DatabaseClock) -> Blobs:
+        place = Folder(self.settings.state_dir / "blobs")
+        return Blobs(place, clock, inline_bytes=self.settings.result_inline_bytes, in_threads=False)
 
     def dies(self, moment: str) -> bool:
         """Note a moment at which a process may die; return whether it is dead."""

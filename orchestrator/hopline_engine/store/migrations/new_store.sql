@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0012');
+INSERT INTO "alembic_version" VALUES('0013');
 CREATE TABLE approval (
 	task_id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -374,3 +374,6 @@ CREATE INDEX approval_asked ON approval (asked_at);
 CREATE INDEX parked_run_wake ON parked_run (wake_at);
 CREATE INDEX tick_passed ON tick (decided_at) WHERE state > 4;
 CREATE INDEX key_claim_key ON key_claim (queue, "key");
+CREATE INDEX step_run_referring ON step_run (run_id) WHERE instr(result, x'01') > 0;
+CREATE INDEX run_input_referring ON run (id) WHERE instr(input, x'01') > 0;
+CREATE INDEX run_result_referring ON run (id) WHERE instr(result, x'01') > 0;

@@ -1,0 +1,1 @@
+"""Values that are too large for rows: in a folder, or in a bucket."""
