@@ -12,6 +12,7 @@ from hopline.graph import cycle_in, idle_in, unused_in
 from hopline.policy import Queue
 from hopline.schedules import SCHEDULED
 from hopline.schema import codec
+from hopline.started_by import started_by
 from hopline.trace import INPUT
 from hopline.wiring import BodyTrace
 
@@ -147,7 +148,7 @@ def _assembled(trace: BodyTrace, result: Expr) -> Definition:
         nodes=trace.nodes,
         result=result,
         result_schema=own.passed_result_schema,
-        on=trace.on(),
+        on=started_by(trace),
         compensate=trace.workflow.compensate,
         deadline=trace.workflow.deadline,
         queues=tuple(trace.queues[name].to_json() for name in sorted(trace.queues)),

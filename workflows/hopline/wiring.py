@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 from pydantic import ValidationError
 
 from hopline import source
+from hopline.arguments import argument, listed
 from hopline.choices import Choices
 from hopline.closing import FAILURE, Closes, closing_arguments
 from hopline.decorators import Step, Workflow
@@ -23,9 +24,9 @@ from hopline.markers import ResultMark, may_hold_marks, readable
 from hopline.policy import Policy, Queue
 from hopline.request import Request
 from hopline.request_template import request_template
-from hopline.schedules import ScheduledValue
 from hopline.schema import Codec, codec
 from hopline.shape import Shape
+from hopline.step_codec import codec_of, found_schema
 from hopline.trace import INPUT, ITEM, Reference, Symbol, current, is_symbol, reference_of
 from hopline.turn import add_turn
 from hopline.waiting import Wait
@@ -67,7 +68,7 @@ class BodyTrace:
         """Trace the body, of a dynamic workflow with its real arguments, and return the expression of its result."""
         own = codec(self.workflow.fn)
         with self._entered():
-            value = self._called(self.workflow, self._symbols() if arguments is None else dict(arguments))
+            value = self._called(self.workflow, self.symbols() if arguments is None else dict(arguments))
             add_turn(self)
             self._close()
         return self._result(value, own, Shape.of(own.passed_result_shape))
@@ -81,34 +82,10 @@ class BodyTrace:
         )
         for closes, step in closing:
             if step is not None:
-                given = closing_arguments(self, own.name, closes, step, self._symbols())
+                given = closing_arguments(self, own.name, closes, step, self.symbols())
                 self._add(step, self._bound(step, (), given), None, closes=closes)
 
-    def on(self) -> dict[str, Any] | None:
-        """Return what starts runs of the workflow besides people and programs, as it stands in the definition."""
-        event, template = self.workflow.on, self.workflow.key
-        if event is None:
-            return None
-        parameter = next(iter(self.workflow.parameters), None)
-        if parameter is None:
-            self.refuse(
-                f"{self.workflow.name} is started by {event.name} and has no parameter",
-                "give it one for what the event says",
-            )
-        _, shape = event.schemas()
-        own = codec(self.workflow.fn)
-        problem = disagreement(Shape.of(shape), reference_of(self._symbols()[parameter]).shape)
-        others = [name for name in own.parameters_schema["required"] if name != parameter]
-        if problem or others:
-            self.refuse(
-                f"{self.workflow.name} cannot be started by {event.name}: "
-                + (f"{parameter!r} does not fit: {problem}" if problem else f"nothing gives {others[0]!r}"),
-                "what the event says goes to the first parameter; give the others defaults",
-            )
-        on = {"event": event.name, "parameter": parameter}
-        return on if template is None else {**on, "key": self._key(template)}
-
-    def _symbols(self) -> dict[str, Any]:
+    def symbols(self) -> dict[str, Any]:
         """Return what stands for the parameters."""
         shapes = Shape.of(codec(self.workflow.fn).parameters_shape)
         places = {name: shapes.at(name) for name in self.workflow.parameters}
@@ -116,17 +93,6 @@ class BodyTrace:
             name: Symbol(Reference(self, INPUT, (name,), place[1] if place else Shape(True)))
             for name, place in places.items()
         }
-
-    def _key(self, template: str) -> Expr:
-        """Return the expression of a text such as ``"order-{order.id}"``, which names parameters."""
-        try:
-            text = template.format(**self._symbols())
-        except (KeyError, IndexError, ValueError) as error:
-            self.refuse(
-                f"the key {template!r} of {self.workflow.name} cannot be made: {error}",
-                f'name its parameters in it, as in "order-{{order.id}}"; they are {self.workflow.parameter_list}',
-            )
-        return self.encoder(f"the key of {self.workflow.name}").encode(text)
 
     # ------------------------------------------------------------------ what the body may do
 
@@ -149,7 +115,7 @@ class BodyTrace:
             over = next(iter(step.parameters), None)
             if over is None:
                 self.refuse(f"{step.name}() has no parameter to map over", "give it one that takes an element")
-            arguments = self._bound(step, (self._listed(step, items), *args), kwargs)
+            arguments = self._bound(step, (listed(self, step, items), *args), kwargs)
             return self._add(step, arguments, over, settled=settled)
 
     def loop(self, body: Any, start: Any, *, until: Any, limit: int, every: str | None) -> Symbol:
@@ -239,10 +205,10 @@ class BodyTrace:
         child = self._admitted(step)
         mapped = over if repeat is None else None
         self._check_batch(step, mapped)
-        own = _codec_for(step)
+        own = codec_of(step)
         is_composed = step.kind in {"workflow", "dynamic"}
-        given = {name: self._argument(step, own, name, value, name == mapped) for name, value in arguments.items()}
-        shape = Shape.of(own.passed_result_shape if is_composed else _found(step, own.result_shape))
+        given = {name: argument(self, step, own, name, value, each=name == mapped) for name, value in arguments.items()}
+        shape = Shape.of(own.passed_result_shape if is_composed else found_schema(step, own.result_shape))
         loop = self._loop(step, own, over, shape, repeat) if repeat is not None and over is not None else None
         inputs, request, after = given, None, self._after(step.name, step.upstream)
         if step.kind == "http":
@@ -264,7 +230,7 @@ class BodyTrace:
             loop=loop,
             settled=settled,
             after=tuple(sorted(after)),
-            result=own.passed_result_schema if is_composed else _found(step, own.result_schema),
+            result=own.passed_result_schema if is_composed else found_schema(step, own.result_schema),
             policy=self._policy(step) | key_of(self, step, elements) | ({"undo": undo["id"]} if undo else {}),
             guards=self.control.guards(),
             undo=undo,
@@ -322,9 +288,9 @@ class BodyTrace:
     def _undo(self, step: Step[..., Any], shape: Shape) -> dict[str, Any]:
         """Return the step that undoes another one, whose results have a *shape*."""
         self._admitted(step)
-        own = _codec_for(step)
+        own = codec_of(step)
         arguments = self._bound(step, (Symbol(Reference(self, ITEM, (), shape)),), {})
-        given = {name: self._argument(step, own, name, value, each=False) for name, value in arguments.items()}
+        given = {name: argument(self, step, own, name, value, each=False) for name, value in arguments.items()}
         is_http = step.kind == "http"
         return {
             "id": self.new_id(step.name),
@@ -374,49 +340,6 @@ class BodyTrace:
         self._calls[name] = self._calls.get(name, 0) + 1
         node_id = name if self._calls[name] == 1 else f"{name}_{self._calls[name]}"
         return node_id if node_id not in self.nodes else self.new_id(name)
-
-    def _argument(self, step: Step[..., Any], own: Codec, name: str, value: object, each: bool) -> Expr:
-        what = f"{step.name}(): {name}"
-        if type(value) is ScheduledValue:  # not isinstance, which symbols refuse
-            self.refuse(
-                f"{what} is {value!r}, and {step.name} is not started by its schedule here",
-                f"pass it on: {self.workflow.name} can have a parameter with the default {value!r}",
-            )
-        expr = self.encoder(what, secrets=step.kind == "http").encode(value)
-        problem = self._argument_problem(own, name, value, expr, each)
-        if problem:
-            self.refuse(
-                f"{what} does not fit its type: {problem}", f"its parameters are {step.name}{step.parameter_list}"
-            )
-        return expr
-
-    def _argument_problem(self, own: Codec, name: str, value: object, expr: Expr, each: bool) -> str | None:
-        if is_literal(expr):
-            given = literal_value(expr) if each else [literal_value(expr)]
-            return next((problem for one in given if (problem := own.mismatch(name, one))), None)
-        place = Shape.of(own.parameters_shape).at(name)
-        if place is None:
-            return None
-        return misfit(value, place[1].listed() if each else place[1])
-
-    def _listed(self, step: Step[..., Any], items: Any) -> Any:
-        if is_symbol(items):
-            reference = reference_of(items)
-            if reference.shape.element() is None:
-                self.refuse(
-                    f"{step.name}.map() goes over {reference}, which is {reference.shape.words()}",
-                    f"map needs a list; for one value call {step.name}(...)",
-                )
-            return items
-        if isinstance(items, str | bytes | dict | set | frozenset):
-            self.refuse(
-                f"{step.name}.map() goes over a {type(items).__name__}",
-                "give a list; of a set or dict make one with sorted()",
-            )
-        try:
-            return list(items)
-        except TypeError:
-            self.refuse(f"{step.name}.map() goes over a {type(items).__name__}", "give a list, or a result that is one")
 
     def _after(self, name: str, results: tuple[object, ...]) -> set[str]:
         names: set[str] = set()
@@ -565,21 +488,6 @@ class BodyTrace:
         return definition_error(message, misuse_hint(error) or _NOT_YET, at)
 
 
-def _codec_for(step: Step[..., Any]) -> Codec:
-    own = codec(step.fn)
-    if own.is_http and step.kind != "http":
-        raise definition_error(
-            f"{step.name}() returns a request, which nothing would send", "use @http", source.of_function(step.fn)
-        )
-    if step.kind == "http" and not own.is_http:
-        raise definition_error(
-            f"{step.name}() is an HTTP step but does not return a request",
-            "annotate it -> Request[Answer], with the type of the JSON that the answer is",
-            source.of_function(step.fn),
-        )
-    return own
-
-
 def _nodes_in(exprs: list[Expr]) -> set[str]:
     return {name for name in references(exprs) if name not in (INPUT, ITEM, FAILURE)}
 
@@ -606,19 +514,3 @@ def _flat(values: tuple[object, ...]) -> Iterator[object]:
             yield from _flat(tuple(value))
         else:
             yield value
-
-
-def _found(step: Step[..., Any], schema: Any) -> Any:
-    """Return the schema of what a step gives to its callers: of a sensor, without the None for "not yet"."""
-    if step.policy.every is None:
-        return schema
-    options = schema.get("anyOf", [])
-    found = [option for option in options if option != {"type": "null"}]
-    if not found or len(found) == len(options):
-        raise definition_error(
-            f"{step.name}() is a sensor and cannot say that there is nothing yet",
-            "annotate what it returns with -> Found | None; None means that it is to look again",
-            source.of_function(step.fn),
-        )
-    others = {keyword: value for keyword, value in schema.items() if keyword != "anyOf"}
-    return {**others, **(found[0] if len(found) == 1 else {"anyOf": found})}
