@@ -33,21 +33,20 @@ class S3(ThreadingHTTPServer):
 
 class _Requests(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: S3
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the base class calls it
         """Say nothing."""
 
     def do_PUT(self) -> None:
-        self.server.objects[self._key] = self.rfile.read(int(self.headers["Content-Length"]))
+        self._objects[self._key] = self.rfile.read(int(self.headers["Content-Length"]))
         self._answer(200, b"", ETag='"1"')
 
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         if "list-type" in query:
             self._answer(200, self._listed(query.get("prefix", [""])[0]))
-        elif self._key in self.server.objects:
-            self._answer(200, self.server.objects[self._key], ETag='"1"')
+        elif self._key in self._objects:
+            self._answer(200, self._objects[self._key], ETag='"1"')
         else:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
 
@@ -58,13 +57,18 @@ class _Requests(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         gone = [part.partition("</Key>")[0] for part in body.split("<Key>")[1:]]
         for key in gone:
-            self.server.objects.pop(key, None)
+            self._objects.pop(key, None)
         told = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in gone)
         self._answer(200, f"<DeleteResult>{told}</DeleteResult>".encode())
 
     def do_DELETE(self) -> None:
-        self.server.objects.pop(self._key, None)
+        self._objects.pop(self._key, None)
         self._answer(204, b"")
+
+    @property
+    def _objects(self) -> dict[str, bytes]:
+        assert isinstance(self.server, S3)
+        return self.server.objects
 
     @property
     def _key(self) -> str:
@@ -74,7 +78,7 @@ class _Requests(BaseHTTPRequestHandler):
         rows = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{len(content)}</Size><ETag>1</ETag>"
             "<LastModified>2026-11-21T00:00:00.000Z</LastModified></Contents>"
-            for key, content in sorted(self.server.objects.items())
+            for key, content in sorted(self._objects.items())
             if key.startswith(prefix)
         )
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode()
