@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 
 from hopline_engine import clock
+from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.clock import DatabaseClock, SystemClock
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState
@@ -94,6 +95,7 @@ class Calling:
         self._node = node
         self._targets = targets
         self.secrets = Secrets({})
+        self.blobs = Blobs(None, SystemClock(), inline_bytes=1)
 
     async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
         return await self._targets.answer(self._node, task)

@@ -117,3 +117,46 @@ async def test_claims_are_granted_in_the_order_in_which_tasks_became_due_and_onl
     assert await settled(first, wish(late, 3.0)) == set(), "a claim of another's shard stays"
     assert await settled(second, given_up=(foreign,)) == set()
     assert await settled(first, wish(late, 3.0)) == {late}
+
+
+async def test_node_is_told_of_what_it_holds_also_when_it_asks_for_another_task_of_the_key(nodes: Nodes) -> None:
+    first, second = await nodes.joined(2)
+    mine, others = (min(node.held) for node in (first, second))
+
+    async def settled(node: Node, task: int, since: float) -> set[int]:
+        wish = Wish(TaskId(task), "default", "one", 1, since, f"task {task}")
+        found = await node.store.execute(
+            lambda connection: key_claims.settle(connection, owner=node.store.owner, wishes=[wish])
+        )
+        return set(found.granted)
+
+    assert await settled(second, others, 1.0) == {others}
+    assert await settled(first, mine, 2.0) == set()
+    await second.store.execute(
+        lambda connection: key_claims.let_go(connection, owner=second.store.owner, tasks=[TaskId(others)])
+    )
+    assert await settled(second, others + SHARDS, 3.0) == set(), "it is the turn of the other node's task"
+    assert await settled(first, mine + SHARDS, 4.0) == {mine}
+
+
+async def test_claims_are_let_go_of_by_the_node_that_works_on_their_tasks_only(nodes: Nodes) -> None:
+    first, second = await nodes.joined(2)
+    mine = min(first.held)
+
+    async def let_go(node: Node, *, tasks: tuple[int, ...] = (), waiting: tuple[int, ...] = ()) -> list[int]:
+        await node.store.execute(
+            lambda connection: key_claims.let_go(
+                connection,
+                owner=node.store.owner,
+                tasks=[TaskId(task) for task in tasks],
+                waiting=[TaskId(task) for task in waiting],
+            )
+        )
+        return sorted(await claims(node))
+
+    held, waits = mine, mine + SHARDS
+    wishes = [Wish(TaskId(task), "default", "one", 1, float(task), f"task {task}") for task in (held, waits)]
+    await first.store.execute(lambda connection: key_claims.settle(connection, owner=first.store.owner, wishes=wishes))
+    assert await let_go(second, tasks=(held, waits)) == [held, waits]
+    assert await let_go(first, waiting=(held, waits)) == [held]
+    assert await let_go(first, tasks=(held,)) == []

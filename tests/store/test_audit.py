@@ -9,11 +9,12 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.model import RunId, RunState, StepState, TaskId, TaskState
-from hopline_engine.store import audit, queues, recovery, tasks
+from hopline_engine.core.order import RUNS, turn_of
+from hopline_engine.store import audit, key_audits, queues, recovery, tasks
 from hopline_engine.store.audit import Finding
 from hopline_engine.store.interface import Store
 from hopline_engine.store.queues import QueueLimits
-from hopline_engine.store.tables import attempt, node, queue_share, run, shard, task
+from hopline_engine.store.tables import attempt, key_claim, node, queue_share, run, shard, task
 from tests.store.opened import commit
 from tests.store.rows import (
     NOW,
@@ -67,6 +68,10 @@ async def looked(store: Store, size: int = 1) -> list[Finding]:
     while (runs := await store.read(partial(audit.live_runs, after=after, limit=2))).keys:
         found += runs.findings
         after = runs.keys[-1]
+    after = 0
+    while (claims := await store.read(partial(key_audits.claims, after=after, limit=2))).keys:
+        found += claims.findings
+        after = claims.keys[-1]
     before: int | None = None
     while (part_ := await store.read(partial(audit.history, before=before, limit=2))).keys:
         found += part_.findings
@@ -89,6 +94,13 @@ async def damage(store: Store, *statements: UpdateBase) -> None:
 
 async def test_nothing_is_found_where_everything_is_right(busy: Store) -> None:
     assert await looked(busy) == []
+
+
+def claim(task_id: int, since: float, *, is_held: bool, queue: str = "q", limit: int = 1) -> UpdateBase:
+    """Let a task have, or wait for, the key ``k`` of a queue."""
+    words = f"task {task_id}"
+    row = {"task_id": task_id, "queue": queue, "key": "k", "key_limit": limit, "since": since, "is_held": is_held}
+    return insert(key_claim).values(**row, words=words)
 
 
 DAMAGE: dict[str, tuple[list[UpdateBase], Found]] = {
@@ -121,7 +133,40 @@ DAMAGE: dict[str, tuple[list[UpdateBase], Found]] = {
         [delete(attempt).where(attempt.c.run_id == 5, attempt.c.attempt == 1)],
         {("attempt-numbers", 5)},
     ),
+    "a key is held by a task that is not there": (
+        [claim(77, 1.0, is_held=True), claim(1, 2.0, is_held=False)],
+        {("key-of-nobody", 77)},
+    ),
+    "a turn is held by a run that has ended": (
+        [
+            claim(turn_of(RunId(5)), 1.0, is_held=True, queue=RUNS),
+            claim(turn_of(RunId(6)), 2.0, is_held=True, queue=RUNS),
+        ],
+        {("key-of-nobody", turn_of(RunId(5)))},
+    ),
+    "a key is free and nobody has it": (
+        [
+            claim(1, 1.0, is_held=True, limit=2),
+            claim(6, 2.0, is_held=False, limit=2),
+            claim(2, 3.0, is_held=False, limit=2),
+        ],
+        {("free-key", 6)},
+    ),
 }
+
+
+async def test_keys_and_turns_that_are_held_and_waited_for_are_as_they_must_be(busy: Store) -> None:
+    turns = [turn_of(RunId(run)) for run in (1, 2)]
+    await damage(
+        busy,
+        claim(1, 1.0, is_held=True),
+        claim(2, 2.0, is_held=False),
+        claim(turns[0], 1.0, is_held=True, queue=RUNS),
+        claim(turns[1], 2.0, is_held=False, queue=RUNS),
+    )
+    assert await looked(busy) == []
+    of_others = await busy.read(partial(key_audits.claims, after=0, limit=9, shards=[2]))
+    assert of_others.keys == [2, turns[1]]
 
 
 @pytest.mark.parametrize("name", DAMAGE)

@@ -163,6 +163,8 @@ def _cancel_unit(
             record_attempt(unit, AttemptState.CANCELLED, decision)
             if node.request is not None and node.request.cancel is not None:
                 decision.called_off = (*decision.called_off, unit)
+        if node.kind == "turn":  # the run may go on for a while, to close
+            decision.rows.release_key(turn_of(run.id))
         close_task(unit, decision)
         record_step(unit, state, decision, failure=failure and failure._replace(attempts=unit.attempt))
     else:

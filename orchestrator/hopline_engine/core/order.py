@@ -52,13 +52,17 @@ RUNS: Final = "$runs"
 """Stands for the queue where the key is a workflow, and its runs have turns; no queue is called that."""
 
 
+TURNS: Final = 2**62
+"""Numbers of turns lie above this, and those of tasks below."""
+
+
 def turn_of(run: RunId) -> TaskId:
     """Return the number under which a run has its turn: no task's, and of the same shard.
 
     >>> turn_of(RunId(5)) % 64
     5
     """
-    return TaskId(run + 2**62)
+    return TaskId(run + TURNS)
 
 
 class Place(NamedTuple):

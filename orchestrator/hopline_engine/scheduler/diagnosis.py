@@ -27,6 +27,7 @@ from hopline_engine.store import audit, nodes, schedules, schema
 from hopline_engine.store.audit import OF_NODES, OF_ROWS, Audit, Finding
 from hopline_engine.store.condition import Condition, condition
 from hopline_engine.store.interface import Reads
+from hopline_engine.store.key_audits import OF_CLAIMS
 from hopline_engine.store.nodes import StoredNode
 from hopline_engine.store.references import referred_to
 
@@ -144,7 +145,7 @@ async def _of_rows(reads: Reads, catalogue: Catalogue, settings: Settings, now: 
     walk = Walk(reads, catalogue, Limits(map_window=settings.map_window), now)
     await walk.look()
     return [
-        *_of_findings((*OF_ROWS, *OF_PLANS), walk.findings),
+        *_of_findings((*OF_ROWS, *OF_CLAIMS, *OF_PLANS), walk.findings),
         Check(name="rows", state=State.OK, text=f"looked at {walk.scope()}"),
         *_of_definitions(catalogue),
         *await _of_nodes(reads, settings, now),

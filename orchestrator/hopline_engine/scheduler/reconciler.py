@@ -20,7 +20,7 @@ from hopline_engine.scheduler import comparing
 from hopline_engine.scheduler.comparing import OF_MEMORY, Comparison
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.resuming import Resumer
-from hopline_engine.store import audit, recovery, tasks
+from hopline_engine.store import audit, key_audits, recovery, tasks
 from hopline_engine.store.audit import Finding
 from hopline_engine.store.interface import Store
 
@@ -116,6 +116,12 @@ class Reconciler:
             comparison.findings += part.findings
             after = part.rows[-1].id
             await self._rest(len(part.rows), pause)
+        after = 0
+        claims_after = partial(key_audits.claims, limit=ROWS_AT_A_TIME, shards=held)
+        while (claims := await self._store.read(partial(claims_after, after=after))).keys:
+            comparison.findings += claims.findings
+            after = claims.keys[-1]
+            await self._rest(len(claims.keys), pause)
         await comparison.see_memory(held, pause)
         return [finding for finding in comparison.findings if not self._is_left_out(finding)]
 
@@ -133,6 +139,8 @@ class Reconciler:
         before = int(finding.key) - 1
         if finding.audit in audit.OF_LIVE_RUNS:
             again = (await self._store.execute(partial(audit.live_runs, after=before, limit=1))).findings
+        elif finding.audit in key_audits.OF_CLAIMS:
+            again = (await self._store.execute(partial(key_audits.claims, after=before, limit=1))).findings
         else:
             again = (await self._store.execute(partial(audit.tasks, after=before, limit=1))).findings
         is_there = any((each.audit, each.key) == (finding.audit, finding.key) for each in again)
@@ -171,6 +179,10 @@ class Reconciler:
                 self._forget([run])
                 await self._store.execute(lambda _: None)  # what was decided about it is durable or refused by now
                 await self._resumer.end_orphan(run)
+            case key_audits.KEY_OF_NOBODY | key_audits.FREE_KEY:
+                await self._store.execute(partial(key_audits.release, task_id=int(finding.key)))
+                self._coordinator.on_turns(())
+                self._coordinator.look_again()
             case comparing.RUN_NOT_IN_STORE | comparing.TASK_DIFFERS:
                 self._forget([run])
             case comparing.STALLED_TASK:

@@ -18,7 +18,7 @@ from hopline_engine.core.model import WHOLE, RunId, RunState, TaskId
 from hopline_engine.core.names import step_name
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.scheduler.definitions import Catalogue
-from hopline_engine.store import audit, recovery
+from hopline_engine.store import audit, key_audits, recovery
 from hopline_engine.store.audit import Audit, Finding, RunEnd
 from hopline_engine.store.interface import Reads
 from hopline_engine.store.recovery import LiveChild, StoredRun
@@ -59,8 +59,9 @@ class Walk:
         self._left: set[str] = set()
 
     async def look(self) -> None:
-        """Go through tasks, live runs and history."""
+        """Go through tasks, keys, live runs and history."""
         await self._tasks()
+        await self._claims()
         await self._live_runs()
         await self._history()
 
@@ -79,6 +80,13 @@ class Walk:
             after = part.rows[-1].id
             if self._is_over("tasks", len(part.rows), part.findings, end):
                 return
+
+    async def _claims(self) -> None:
+        after, end = 0, clock.monotonic() + SECONDS_A_TABLE
+        look = partial(key_audits.claims, limit=TASKS_AT_A_TIME)
+        while (part := await self._reads.read(partial(look, after=after))).keys and clock.monotonic() <= end:
+            after = part.keys[-1]
+            self.findings += part.findings
 
     async def _live_runs(self) -> None:
         after, end = 0, clock.monotonic() + SECONDS_A_TABLE

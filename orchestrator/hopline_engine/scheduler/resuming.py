@@ -10,12 +10,13 @@ from typing import Final
 
 from hopline_engine.core import unplanned
 from hopline_engine.core.live import LiveRun, Parent, Past
-from hopline_engine.core.model import RunId, RunState
+from hopline_engine.core.model import RunId, RunState, TaskState
+from hopline_engine.core.order import turn_of
 from hopline_engine.core.reusing import Again
 from hopline_engine.scheduler import repairing
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
-from hopline_engine.store import parked, recovery
+from hopline_engine.store import key_claims, parked, recovery
 from hopline_engine.store.errors import ChangesRefusedError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.recovery import StoredRun
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 RUNS_AT_A_TIME: Final = 500
 REST_SECONDS: Final = 1.0
 """How long forgotten runs rest, so that what is refused each time costs little."""
+
+_NOT_OUT: Final = (TaskState.SCHEDULED.value, TaskState.LEASED.value)
+"""Of tasks of runs that are read: what was leased is lost."""
 
 
 class Resumer:
@@ -88,6 +92,7 @@ class Resumer:
             last = page[-1].run.id
         changes = unplanned.cancel([(each.run, each.tasks) for each in family], root, self._coordinator.now())
         await self._coordinator.submit(changes)
+        self._coordinator.on_turns(())
         self.left_out.difference_update(each.run.id for each in family)
 
     async def settled(self) -> None:
@@ -133,6 +138,7 @@ class Resumer:
         last = RunId(0)
         while page := await self._store.read(partial(pages, after=last)):
             await self._catalogue.load({stored.run.digest for stored in page})
+            left_out: list[StoredRun] = []
             for read in page:
                 # A cancelled run that still closes is on its own if the one above it has ended.
                 is_left = read.ending is not None and read.run.parent_id not in taken
@@ -144,8 +150,20 @@ class Resumer:
                     if stored.run.retry_of is not None:
                         run.earlier = await repairing.below(self._store, run.plan, stored.run.retry_of, Again())
                     taken[stored.run.id] = run, past
+                else:
+                    left_out.append(stored)
+            if left_out:
+                await self._let_others_go(left_out)
             last = page[-1].run.id
         return taken
+
+    async def _let_others_go(self, left_out: Collection[StoredRun]) -> None:
+        """Keep runs that cannot be taken up from turns and keys that they would make no use of."""
+        unsent = [task.id for run in left_out for task in run.tasks if task.state in _NOT_OUT]
+        unbegun = [turn_of(run.run.id) for run in left_out if not run.steps]
+        waiting = [turn_of(run.run.id) for run in left_out]
+        let_go = partial(key_claims.let_go, owner=self._store.owner, tasks=[*unsent, *unbegun], waiting=waiting)
+        await self._store.execute(let_go)
 
     def _can_be_taken_up(self, stored: StoredRun, taken: Mapping[RunId, tuple[LiveRun, Past]]) -> bool:
         """Return whether a run can go on; note those that have to wait."""

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
+from heapq import nsmallest
 from typing import Final
 
 from hopline_engine.core.live import LiveTask
@@ -39,7 +39,7 @@ class RunTurns:
         self._store = store
         self._coordinator = coordinator
         self._waiting: dict[str, dict[TaskId, LiveTask]] = {}
-        """The steps that wait for turns, by workflow and by the number of the turn, the run that began first first."""
+        """The steps that wait for turns, by workflow and by the number of the turn."""
         self._wake = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
         coordinator.on_turns = self._note
@@ -85,16 +85,20 @@ class RunTurns:
             wishes = self._wishes(workflow, waiting)
             settle = partial(key_claims.settle, owner=self._store.owner, wishes=wishes)
             settled = await self._store.execute(settle)
-            for turn in sorted(settled.granted):
+            granted = sorted(settled.granted & waiting.keys())
+            for turn in granted:
                 await self._begin(waiting.pop(turn))
-            if settled.granted and waiting:
+            if granted and waiting:
                 self._wake.set()
 
     @staticmethod
     def _wishes(workflow: str, waiting: dict[TaskId, LiveTask]) -> list[Wish]:
+        """Return the wishes of the runs that were started first: those taken over from others may come last."""
+        first = nsmallest(WISHES_AT_A_TIME, waiting, key=lambda turn: (waiting[turn].run.created_at, turn))
+        runs = ((turn, waiting[turn]) for turn in first)
         return [
             Wish(turn, RUNS, workflow, runs_at_a_time(task), task.run.created_at, f"run {task.run.public_id}")
-            for turn, task in islice(waiting.items(), WISHES_AT_A_TIME)
+            for turn, task in runs
         ]
 
     async def _begin(self, task: LiveTask) -> None:

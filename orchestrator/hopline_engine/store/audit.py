@@ -87,17 +87,17 @@ class TaskAsStored(NamedTuple):
     attempt: int
 
 
-_BY_ITSELF: Final = "a server repairs it by itself within a minute; without one: hopline serve"
+BY_ITSELF: Final = "a server repairs it by itself within a minute; without one: hopline serve"
 _HISTORY: Final = "nothing repairs history: look for what wrote to the store besides hopline, or restore a backup"
 
 ORPHAN_TASK: Final = Audit(
-    name="orphan-task", means="a task belongs to a run that has ended or does not exist", hint=_BY_ITSELF
+    name="orphan-task", means="a task belongs to a run that has ended or does not exist", hint=BY_ITSELF
 )
 TASK_OF_ENDED_STEP: Final = Audit(
-    name="task-of-ended-step", means="a step that has ended still has a task", hint=_BY_ITSELF
+    name="task-of-ended-step", means="a step that has ended still has a task", hint=BY_ITSELF
 )
 LEASE_OF_NOBODY: Final = Audit(
-    name="lease-of-nobody", means="a task is leased by a node that does not exist any more", hint=_BY_ITSELF
+    name="lease-of-nobody", means="a task is leased by a node that does not exist any more", hint=BY_ITSELF
 )
 ENDLESS_WAIT: Final = Audit(
     name="endless-wait",
@@ -108,10 +108,10 @@ ATTEMPT_NUMBERS: Final = Audit(
     name="attempt-numbers", means="the attempts of a step are not numbered 1 to n without a gap", hint=_HISTORY
 )
 STUCK_RUN: Final = Audit(
-    name="stuck-run", means="a run is running and nothing of it is open, so nothing will ever happen", hint=_BY_ITSELF
+    name="stuck-run", means="a run is running and nothing of it is open, so nothing will ever happen", hint=BY_ITSELF
 )
 ORPHAN_SUB_RUN: Final = Audit(
-    name="orphan-sub-run", means="a run goes on although the run that it is a step of has ended", hint=_BY_ITSELF
+    name="orphan-sub-run", means="a run goes on although the run that it is a step of has ended", hint=BY_ITSELF
 )
 RUN_AGAINST_STEPS: Final = Audit(
     name="run-against-steps", means="the state of a run that has ended is not that of its steps", hint=_HISTORY

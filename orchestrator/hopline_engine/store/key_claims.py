@@ -28,6 +28,7 @@ class Settled(NamedTuple):
     """What became of wishes."""
 
     granted: set[TaskId]
+    """All tasks of the node that hold the keys that were asked for, also those that it did not ask for just now."""
     held: Mapping[Place, Sequence[str]]
     """What people call those that hold the keys that were asked for."""
 
@@ -48,12 +49,30 @@ def settle(
     insert_missing(connection, key_claim, [_claim(wish) for wish in ours])
     claims = _claims(connection, places)
     granted = _grant(connection, [task for rows in claims.values() for task in _next(rows)])
-    mine = {wish.task for wish in ours}
     holding = {place: [row for row in rows if row.is_held or row.task_id in granted] for place, rows in claims.items()}
+    holders = {TaskId(row.task_id) for rows in holding.values() for row in rows}
     return Settled(
-        {TaskId(row.task_id) for rows in holding.values() for row in rows if row.task_id in mine},
+        _ours(connection, owner, holders),
         {place: [row.words for row in rows] for place, rows in holding.items()},
     )
+
+
+def let_go(
+    connection: Connection, *, owner: Owner, tasks: Collection[TaskId], waiting: Collection[TaskId] = ()
+) -> None:
+    """Remove the claims of *tasks* that a node works on, and those of *waiting* that are not held."""
+    held = _held_shards(connection, owner, [*tasks, *waiting])
+    gone = [task for task in tasks if shard_of(task) in held]
+    passed = [task for task in waiting if shard_of(task) in held]
+    of_passed = key_claim.c.task_id.in_(passed) & ~key_claim.c.is_held
+    connection.execute(delete(key_claim).where(key_claim.c.task_id.in_(gone) | of_passed))
+
+
+def _ours(connection: Connection, owner: Owner, tasks: Collection[TaskId]) -> set[TaskId]:
+    """Return those of tasks that a node works on; what it does to them is fenced, so this is not kept from changing."""
+    shards = select(shard.c.id).where(shard.c.node == owner.node, shard.c.id.in_({shard_of(task) for task in tasks}))
+    held = set(connection.execute(shards).scalars())
+    return {task for task in tasks if shard_of(task) in held}
 
 
 def _held_shards(connection: Connection, owner: Owner, tasks: Iterable[TaskId]) -> set[int]:
