@@ -10,11 +10,17 @@ from hopline_engine.core.changes import Changes, QueueMoved
 from hopline_engine.core.model import (
     AttemptState,
     Digest,
+    EventAdded,
+    RunId,
+    RunMoved,
+    RunParked,
     RunState,
+    RunWoken,
     StepState,
     TaskId,
     TaskRemoved,
     TaskState,
+    WaitAdded,
 )
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.core.ticks import DecidedTick, TickState, Verdict
@@ -117,6 +123,49 @@ def _is_partly_refused(member: Member) -> tuple[Changes, ...]:
 
 def _takes_token(member: Member) -> tuple[Changes, ...]:
     return (Changes(queues_moved=[QueueMoved("running", 5.0 + member.owner.epoch, rows.NOW, QUEUE)]),)
+
+
+def _pauses_a_run(member: Member) -> tuple[Changes, ...]:
+    return (Changes(runs_moved=[RunMoved(rows.NOW, None, RunId(_run_at_hand(member)))]),)
+
+
+def _undoes(member: Member) -> tuple[Changes, ...]:
+    """End the step of a run and begin to undo it."""
+    number = _run_at_hand(member)
+    undo = rows.task_added(number, node=-1, id=TaskId(number + 10 * SHARDS))
+    return (
+        Changes(
+            steps_ended=[rows.step_ended(number)],
+            attempts_ended=[rows.attempt_ended(number)],
+            tasks_added=[undo],
+            tasks_removed=[TaskRemoved(TaskId(number))],
+            runs_moved=[RunMoved(None, RunState.FAILED.value, RunId(number))],
+        ),
+    )
+
+
+def _parks(member: Member) -> tuple[Changes, ...]:
+    return (Changes(runs_parked=[RunParked(RunId(_run_at_hand(member)), rows.NOW + 60)]),)
+
+
+def _wakes(member: Member) -> tuple[Changes, ...]:
+    parked, woken = _parks(member)[0], Changes(runs_woken=[RunWoken(RunId(_run_at_hand(member)))])
+    return (parked, woken)
+
+
+def _waits(member: Member) -> tuple[Changes, ...]:
+    """Open a step that waits for an event."""
+    number = _run_at_hand(member)
+    task = rows.task_added(number, node=1, id=TaskId(number + 20 * SHARDS), state=int(TaskState.PARKED))
+    return (Changes(tasks_added=[task], waits_added=[WaitAdded(task.id, RunId(number), "paid", "7")]),)
+
+
+def _emits(member: Member) -> tuple[Changes, ...]:
+    """Keep an event, and start the run that it starts."""
+    event = EventAdded("paid", "7", rows.NOW, b"%d" % member.owner.epoch)
+    started = rows.started(_own_run(member), idempotency_key="paid:7")
+    started.events_added.append(event)
+    return (started,)
 
 
 async def _registers(member: Member) -> Any:
@@ -243,6 +292,12 @@ GROUPS: Final[dict[str, Callable[[Member], tuple[Changes, ...]]]] = {
     "cancels a run": _cancels,
     "commits a group of which one is refused": _is_partly_refused,
     "takes a token": _takes_token,
+    "pauses a run": _pauses_a_run,
+    "begins to undo": _undoes,
+    "parks a run": _parks,
+    "wakes a run": _wakes,
+    "waits for an event": _waits,
+    "emits an event": _emits,
 }
 """What is decided in memory and committed."""
 

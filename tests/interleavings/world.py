@@ -126,8 +126,8 @@ class World:
         self.owners = owners
 
     @classmethod
-    async def make(cls, url: str) -> "World":
-        """Fill an empty store at *url*."""
+    async def make(cls, url: str, fill: Callable[[Connection], None]) -> "World":
+        """Fill an empty store at *url*; *fill* puts the queue service's part in."""
         owners: dict[str, Owner] = {}
         for name in (*ALIVE, SILENT):
             store = await open_store(url, node=name, random=lambda: 0.5)
@@ -140,6 +140,7 @@ class World:
                     max_burst_size=TOKENS,
                 )
                 await store.execute(partial(queues.set_limits, limits=[limits]))
+                await store.execute(fill)
                 await store.execute(
                     partial(
                         definitions.register,
@@ -212,7 +213,11 @@ class World:
 _LOOKS: Final = {
     "nodes": "SELECT (id, epoch, url)::text FROM node ORDER BY id",
     "epoch": "SELECT value FROM meta WHERE key = 'epoch'",
-    "runs": "SELECT (id, state, idempotency_key, convert_from(result, 'UTF8'))::text FROM run ORDER BY id",
+    "runs": "SELECT (id, state, idempotency_key, convert_from(result, 'UTF8'), paused_at, ending)::text FROM run"
+    " ORDER BY id",
+    "parked": "SELECT (run_id, wake_at)::text FROM parked_run ORDER BY run_id",
+    "waits": "SELECT (task_id, run_id, name, key)::text FROM wait ORDER BY task_id",
+    "events": "SELECT (name, key, convert_from(payload, 'UTF8'))::text FROM event ORDER BY name, key",
     "steps": "SELECT (run_id, node, item, state, attempts)::text FROM step_run ORDER BY run_id, node, item",
     "attempts": "SELECT (run_id, node, item, attempt, state)::text FROM attempt ORDER BY run_id, node, item, attempt",
     "tasks": "SELECT (id, state, attempt, lost, epoch)::text FROM task ORDER BY id",
@@ -221,5 +226,12 @@ _LOOKS: Final = {
     "schedules": "SELECT (name, revision, is_paused, next_tick, due_at)::text FROM schedule ORDER BY name",
     "ticks": "SELECT (schedule, at, state)::text FROM tick ORDER BY schedule, at",
     "workflows": "SELECT (name, digest)::text FROM workflow ORDER BY name",
+    "cloud_queues": "SELECT (key, is_pull, is_shared, convert_from(config, 'UTF8'))::text FROM cloud_queue"
+    " ORDER BY key",
+    "cloud_tasks": "SELECT (id, queue, name, stage, node, schedule_time, dispatch_count, response_count,"
+    " lost_count)::text FROM cloud_task ORDER BY id",
+    "cloud_attempts": "SELECT (task_id, number, status)::text FROM cloud_attempt ORDER BY task_id, number",
+    "names_held": "SELECT (queue, name, until)::text FROM cloud_tombstone ORDER BY queue, name",
+    "operations": "SELECT (name, convert_from(body, 'UTF8'))::text FROM cloud_operation ORDER BY name",
 }
 _STATE: Final = "SELECT " + ", ".join(f"ARRAY({look}) AS {name}" for name, look in _LOOKS.items())

@@ -47,10 +47,11 @@ def update_queue(connection: Connection, name: QueueName, fields: Fields, mask: 
     Raises:
         CloudTasksError: it cannot be like this.
     """
-    old = cloud_queues.find(connection, name.key)
+    old = cloud_queues.find_to_change(connection, name.key)
     if old is None:
         made = queue_rules.queue_from(str(name), fields)
-        cloud_queues.create(connection, name, made, now)
+        if not cloud_queues.make(connection, name, made, now):  # another node was first: then it is there to be changed
+            return update_queue(connection, name, fields, mask, now)
         return made
     changed = queue_rules.patched(old, fields, mask)
     cloud_queues.change(connection, name, changed)
@@ -72,8 +73,9 @@ def add_task(connection: Connection, name: QueueName, adding: Adding, now: float
     given = adding.fields.get("name", "")
     task_name = parse_new_task(given, name) if given else TaskName(name, adding.made_up_id)
     task = task_rules.task_from(task_name, queue, adding.fields, now)
-    if made_queue:  # not before the task was found to be right: what is raised here may be caught by a batch
-        cloud_queues.create(connection, name, queue, now)
+    # Not made before the task was found to be right: what is raised here may be caught by a batch.
+    if made_queue and not cloud_queues.make(connection, name, queue, now):  # another node was first
+        return add_task(connection, name, adding, now, creates_queues=creates_queues)
     cloud_tasks.add(connection, adding.number, queue, task, now, is_named=bool(given))
     return Added(number=adding.number, task=task, queue=queue, made_queue=made_queue)
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, case, select, update
 from hopline_engine.core.cloud.model import CloudTaskId, Queue, QueueState, Stage
 from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.store import cloud_queues
-from hopline_engine.store.cloud_tasks import StoredTask, get, is_in, stored_task
+from hopline_engine.store.cloud_tasks import StoredTask, get, is_in, is_open, missing, stored_task
 from hopline_engine.store.tables import cloud_queue, cloud_task, node
 
 TAKEN_BACK_AT_ONCE: Final = 1000
@@ -83,7 +83,7 @@ _BEGIN: Final = (
 )
 _BEGIN_ASKED: Final = _BEGIN.where(cloud_task.c.id.in_(_ASKED.scalar_subquery()))
 _BEGIN_OTHERS: Final = _BEGIN.where(cloud_task.c.id.in_(_OTHERS.scalar_subquery()))
-_BEGIN_IT: Final = _BEGIN.where(cloud_task.c.id == bindparam("task"))
+_BEGIN_IT: Final = _BEGIN.where(cloud_task.c.id == bindparam("task"), is_open())
 
 
 def due(connection: Connection, key: str, *, limit: int) -> list[Due]:
@@ -138,8 +138,10 @@ def force(connection: Connection, name: TaskName, node_id: str, now: float) -> S
         CloudTasksError: it is over, or never was.
     """
     task = get(connection, name, now, full=False)
-    queue = cloud_queues.get(connection, name.queue)
-    (row,) = connection.execute(_BEGIN_IT, {"task": task.id, "begun_at": now, "by_node": node_id})
+    row = connection.execute(_BEGIN_IT, {"task": task.id, "begun_at": now, "by_node": node_id}).one_or_none()
+    if row is None:  # it was deleted, or done, while this waited for it
+        raise missing(connection, name, now)
+    queue = cloud_queues.get(connection, name.queue)  # there as long as this task of it is
     return Sending(stored=stored_task(row), queue=queue, dispatch_time=now, is_forced=True)
 
 

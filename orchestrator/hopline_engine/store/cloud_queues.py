@@ -31,6 +31,8 @@ _SHOWN: Final = (
 _SELECT: Final = select(*_SHOWN).join_from(cloud_queue, queue, queue.c.name == cloud_queue.c.key)
 _FOUND: Final = _SELECT.where(cloud_queue.c.key == bindparam("key"))
 _KEPT: Final = _FOUND.with_for_update(read=True, key_share=True, of=cloud_queue)
+# Both rows: of one that is not locked, a statement that had to wait shows what was there before.
+_LOCKED: Final = _FOUND.with_for_update(key_share=True, of=(cloud_queue, queue))
 
 
 class Listed(NamedTuple):
@@ -50,6 +52,12 @@ class Edition(NamedTuple):
 def find(connection: Connection, key: str, *, kept: bool = False) -> Queue | None:
     """Return a queue, if it is there; *kept*, it is not deleted before this transaction ends."""
     row = connection.execute(_KEPT if kept else _FOUND, {"key": key}).one_or_none()
+    return _queue(row) if row else None
+
+
+def find_to_change(connection: Connection, key: str) -> Queue | None:
+    """Return a queue that nobody else changes or deletes before this transaction ends, if it is there."""
+    row = connection.execute(_LOCKED, {"key": key}).one_or_none()
     return _queue(row) if row else None
 
 
@@ -95,8 +103,17 @@ def create(connection: Connection, name: QueueName, made: Queue, now: float) -> 
     Raises:
         CloudTasksError: it exists, or one of its name was deleted too recently.
     """
-    if find(connection, name.key) is not None:
+    # Kept: what is looked up next would be out of date if somebody were just deleting it.
+    if find(connection, name.key, kept=True) is not None or not make(connection, name, made, now):
         raise CloudTasksError(Code.ALREADY_EXISTS, "Queue already exists")
+
+
+def make(connection: Connection, name: QueueName, made: Queue, now: float) -> bool:
+    """Add a queue that was not there a moment ago; return false if somebody else was first.
+
+    Raises:
+        CloudTasksError: one of its name was deleted too recently.
+    """
     if is_held(connection, name.key, "", now):
         raise CloudTasksError(
             Code.FAILED_PRECONDITION,
@@ -113,13 +130,14 @@ def create(connection: Connection, name: QueueName, made: Queue, now: float) -> 
         "config": msgspec.json.encode(made.config),
         "policy": None,
     }
-    if not insert_new(connection, cloud_queue, row):  # another node was first
-        raise CloudTasksError(Code.ALREADY_EXISTS, "Queue already exists")
+    if not insert_new(connection, cloud_queue, row):
+        return False
     set_limits(connection, [limits_of(name.key, made.rate_limits)])
+    return True
 
 
 def change(connection: Connection, name: QueueName, changed: Queue) -> None:
-    """Set what people decide of a queue that is there."""
+    """Set what people decide of a queue that ``find_to_change`` returned."""
     connection.execute(
         update(cloud_queue).where(cloud_queue.c.key == name.key).values(config=msgspec.json.encode(changed.config))
     )

@@ -178,10 +178,10 @@ def remove(connection: Connection, name: TaskName, queue: Queue, now: float) -> 
     Raises:
         CloudTasksError: it is over, or never was.
     """
-    found = connection.execute(select(cloud_task.c.id, cloud_task.c.is_named).where(*named(name))).one_or_none()
+    gone = delete(cloud_task).where(*named(name)).returning(cloud_task.c.id, cloud_task.c.is_named)
+    found = connection.execute(gone).one_or_none()
     if found is None:
         raise missing(connection, name, now)
-    connection.execute(delete(cloud_task).where(cloud_task.c.id == found.id))
     if found.is_named:
         hold(connection, [(name.queue.key, name.task)], now + queue.config.tombstone_ttl)
     return CloudTaskId(found.id)
