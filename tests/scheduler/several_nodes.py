@@ -17,7 +17,7 @@ from hopline_engine.clock import DatabaseClock, SystemClock
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState
 from hopline_engine.core.shards import SHARDS
-from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded
+from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded, Unserved
 from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker
@@ -61,6 +61,8 @@ class Targets:
         self.open = asyncio.Event()
         self.seconds = 0.0
         """How long an answer takes."""
+        self.refusals = 0
+        """How many attempts from now on turn out to have reached nobody."""
 
     async def answer(self, node: str, task: LiveTask) -> Outcome:
         place = (task.run.id, task.name)
@@ -77,6 +79,9 @@ class Targets:
                 await asyncio.sleep(self.seconds)
         finally:
             out.remove(node)
+        if self.refusals:
+            self.refusals -= 1
+            return Unserved("a test says so")
         return Succeeded(b"1", 200)
 
     @property

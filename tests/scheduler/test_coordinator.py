@@ -12,8 +12,9 @@ from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import RunState, StepState
+from hopline_engine.core.plan import Plan
 from hopline_engine.queue.admission import Admission, Queue
-from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded
+from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded, Unserved
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.ids import TimeOrderedIds
@@ -23,6 +24,8 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.anyio
 
 PLAN = plan([http_step("call", "http://service.example")])
+CALL = http_step("call", "http://service.example")
+KEYED = plan([{**CALL, "policy": {**CALL["policy"], "key": "one"}}], name="keyed")
 RACE = plan(
     [
         http_step("a", "http://service.example"),
@@ -55,9 +58,14 @@ class Answering:
     def __init__(self) -> None:
         self.sent: list[LiveTask] = []
         self.batches: list[list[int]] = []
+        self.refusals = 0
+        """How many attempts from now on reach nobody."""
 
     async def execute(self, task: LiveTask, worker: Worker | None) -> Outcome:
         self.sent.append(task)
+        if self.refusals:
+            self.refusals -= 1
+            return Unserved("a test says so")
         if task.node.id == "other":
             await asyncio.Event().wait()
         return Succeeded(b"1", 200)
@@ -96,8 +104,8 @@ async def coordinator(commits: HeldCommits, dispatcher: Answering) -> Coordinato
     return coordinator
 
 
-def started(coordinator: Coordinator) -> LiveRun:
-    run = LiveRun.fresh(coordinator.ids.next_run(), PLAN, b"{}", 0.0, None)
+def started(coordinator: Coordinator, of: Plan = PLAN) -> LiveRun:
+    run = LiveRun.fresh(coordinator.ids.next_run(), of, b"{}", 0.0, None)
     coordinator.start(run)
     return run
 
@@ -125,6 +133,35 @@ async def test_place_of_a_task_that_is_cancelled_before_its_lease_is_durable_goe
 
     await until(second_has_ended, "the second run gets the place of the first", within=5)
     assert [task.run for task in dispatcher.sent] == [second]
+
+
+async def test_task_that_reached_nobody_goes_again_before_the_others_of_its_key(
+    coordinator: Coordinator, commits: HeldCommits, dispatcher: Answering
+) -> None:
+    runs = [started(coordinator, KEYED) for _ in range(3)]
+    dispatcher.refusals = 1
+
+    def all_have_ended() -> bool:
+        commits.release()
+        return all(run.state is RunState.SUCCEEDED for run in runs)
+
+    await until(all_have_ended, "the runs have ended", within=5)
+    assert [task.run for task in dispatcher.sent] == [runs[0], *runs]
+
+
+async def test_paused_run_whose_task_reached_nobody_lets_the_others_of_its_key_go(
+    coordinator: Coordinator, commits: HeldCommits, dispatcher: Answering
+) -> None:
+    first, second = (started(coordinator, KEYED) for _ in range(2))
+    dispatcher.refusals = 1
+    coordinator.pause(first)
+
+    def second_has_ended() -> bool:
+        commits.release()
+        return second.state is RunState.SUCCEEDED
+
+    await until(second_has_ended, "the other run goes on", within=5)
+    assert first.state is RunState.RUNNING
 
 
 async def test_nothing_is_sent_when_a_lease_becomes_durable_after_the_engine_has_stopped(

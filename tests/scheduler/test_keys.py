@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from hopline import Queue, Request, Retry, http, step, workflow
+from hopline import Queue, Request, Retry, http, sleep, step, workflow
 from hopline_engine.testing import Engine, Run
 
 PAY = "https://pay.example.com"
@@ -27,6 +27,11 @@ def charge(order: Order) -> Request[int]:
 @workflow
 def sell(order: Order) -> int:
     return charge(order)
+
+
+@workflow
+def sell_later(order: Order) -> int:
+    return charge.after(sleep("1h"))(order)
 
 
 @step
@@ -88,6 +93,17 @@ def test_key_is_held_over_a_crash_by_what_waits_for_its_callback(engine: Engine)
     engine.crash()
     assert [sent.json["id"] for sent in pay.requests] == [0]
     assert "held by run " + first.id in why(engine, second)
+    engine.callback(first.step("charge"), 1)
+    assert [sent.json["id"] for sent in pay.requests] == [0, 1]
+
+
+def test_who_was_due_first_has_the_key_first_also_after_a_crash(engine: Engine) -> None:
+    pay = engine.server(PAY)
+    pay.post("/card").reply(202)
+    engine.start(sell_later, Order(id=8, customer="ada"))
+    first, _ = begun(engine, count=2)
+    engine.advance("1h")
+    engine.crash()
     engine.callback(first.step("charge"), 1)
     assert [sent.json["id"] for sent in pay.requests] == [0, 1]
 

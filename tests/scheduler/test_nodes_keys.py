@@ -76,6 +76,21 @@ async def test_key_of_a_node_that_died_is_free_when_its_runs_are_taken_up(nodes:
     await until_seen(none_is_left, "no claim is left")
 
 
+async def test_task_that_reached_nobody_goes_again_before_the_others_of_its_key(nodes: Nodes) -> None:
+    (node,) = await nodes.joined(1)
+    await define(node, "held")
+    started = await node.start("held")
+    await in_flight(nodes.targets, 1)
+    for _ in range(3):
+        started += await node.start("held")
+    nodes.targets.refusals = 1
+    nodes.targets.open.set()
+    assert set(await node.ended(started)) == {"succeeded"}
+    numbers = [run.id for run in started]
+    assert [sent.run for sent in nodes.targets.sent] == [numbers[0], *numbers]
+    assert await claims(node) == []
+
+
 async def test_who_waits_is_told_which_run_at_another_node_holds_the_key(nodes: Nodes) -> None:
     first, second = await nodes.joined(2)
     await define(first, "held")

@@ -67,14 +67,17 @@ def lease(task: LiveTask, decision: Decision, epoch: int) -> None:
 
 
 def unlease(task: LiveTask, decision: Decision) -> None:
-    """Take back an attempt that certainly did not reach anyone: it is not counted and leaves no record."""
+    """Take back an attempt that certainly did not reach anyone: it is not counted and leaves no record.
+
+    The task keeps its key, and so its place before the others of it, unless its run is paused.
+    """
     _move(task, TaskState.SCHEDULED, decision)
     task.attempt -= 1
     task.leased_at = None
     task.schedule_time = decision.now
     if task.attempt == 0:
         task.first_attempt_at = None
-    if task.key is not None:
+    if task.key is not None and task.run.is_held:
         decision.rows.release_key(task.id)
     decision.rescheduled.append(task)
 
@@ -97,6 +100,8 @@ def look_again(task: LiveTask, decision: Decision) -> None:
     """
     assert task.node.every is not None
     unlease(task, decision)
+    if task.key is not None:
+        decision.rows.release_key(task.id)
     task.schedule_time = decision.now + task.node.every
     task.last_failure = None
 

@@ -166,6 +166,8 @@ class Coordinator:
                 if task.key is not None:
                     decision.rows.release_key(task.id)
                 _note_wait(task, decision)
+        if any(task.key is not None for task in decision.rescheduled):  # of one key, the first to be due is the first
+            decision.rescheduled.sort(key=lambda task: task.schedule_time)
         return self._durably(decision)
 
     def cancel(self, run: LiveRun) -> "asyncio.Future[None]":
@@ -464,7 +466,7 @@ class Coordinator:
                 self._timers.add(run.created_at + run.plan.deadline, run)
         for task in decision.closed.values():
             self.admission.withdraw(task)
-        self._free_keys((*decision.closed.values(), *decision.rescheduled))
+        self._free_keys(decision)
         for task in (*decision.opened, *decision.rescheduled):
             if task.id in decision.closed:
                 continue
@@ -476,10 +478,13 @@ class Coordinator:
         for task in decision.accepted:
             self._watch_deadline(task)
 
-    def _free_keys(self, tasks: Iterable[LiveTask]) -> None:
-        """Let others have the keys of tasks whose attempts are over."""
-        for task in tasks:
-            if task.key is not None:
+    def _free_keys(self, decision: Decision) -> None:
+        """Let others have the keys of tasks whose attempts are over, or that are not to be sent now."""
+        if not decision.rows.keys_released:
+            return
+        released = {row.task_id for row in decision.rows.keys_released}
+        for task in (*decision.closed.values(), *decision.rescheduled):
+            if task.key is not None and task.id in released:
                 self.admission.release_key(task)
 
     def _watch_deadline(self, task: LiveTask) -> None:
