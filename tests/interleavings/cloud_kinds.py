@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from hopline_engine.core.cloud.attempts import Ended
 from hopline_engine.core.cloud.errors import CloudTasksError
-from hopline_engine.core.cloud.model import Attempt, CloudTaskId, Stage
+from hopline_engine.core.cloud.model import Attempt, CloudTaskId, Queue, Stage
 from hopline_engine.core.cloud.names import QueueName, TaskName
 from hopline_engine.core.cloud.queues import Fields, queue_from
 from hopline_engine.core.cloud.tasks import task_from
@@ -22,7 +22,6 @@ from hopline_engine.store.cloud_calls import Adding
 from hopline_engine.store.cloud_endings import Ending
 from hopline_engine.store.cloud_leases import Asked
 from hopline_engine.store.cloud_pushes import Sending
-from hopline_engine.store.queues import QueueLimits
 from tests.interleavings.kinds import Kind
 from tests.interleavings.world import ALIVE, SILENT, Member
 from tests.store.rows import NOW
@@ -127,11 +126,6 @@ def _adds_in_a_batch(member: Member, connection: Connection) -> bytes:
     return told
 
 
-def _pauses(member: Member, connection: Connection) -> None:
-    limits = QueueLimits(name=PUSHED.key, max_concurrent_dispatches=1000)
-    queues.pause(connection, limits=limits, paused=member.owner.epoch > 1)
-
-
 def _purges(_: Member, connection: Connection) -> int:
     return cloud_tasks.purge_some(connection, queue_from(str(PUSHED), {}), PUSHED.key, 10**6, NOW)
 
@@ -196,6 +190,21 @@ async def _carry_out(member: Member, *, function: Function) -> Any:
         return str(error)
 
 
+async def _pauses(member: Member) -> Any:
+    """Pause or resume a queue as the service does: with the limits that were read before."""
+    known = await _carry_out(member, function=_gets)
+    if isinstance(known, str):
+        return known
+    limits = cloud_queues.limits_of(PUSHED.key, known.rate_limits)
+    await member.call(partial(queues.pause, limits=limits, paused=member.owner.epoch > 1, is_stored=True))
+    is_there = await _carry_out(member, function=_gets)
+    return is_there if isinstance(is_there, str) else None
+
+
+def _gets(_: Member, connection: Connection) -> Queue:
+    return cloud_queues.get(connection, PUSHED)
+
+
 def _kind(name: str, function: Function, *lazy: Function) -> Kind:
     acts = [partial(_carry_out, function=each) for each in (function, *lazy)]
     return Kind(name, acts[0], tuple(acts[1:]))
@@ -208,7 +217,7 @@ CLOUD_KINDS: Final = (
     _kind("adds a cloud task", _adds_a_task),
     _kind("adds a cloud task with its queue", _adds_with_its_queue),
     _kind("adds cloud tasks in a batch", _adds_in_a_batch),
-    _kind("pauses or resumes a cloud queue", _pauses),
+    Kind("pauses or resumes a cloud queue", _pauses),
     _kind("purges a cloud queue", _purges),
     _kind("deletes a cloud queue", _deletes_a_queue),
     _kind("deletes a cloud task", _deletes_a_task),

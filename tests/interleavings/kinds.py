@@ -186,7 +186,7 @@ async def _sets_limits(member: Member) -> Any:
 
 async def _pauses(member: Member) -> Any:
     limits = QueueLimits(name=QUEUE, max_concurrent_dispatches=SLOTS)
-    return await member.call(partial(queues.pause, limits=limits, paused=member.owner.epoch > 1))
+    return await member.call(partial(queues.pause, limits=limits, paused=member.owner.epoch > 1, is_stored=False))
 
 
 async def _asks_for_slots(member: Member) -> Any:

@@ -33,6 +33,14 @@ def test_two_changes_of_different_settings_of_a_queue_are_both_kept() -> None:
     _find_no_anomaly([("changes a cloud queue", "changes the retries of a cloud queue")])
 
 
+def test_pause_of_a_queue_undoes_no_change_of_its_limits() -> None:
+    _find_no_anomaly([("pauses or resumes a cloud queue", "changes a cloud queue")])
+
+
+def test_pause_of_a_queue_that_is_deleted_meanwhile_leaves_no_limits() -> None:
+    _find_no_anomaly([("pauses or resumes a cloud queue", "deletes a cloud queue")])
+
+
 @pytest.mark.parametrize("other", ["deletes a cloud task", "deletes a cloud queue"])
 def test_task_that_is_deleted_while_it_is_run_by_force_is_run_or_not_found(other: str) -> None:
     _find_no_anomaly([("runs a cloud task", other), (other, "runs a cloud task")])

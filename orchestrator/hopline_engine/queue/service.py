@@ -59,8 +59,8 @@ class Controls(Protocol):
         """Return the limits that workflows describe a queue with, if one does."""
         ...
 
-    async def pause_queue(self, name: str, *, paused: bool) -> None:
-        """Pause or resume a queue, durably."""
+    async def pause_queue(self, name: str, *, paused: bool, is_stored: bool) -> None:
+        """Pause or resume a queue, durably; one that *is_stored* and is deleted meanwhile stays deleted."""
         ...
 
 
@@ -164,7 +164,7 @@ class QueueService:
             CloudTasksError: it is not there.
         """
         self._take_in(name, await self.get_queue(name))  # another node may just have made it
-        await self._controls.pause_queue(name.key, paused=state is not QueueState.RUNNING)
+        await self._controls.pause_queue(name.key, paused=state is not QueueState.RUNNING, is_stored=True)
         return await self.get_queue(name)
 
     async def stats(self, name: QueueName) -> QueueStats:

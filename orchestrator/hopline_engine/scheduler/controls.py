@@ -107,8 +107,8 @@ class Controls:
             raise QueueNotFoundError(queue=name, did_you_mean=closest(name, self._admission.queues))
         return found
 
-    async def pause_queue(self, name: str, *, paused: bool) -> None:
-        """Pause or resume a queue, durably.
+    async def pause_queue(self, name: str, *, paused: bool, is_stored: bool = False) -> None:
+        """Pause or resume a queue, durably; one that *is_stored* and is deleted meanwhile stays deleted.
 
         Raises:
             QueueNotFoundError
@@ -120,7 +120,9 @@ class Controls:
         queue.is_paused = paused
         with self._change():
             try:
-                await self._store.execute(partial(queues.pause, limits=_limits(queue), paused=paused))
+                await self._store.execute(
+                    partial(queues.pause, limits=_limits(queue), paused=paused, is_stored=is_stored)
+                )
             except BaseException:
                 queue.is_paused = before
                 raise

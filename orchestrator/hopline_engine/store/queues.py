@@ -41,9 +41,10 @@ def set_limits(connection: Connection, limits: Iterable[QueueLimits]) -> None:
         connection.execute(update(queue).where(queue.c.name == values.pop("name")).values(**values))
 
 
-def pause(connection: Connection, *, limits: QueueLimits, paused: bool) -> None:
-    """Pause or resume a queue, with its limits, which may never have been stored."""
-    set_limits(connection, [limits])
+def pause(connection: Connection, *, limits: QueueLimits, paused: bool, is_stored: bool) -> None:
+    """Pause or resume a queue; one that may not be stored yet is stored with these *limits*."""
+    if not is_stored:
+        insert_missing(connection, queue, [asdict(StoredQueue(**asdict(limits)))])
     state = "paused" if paused else "running"
     connection.execute(update(queue).where(queue.c.name == limits.name).values(state=state))
 
