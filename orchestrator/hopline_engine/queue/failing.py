@@ -1,8 +1,8 @@
 """What answers that are no success, and exchanges without an answer, mean as failures of an attempt."""
 
-import email.utils
 from http import HTTPStatus
 
+from hopline_engine.core.cloud.retrying import parse_retry_after
 from hopline_engine.core.retry import NETWORK_ERRORS, Failure
 from hopline_engine.queue.target import Answer, ExchangeFailed
 
@@ -34,16 +34,3 @@ def status_failure(answer: Answer, now: float) -> Failure:
         retry_after = parse_retry_after(answer.headers.get("retry-after"), now)
     message = f"HTTP {answer.status}{phrase}" + (f": {excerpt}" if excerpt else "")
     return Failure(f"HTTP{answer.status}", message, ("HTTPError",), status=answer.status, retry_after=retry_after)
-
-
-def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks to wait: seconds, or a date (RFC 9110 §10.2.3)."""
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
