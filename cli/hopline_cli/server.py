@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hopline_engine.bootstrap import Installation
     from hopline_engine.settings import Settings
 
-LOCKED_SECONDS = 5.0
+LOCKED_SECONDS = 10.0
 """How long a store may be locked by a process that does not answer: one that starts, or that ends."""
 
 
