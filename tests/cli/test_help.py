@@ -19,7 +19,7 @@ def modules_after(*arguments: str) -> set[str]:
         "try:\n"
         f"    main({list(arguments)!r})\n"
         "except SystemExit:\n"
-        "    print('\\n'.join(sys.modules), file=sys.stderr)\n"
+        "    print('\\n'.join(name for name, module in sys.modules.items() if module), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     return set(done.stderr.split())

@@ -173,8 +173,8 @@ DEFECTS: Final = (
     Defect(
         "stale_task_in_lane",  # ours
         _QUEUE + "admission",
-        "return self._waiting.get(task.id) is task",
-        "return task.id in self._waiting",
+        "return self._waiting.get(task.id) is task or",
+        "return task.id in self._waiting or",
     ),
     # --- cancel and retry
     Defect(
