@@ -1,6 +1,7 @@
 """Node and Google's npm client, which are installed into the checkout when the first test asks for them.
 
-Node itself comes from PyPI with the other things that tests need; the npm packages are those of the lock file.
+Node itself comes from PyPI with the other things that tests need; the npm packages are those of the lock file. They are
+fetched with the certificates that the machine trusts, as pip does it, and not only with those that Node brings.
 """
 
 import fcntl
@@ -56,7 +57,12 @@ def _install(manifests: list[Path], installed: Path) -> None:
             shutil.copy(file, folder)
         arguments = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error")
         done = subprocess.run(
-            [_NODE, _NPM, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=110
+            [_NODE, "--use-system-ca", _NPM, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=110,
         )
         assert done.returncode == 0, f"npm could not install the client: {done.stderr}"
         folder.rename(installed)
