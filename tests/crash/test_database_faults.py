@@ -3,11 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
@@ -17,7 +15,7 @@ from hopline import Request, Retry, http, workflow
 from hopline_engine.store.postgres import store as postgres_store
 from hopline_engine.store.postgres.connecting import Connector
 from tests.support.postgres import database
-from tests.support.proxy import Proxy, proxy
+from tests.support.proxy import Proxy, proxy_to, through
 from tests.support.running_engine import RunningEngine, running_engine
 from tests.support.targets import Asked, Target, json, target
 from tests.support.waiting import until, until_seen
@@ -97,20 +95,12 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     async with (
         database() as url,
         target(answer) as service,
-        _way_to(url) as (way, through),
-        running_engine(tmp_path, store=through) as engine,
+        proxy_to(url) as way,
+        running_engine(tmp_path, store=through(way, url)) as engine,
     ):
         await engine.register(many)
         run = await engine.client.start("many", {"target": service.url, "xs": list(range(ITEMS))}, key="one")
         yield Scene(engine, service, way, run)
-
-
-@asynccontextmanager
-async def _way_to(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    port = urlsplit(url).port
-    assert port is not None
-    async with proxy(port) as way:
-        yield way, urlunsplit(urlsplit(url)._replace(netloc=f"postgres@127.0.0.1:{way.port}"))
 
 
 async def gone(scene: Scene) -> None:

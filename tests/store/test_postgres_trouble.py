@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
@@ -23,7 +22,7 @@ from hopline_engine.store.tables import meta, node, run
 from tests.store.opened import Told, commit, count, note, outcomes, with_definition
 from tests.store.rows import run_ended, started
 from tests.support.postgres import database, postgres, run_sql
-from tests.support.proxy import Proxy, proxy
+from tests.support.proxy import Proxy, proxy_to, through
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -63,24 +62,17 @@ async def stored(store: PostgresStore) -> list[int]:
     return await store.read(lambda connection: list(connection.execute(select(run.c.id).order_by(run.c.id)).scalars()))
 
 
-def through(url: str, way: Proxy) -> str:
-    """Return the URL by which a database is reached through a proxy."""
-    return urlunsplit(urlsplit(url)._replace(netloc=f"postgres@127.0.0.1:{way.port}"))
-
-
 @pytest.fixture
 async def way(postgres_url: str) -> AsyncIterator[Proxy]:
     """Return the way to the server."""
-    port = urlsplit(postgres_url).port
-    assert port is not None
-    async with proxy(port) as made:
+    async with proxy_to(postgres_url) as made:
         yield made
 
 
 @pytest.fixture
 async def far(postgres_url: str, way: Proxy) -> AsyncIterator[Watched]:
     """Return a store that is reached by *way*."""
-    async with watched(through(postgres_url, way)) as watch:
+    async with watched(through(way, postgres_url)) as watch:
         yield watch
 
 
@@ -133,7 +125,7 @@ async def test_a_call_whose_commit_was_not_answered_is_run_once_and_keeps_its_va
 async def test_a_commit_that_is_still_running_when_it_is_sent_again_is_written_once(
     postgres_url: str, way: Proxy
 ) -> None:
-    async with watched(through(postgres_url, way), IMPATIENT) as watch:
+    async with watched(through(way, postgres_url), IMPATIENT) as watch:
         way.hold_answers()
         submitted = asyncio.ensure_future(outcomes(watch.store, started(2)))
         await watch.troubles()  # given up after half a second, and by then written
@@ -220,7 +212,7 @@ async def test_connections_that_broke_meanwhile_are_made_again_without_anybody_n
 
 
 async def test_a_server_that_accepts_and_never_answers_is_noticed(postgres_url: str, way: Proxy) -> None:
-    async with watched(through(postgres_url, way), IMPATIENT) as watch:
+    async with watched(through(way, postgres_url), IMPATIENT) as watch:
         way.hold_answers()
         submitted = asyncio.ensure_future(outcomes(watch.store, started(2)))
         await watch.troubles(2)  # of the command, and of connecting again
@@ -411,7 +403,7 @@ async def test_a_pooler_that_lets_no_settings_through_is_connected_to_without_th
     told = b"SFATAL\0C08P01\0Munsupported startup parameter: enable_seqscan\0\0"
     way.refusals[b"enable_seqscan\0off"] = b"E" + (len(told) + 4).to_bytes(4, "big") + told
 
-    async with watched(through(postgres_url, way)) as watch:
+    async with watched(through(way, postgres_url)) as watch:
         await commit(watch.store, started(2))
 
         assert await watch.store.execute(planner) == "on"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 
 class Proxy:
@@ -114,12 +115,23 @@ class Proxy:
         writer.close()
 
 
+def through(way: Proxy, database_url: str) -> str:
+    """Return the URL by which a database of this machine is reached through a proxy, and without TLS.
+
+    Of a connection that is given up while it asks for TLS, asyncpg leaves an error to the loop.
+    """
+    parts = urlsplit(database_url)
+    return urlunsplit(parts._replace(netloc=f"postgres@127.0.0.1:{way.port}", query="sslmode=disable"))
+
+
 @asynccontextmanager
-async def proxy(server_port: int) -> AsyncIterator[Proxy]:
-    """Run a proxy to a port of this machine."""
-    made = Proxy(server_port)
-    await made.listen()
+async def proxy_to(database_url: str) -> AsyncIterator[Proxy]:
+    """Run a proxy to a Postgres of this machine."""
+    port = urlsplit(database_url).port
+    assert port is not None
+    way = Proxy(port)
+    await way.listen()
     try:
-        yield made
+        yield way
     finally:
-        await made.close()
+        await way.close()
