@@ -16,6 +16,7 @@ def dev(folder: Path, start: Start) -> Running:
     (folder / "wf.py").write_text(FILE)
     running = start("dev", "wf.py", "--port", "0")
     running.wait_for("api    http")
+    running.wait_for("loaded")
     return running
 
 

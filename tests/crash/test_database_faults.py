@@ -153,11 +153,12 @@ async def test_connections_that_are_cut_again_and_again_lose_nothing(scene: Scen
 async def test_answers_that_are_cut_off_are_looked_up_instead_of_being_done_again(
     scene: Scene, request_of: bytes
 ) -> None:
+    ending = asyncio.create_task(_ended(scene))
     for _ in range(3):
         cutting = asyncio.create_task(scene.way.cut_after(request_of))
-        done, _ = await asyncio.wait({cutting, asyncio.create_task(_ended(scene))}, return_when=asyncio.FIRST_COMPLETED)
-        if cutting not in done:
-            cutting.cancel()
+        await asyncio.wait({cutting, ending}, return_when=asyncio.FIRST_COMPLETED)
+        cutting.cancel()
+    await ending
     await scene.right_in_the_end()
 
 

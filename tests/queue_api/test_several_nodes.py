@@ -265,7 +265,8 @@ def test_what_a_killed_node_had_sent_or_would_have_sent_another_sends(
 def test_a_node_goes_on_with_what_others_leave_after_the_database_was_away(
     tmp_path: Path, queue_name: str, target: PushTarget, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with postgres() as server, running_service(tmp_path / "a", store=server.url) as first:
+    silence = 30  # so that the second does not take the first for dead because of the database
+    with postgres() as server, running_service(tmp_path / "a", store=server.url, node_silence_seconds=silence) as first:
         client = first.client("rest")
         made(client, queue_name)
         server.stop()
@@ -273,7 +274,8 @@ def test_a_node_goes_on_with_what_others_leave_after_the_database_was_away(
         server.start()
         eventually(lambda: is_ready(first), "it goes on")
 
-        with running_service(tmp_path / "b", store=server.url, dispatch=False) as second:
+        sends_nothing = partial(running_service, dispatch=False, node_silence_seconds=silence)
+        with sends_nothing(tmp_path / "b", store=server.url) as second:
             other = second.client("rest")
             other.create_task(parent=queue_name, task=task(target.url))
             other.close()

@@ -27,6 +27,7 @@ async def test_what_rows_refer_to_stays_and_orphans_go(
     async with open_engine(chosen) as installation, target(answer) as asked:
         url = await installation.serve(0)
         async with Client(url) as client:
+            await client.ask("GET", "/health")  # a 503 until it takes work
             await RunningEngine(url=url, client=client, worker=None).register(passing)
             run = await client.start("passing", {"url": asked.url})
             assert (await client.ended(run))["result"] == len(BIG)

@@ -175,10 +175,20 @@ async def test_target_that_does_not_speak_http_fails_the_step_at_once(engine: Ru
     assert "HTTP" in run["error"]["message"]
 
 
-async def test_target_that_answers_10_mb_fails_the_step_at_once(engine: RunningEngine) -> None:
-    async with target(lambda _: Response(b"1" * 10_000_000, media_type="application/json")) as service:
+@pytest.mark.parametrize(
+    ("megabytes", "kind", "message"),
+    [
+        (20, "InvalidResult", "more than the 16777216 of result_max_bytes"),
+        (40, "AnswerTooLarge", "body is larger than"),
+    ],
+)
+async def test_target_that_answers_too_much_fails_the_step_at_once(
+    engine: RunningEngine, megabytes: int, kind: str, message: str
+) -> None:
+    async with target(lambda _: Response(b"1" * megabytes * 1_000_000, media_type="application/json")) as service:
         run, states = await outcome(engine, service.url)
-    assert (states, run["error"]["type"]) == (["failed"], "AnswerTooLarge")
+    assert (states, run["error"]["type"]) == (["failed"], kind)
+    assert message in run["error"]["message"]
 
 
 async def test_target_that_redirects_to_itself_is_called_once(engine: RunningEngine) -> None:
