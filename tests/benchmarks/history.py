@@ -48,7 +48,7 @@ def store_of(folder: Path, settings: Mapping[str, str]) -> Settings:
 
 async def fill(settings: Settings, digest: str, *, present: int, wanted: int) -> None:
     """Add finished steps of ``chain_10`` to the store that is named, from *present* to *wanted*; nobody has it open."""
-    store = await open_store(settings, node="history", clock=SystemClock())
+    store = await open_store(settings, node=f"history-{wanted}", clock=SystemClock())
     try:
         first = TimeOrderedIds(_LongAgo(), last_run=0, last_task=0).next_run()
         for start in range(present // STEPS_OF_RUN, wanted // STEPS_OF_RUN, _RUNS_AT_A_TIME):
