@@ -211,7 +211,21 @@ def test_changes_of_the_clocks_are_told_with_the_ticks_they_touch() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression, period", [("0 6 * * *", 60), ("* * * * * *", 1), ("*/20 * * * * *", 20), ("5,50 * * * * *", 15)]
+    "expression, period",
+    [
+        ("0 6 * * *", 86_400),
+        ("0 6 * * MON", 86_400),
+        ("0 6,7,20 * * *", 3600),
+        ("0 1,23 * * *", 7200),
+        ("5,50 6 * * *", 45 * 60),
+        ("5,50 6,7 * * *", 15 * 60),
+        ("* * * * *", 60),
+        ("* * * * * *", 1),
+        ("*/20 * * * * *", 20),
+        ("5,50 * * * * *", 15),
+        ("5,50 0 * * * *", 45),
+        ("30 0 6 * * *", 86_400),
+    ],
 )
 def test_period_is_the_shortest_time_between_two_ticks(expression: str, period: int) -> None:
     assert cron.parse(expression, UTC).period == period

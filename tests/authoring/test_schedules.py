@@ -108,6 +108,11 @@ def test_new_schedule_is_checked_against_time_and_settings(schedule: Cron | Ever
         check(schedule.to_json(), NOON, 10.0)
 
 
+@pytest.mark.parametrize("schedule", [Cron("0 6 * * *", jitter="5m"), Cron("0 6,18 * * *", jitter="11h")])
+def test_schedule_of_some_times_of_the_day_is_as_rare_as_these(schedule: Cron) -> None:
+    check(schedule.to_json(), NOON, 6 * 3600.0)
+
+
 @pytest.mark.parametrize(
     "make, why",
     [
@@ -137,7 +142,8 @@ def test_value_that_means_nothing_is_refused_where_it_is_written(make: Any, why:
         (Cron("0 6 * * *", tz="Europe/Berlim"), "no time zone 'Europe/Berlim'"),
         (Cron("0 6 * * *", tz="../../etc/passwd"), "no time zone"),
         (Cron("0 6 * * 9"), "not a cron expression"),
-        (Every("15m", jitter="15m"), "not below the shortest time"),
+        (Every("15m", jitter="15m"), "jitter of 900 s is too long"),
+        (Cron("0 6,18 * * *", jitter="12h"), "jitter of 43200 s is too long"),
     ],
 )
 def test_schedule_that_cannot_be_used_is_refused_at_compile(schedule: Cron | Every | At, why: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
@@ -95,11 +96,8 @@ class CronTiming:
 
     @property
     def period(self) -> float:
-        """The least seconds between two ticks."""
-        if self.expression.count(" ") < len(_FIELDS):
-            return 60.0
-        seconds = times_of_day(self.expression).seconds
-        return float(min(after - before for before, after in pairwise([*seconds, seconds[0] + 60])))
+        """The least seconds between two ticks, by the clock on the wall; of all days, whichever are named."""
+        return _period(self.expression)
 
     def ticks(self, after: float) -> Iterator[Tick]:
         """Yield the ticks after a time in Unix seconds, in their order, each moment once; it may end."""
@@ -162,6 +160,15 @@ def parse(text: str, zone: tzinfo, gap: Gap | None = None, fold: Fold | None = N
     return CronTiming(
         expression, zone, gap or ("skip" if is_rhythm else "shift"), fold or ("twice" if is_rhythm else "once")
     )
+
+
+@lru_cache(maxsize=4096)
+def _period(expression: str) -> float:
+    times = times_of_day(expression)
+    minutes = [60 * hour + minute for hour in times.hours for minute in times.minutes]
+    between = 60 * min(after - before for before, after in pairwise([*minutes, minutes[0] + 24 * 60]))
+    within = [after - before for before, after in pairwise(times.seconds)]
+    return float(min([*within, between - (times.seconds[-1] - times.seconds[0])]))
 
 
 def _is_rhythm(expression: str) -> bool:

@@ -118,7 +118,7 @@ def timing_of(schedule: Mapping[str, Any], start: float) -> Timing:
     timing = _timing(schedule, start)
     if schedule["jitter"] >= timing.period:
         raise ScheduleError(
-            f"jitter of {schedule['jitter']:g} s is not below the shortest time between two ticks, {timing.period:g} s",
+            f"jitter of {schedule['jitter']:g} s is too long: here it has to be below {timing.period:g} s",
             "give a shorter jitter",
         )
     return timing
