@@ -54,27 +54,27 @@ class Flags:
             raise UsageError(error.message, hint=error.hint) from None
 
     def _changed(self, known: dict[str, Any], kind: str | None) -> dict[str, Any] | None:
+        kept: dict[str, Any] = {name: known[name] for name in ("overlap", "catchup", "jitter") if name in known}
+        base = known if kind is None else {**self._times(kind, known), **kept}
         policies: dict[str, Any] = {"overlap": self.overlap, "catchup": self.catchup}
-        changed = {name: value for name, value in policies.items() if value is not None}
         if self.jitter is not None:
-            changed["jitter"] = Every("1s", jitter=self.jitter).to_json()["jitter"]
-        if kind is not None:
-            kept: dict[str, Any] = {name: known[name] for name in ("overlap", "catchup", "jitter") if name in known}
-            tz = self.tz or known.get("tz", "UTC")
-            return {**self._times(kind, tz), **kept, **changed}
-        for name in ("tz", "aligned", "gap", "fold"):
-            if getattr(self, name) is not None:
-                if name not in known:
-                    raise UsageError(f"--{name} means nothing for a schedule of this kind", hint="see schedules show")
-                changed[name] = getattr(self, name)
-        return {**known, **changed} if changed else None
+            policies["jitter"] = Every("1s", jitter=self.jitter).to_json()["jitter"]
+        times = {"tz": self.tz, "aligned": self.aligned, "gap": self.gap, "fold": self.fold}
+        changed = {name: value for name, value in {**policies, **times}.items() if value is not None}
+        if strange := next((name for name in times if name in changed and name not in base), None):
+            flag = "--from-start" if changed[strange] is False else f"--{strange}"
+            what = f"--{kind}" if kind is not None else "a schedule of this kind"
+            raise UsageError(f"{flag} means nothing for {what}", hint="leave it out")
+        return None if kind is None and not changed else {**base, **changed}
 
-    def _times(self, kind: str, tz: str) -> dict[str, Any]:
+    def _times(self, kind: str, known: dict[str, Any]) -> dict[str, Any]:
+        """Return when it is that is said; the rest as it is *known*."""
+        tz = known.get("tz", "UTC")
         match kind:
             case "cron":
-                return Cron(self.cron or "", tz, gap=self.gap, fold=self.fold).to_json()
+                return Cron(self.cron or "", tz, gap=known.get("gap"), fold=known.get("fold")).to_json()
             case "every":
-                return Every(self.every or "", aligned=self.aligned is not False).to_json()
+                return Every(self.every or "", aligned=known.get("aligned", True)).to_json()
             case _:
                 return At(*self.at, tz=tz).to_json()
 

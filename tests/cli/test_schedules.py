@@ -4,10 +4,13 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hopline.schedules import At, Cron, Every
 from hopline_cli.errors import ExitCode
+from hopline_cli.scheduling import Flags
 from tests.cli.conftest import Cli, Start
 
 pytestmark = pytest.mark.timeout(300)  # tests of up to twenty commands, each a process
@@ -104,6 +107,28 @@ def test_schedule_of_a_served_file_is_there_and_can_be_steered(hopline: Cli, sta
     assert hopline("schedules", "delete", "daily", "--yes").code != 0
 
 
+FLAGS = ("cron", "every", "tz", "aligned", "overlap", "catchup", "jitter", "gap", "fold")
+NONE_SAID: dict[str, Any] = {**dict.fromkeys(FLAGS), "at": ()}
+BERLIN = Cron("30 2 * * *", "Europe/Berlin", gap="skip", fold="twice", catchup="all").to_json()
+
+
+@pytest.mark.parametrize(
+    "known, said, changed",
+    [
+        (BERLIN, {"cron": "45 2 * * *"}, {"expression": "45 2 * * *"}),
+        (BERLIN, {"tz": "Asia/Tokyo", "gap": "shift"}, {"tz": "Asia/Tokyo", "gap": "shift"}),
+        (Every("15m", aligned=False).to_json(), {"every": "20m"}, {"seconds": 1200.0}),
+        (
+            At("2026-12-24T18:00", tz="Asia/Tokyo").to_json(),
+            {"at": ("2026-12-25",)},
+            {"times": ["2026-12-25T00:00:00"]},
+        ),
+    ],
+)
+def test_change_leaves_what_is_not_named(known: dict[str, Any], said: dict[str, Any], changed: dict[str, Any]) -> None:
+    assert Flags(**{**NONE_SAID, **said}).schedule(known) == {**known, **changed}
+
+
 @pytest.mark.parametrize(
     "words, told",
     [
@@ -111,6 +136,14 @@ def test_schedule_of_a_served_file_is_there_and_can_be_steered(hopline: Cli, sta
         (["create", "s", "--workflow", "w", "--cron", "0 6 * * *", "--every", "5m"], "--cron and --every are given"),
         (["create", "s", "--workflow", "w", "--every", "often"], "not a duration"),
         (["create", "s", "--workflow", "w", "--at", "tomorrow"], "not a time"),
+        (
+            ["create", "s", "--workflow", "w", "--every", "5m", "--tz", "Europe/Berlin"],
+            "--tz means nothing for --every",
+        ),
+        (
+            ["create", "s", "--workflow", "w", "--cron", "@daily", "--from-start"],
+            "--from-start means nothing for --cron",
+        ),
         (["backfill", "s"], "it is not said for which time"),
         (["backfill", "s", "--from", "2026-01-01", "--to", "2026-01-02", "--rate", "fast"], "is not a rate"),
     ],

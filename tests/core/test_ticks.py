@@ -72,19 +72,42 @@ def test_tick_while_a_run_goes_on_follows_the_policy(overlap: str, running: int,
 OUTAGE = {"since": NOON - 2 * HOUR, "now": NOON + HOUR / 2}
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue_one", "queue_all", "cancel_running", "allow"])
+@pytest.mark.parametrize("catchup", ["none", "latest", "all"])
+def test_outage_of_three_hours_gives_what_the_policy_promises(catchup: str, overlap: str) -> None:
+    at_once = [DUE, DUE, DUE] if overlap == "allow" else [DUE, QUEUED, QUEUED]
+    expected = {"none": [MISSED, MISSED, MISSED], "latest": [MISSED, MISSED, DUE], "all": at_once}
+    found = states(hourly(catchup=catchup, overlap=overlap), **OUTAGE)
+    assert found == list(zip([-2, -1, 0], expected[catchup], strict=True))
+
+
 @pytest.mark.parametrize(
-    "policies, expected",
+    "overlap, latest, every",
     [
-        ({"catchup": "none"}, [MISSED, MISSED, MISSED]),
-        ({"catchup": "latest"}, [MISSED, MISSED, DUE]),
-        ({"catchup": "all"}, [DUE, QUEUED, QUEUED]),
-        ({"catchup": "all", "overlap": "allow"}, [DUE, DUE, DUE]),
-        ({"catchup": "all", "overlap": "cancel_running"}, [DUE, QUEUED, QUEUED]),
-        ({"catchup": "latest", "overlap": "allow"}, [MISSED, MISSED, DUE]),
+        ("skip", SKIPPED, QUEUED),
+        ("queue_one", QUEUED, QUEUED),
+        ("queue_all", QUEUED, QUEUED),
+        ("cancel_running", DUE, QUEUED),
+        ("allow", DUE, DUE),
     ],
 )
-def test_outage_of_three_hours_gives_what_the_policy_promises(policies: dict[str, str], expected: list[Any]) -> None:
-    assert states(hourly(**policies), **OUTAGE) == list(zip([-2, -1, 0], expected, strict=True))
+def test_outage_during_a_run_gives_what_the_policy_promises(overlap: str, latest: TickState, every: TickState) -> None:
+    """The run was going on before the outage, and goes on after it."""
+    caught_up = states(hourly(catchup="latest", overlap=overlap), **OUTAGE, running=1)
+    assert caught_up == [(-2, MISSED), (-1, MISSED), (0, latest)]
+    assert states(hourly(catchup="all", overlap=overlap), **OUTAGE, running=1) == [(-2, every), (-1, every), (0, every)]
+
+
+@pytest.mark.parametrize("overlap, on_time", [("skip", QUEUED), ("allow", DUE)])
+def test_tick_on_time_after_those_that_are_made_up_for_does_not_say_that_it_is_one(
+    overlap: str, on_time: TickState
+) -> None:
+    found = verdict(hourly(catchup="all", overlap=overlap), since=NOON - HOUR, now=NOON + 1)
+    assert [tick.reason and tick.reason.partition(":")[0] for tick in found.ticks] == [
+        "made up for",
+        "waited for the run before it" if on_time is QUEUED else None,
+    ]
+    assert found.ticks[1].state is on_time
 
 
 def test_after_an_outage_the_tick_that_is_on_time_is_the_latest() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,21 @@ from hopline_engine.errors import (
     BackfillOpenError,
     InvalidInputError,
     InvalidScheduleError,
-    ScheduleDeclaredError,
     ScheduleExistsError,
     ScheduleNotFoundError,
     WorkflowNotFoundError,
 )
 from hopline_engine.scheduler.diagnosis import examine
-from hopline_engine.scheduler.schedule_book import ScheduleBook
+from hopline_engine.scheduler.scheduling import Rests
 from hopline_engine.settings import Settings
-from hopline_engine.store import schedules
-from hopline_engine.store.schedules import StoredTick
+from hopline_engine.store.runs import RunRecord
 from tests.core.worlds import definition, http_step
+from tests.scheduler.hourly import HOUR, book, ended, hourly, look, make_due, runs_of, spoil, states, ticks, with_hourly
 from tests.scheduler.several_nodes import Node, Nodes, several_nodes
+from tests.support.waiting import until_seen
 
 pytestmark = pytest.mark.anyio
 
-HOUR = 3600
 DUE, QUEUED, STARTED, DONE = TickState.DUE, TickState.QUEUED, TickState.STARTED, TickState.DONE
 SKIPPED, MISSED, FAILED, WAITING = TickState.SKIPPED, TickState.MISSED, TickState.FAILED, TickState.WAITING
 
@@ -54,39 +52,6 @@ async def node(nodes: Nodes) -> Node:
     return node
 
 
-def book(node: Node) -> ScheduleBook:
-    return node.engine.schedules
-
-
-def hourly(**others: Any) -> dict[str, Any]:
-    """Return an hourly schedule that counts from its making: whatever the time is, no tick comes during the test."""
-    return {"kind": "every", "seconds": HOUR, "aligned": False, **others}
-
-
-async def look(node: Node) -> None:
-    await node.engine.scheduling.look()
-
-
-async def ticks(node: Node, name: str) -> list[StoredTick]:
-    """Return the ticks of a schedule, oldest first."""
-    return (await node.store.read(partial(schedules.last_ticks, name=name, limit=1000)))[::-1]
-
-
-async def states(node: Node, name: str = "s") -> list[TickState]:
-    return [tick.state for tick in await ticks(node, name)]
-
-
-async def make_due(nodes: Nodes, periods: float = 1) -> None:
-    """Let so many ticks of the hourly schedules be due, the last of them just now."""
-    columns = ("anchor_at", "next_tick", "due_at")
-    await nodes.write(f"UPDATE schedule SET {', '.join(f'{each} = {each} - {periods * HOUR}' for each in columns)}")
-
-
-async def with_hourly(nodes: Nodes, node: Node, workflow: str = "call", missed: float = 1, **policies: Any) -> None:
-    await book(node).create("s", workflow, hourly(**policies), {})
-    await make_due(nodes, missed)
-
-
 # --- firing -----------------------------------------------------------------------------------------------------------
 
 
@@ -102,15 +67,6 @@ async def test_tick_starts_one_run_that_says_which_tick_it_belongs_to(nodes: Nod
     (run,) = await runs_of(node)
     assert run["id"] == tick.run_id
     assert run["idempotency_key"].startswith("@schedule/s/")
-
-
-async def runs_of(node: Node) -> list[dict[str, Any]]:
-    from sqlalchemy import select
-
-    from hopline_engine.store.tables import run
-
-    query = select(run.c.id, run.c.idempotency_key, run.c.state, run.c.input, run.c.created_at)
-    return await node.store.read(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
 
 
 async def test_schedule_that_is_not_due_does_nothing(nodes: Nodes, node: Node) -> None:
@@ -185,7 +141,7 @@ async def test_tick_while_a_run_goes_on(nodes: Nodes, node: Node, overlap: str, 
     assert [tick.state for tick in await ticks(node, "s") if tick.kind == "tick"] == [expected]
 
 
-async def test_queued_tick_starts_when_the_run_before_it_has_ended(nodes: Nodes, node: Node) -> None:
+async def test_queued_tick_starts_when_the_run_before_it_hasended(nodes: Nodes, node: Node) -> None:
     await with_hourly(nodes, node, "held", missed=3, catchup="all")
     await look(node)
     assert await states(node) == [STARTED, QUEUED, QUEUED]
@@ -193,20 +149,9 @@ async def test_queued_tick_starts_when_the_run_before_it_has_ended(nodes: Nodes,
     for finished in range(1, 4):
         started = [tick for tick in await ticks(node, "s") if tick.run_id is not None]
         assert len(started) == finished
-        await _ended(node, started[-1])
+        await ended(node, started[-1])
         await look(node)
     assert await states(node) == [DONE, DONE, STARTED]
-
-
-async def _ended(node: Node, tick: StoredTick) -> None:
-    from hopline_engine.store import runs
-    from tests.support.waiting import until_seen
-
-    async def has_ended() -> bool:
-        assert tick.run_id is not None
-        return await node.store.read(partial(runs.state, run_id=tick.run_id)) is not RunState.RUNNING
-
-    await until_seen(has_ended, "the run ends")
 
 
 async def test_run_that_goes_on_is_cancelled_for_the_next_tick_when_that_is_said(nodes: Nodes, node: Node) -> None:
@@ -219,21 +164,24 @@ async def test_run_that_goes_on_is_cancelled_for_the_next_tick_when_that_is_said
     assert tick.run_state is RunState.RUNNING
 
 
-@pytest.mark.parametrize(
-    "policies, expected",
-    [
-        ({"catchup": "none"}, {MISSED: 3}),
-        ({"catchup": "latest"}, {MISSED: 2, STARTED: 1}),
-        ({"catchup": "all", "overlap": "allow"}, {STARTED: 3}),
-    ],
-)
-async def test_outage_of_three_hours_gives_what_the_policy_promises(
-    nodes: Nodes, node: Node, policies: dict[str, str], expected: dict[TickState, int]
+@pytest.mark.parametrize("overlap", ["skip", "queue_one", "queue_all", "cancel_running", "allow"])
+@pytest.mark.parametrize("catchup, runs", [("none", 0), ("latest", 1), ("all", 3)])
+async def test_outage_of_three_hours_gives_exactly_the_runs_that_the_policy_promises(
+    nodes: Nodes, node: Node, catchup: str, runs: int, overlap: str
 ) -> None:
-    await with_hourly(nodes, node, missed=3.5, **policies)
-    await look(node)
-    assert Counter(await states(node)) == expected
-    assert len(await runs_of(node)) == expected.get(STARTED, 0)
+    await with_hourly(nodes, node, missed=3.5, catchup=catchup, overlap=overlap)
+    anchor = (await book(node).get("s")).anchor_at
+    three = [round(anchor + number * HOUR, 3) for number in (1, 2, 3)]
+
+    async def is_over() -> bool:
+        await look(node)
+        return QUEUED not in await states(node)  # each of these waits for the run before it
+
+    await until_seen(is_over, "no tick waits any more")
+    found = {tick.at: tick for tick in await ticks(node, "s")}
+    assert [at for at, tick in found.items() if tick.run_id is not None] == three[3 - runs :]
+    assert [tick.state for tick in found.values()][: 3 - runs] == [MISSED] * (3 - runs)
+    assert len(await runs_of(node)) == runs
 
 
 async def test_tick_for_which_no_run_can_be_started_says_why(nodes: Nodes, node: Node) -> None:
@@ -251,9 +199,7 @@ async def test_schedule_that_cannot_be_used_any_more_stands_in_nobodys_way(nodes
     for name in ("broken", "s"):
         await book(node).create(name, "call", hourly(), {})
     await make_due(nodes)
-    spec = '{"kind":"cron","expression":"0 6 * * *","tz":"Mars/Olympus","gap":null,"fold":null,"jitter":0}'
-    value = f"CAST('{spec}' AS BLOB)" if nodes.is_sqlite else f"convert_to('{spec}', 'UTF8')"
-    await nodes.write(f"UPDATE schedule SET spec = {value} WHERE name = 'broken'")
+    await spoil(nodes, "broken")
     await look(node)
     assert await states(node, "s") == [STARTED]
     left = await book(node).get("broken")
@@ -261,6 +207,28 @@ async def test_schedule_that_cannot_be_used_any_more_stands_in_nobodys_way(nodes
     assert left.due_at > clock.now() + 60
     assert left.next_tick is not None
     assert left.next_tick < clock.now(), "its ticks are kept"
+
+
+async def test_tick_whose_run_cannot_be_started_stands_in_nobodys_way(
+    nodes: Nodes, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_tick = node.engine.start_tick
+
+    async def start(workflow: str, given: Any, key: str, shard: int | None) -> RunRecord:
+        if "broken" in key:
+            raise RuntimeError("nobody thought of this")
+        return await start_tick(workflow, given, key, shard)
+
+    monkeypatch.setattr(node.engine, "start_tick", start)
+    for name in ("broken", "s"):
+        await book(node).create(name, "call", hourly(), {})
+    await make_due(nodes)
+    await look(node)
+    assert (await states(node, "broken"), await states(node, "s")) == ([DUE], [STARTED])
+    await nodes.write("UPDATE tick SET decided_at = decided_at - 100")
+    await look(node)
+    (tick,) = await ticks(node, "broken")
+    assert (tick.state, tick.reason) == (FAILED, "no run could be started; see the log of the server")
 
 
 async def test_tick_whose_shard_went_to_another_node_meanwhile_is_started_there(nodes: Nodes, node: Node) -> None:
@@ -315,31 +283,6 @@ async def test_triggered_run_comes_beside_the_ticks(nodes: Nodes, node: Node) ->
     assert [tick.run_id for tick in found] == [run.id for run in runs]
 
 
-async def test_changed_schedule_counts_from_now_on(nodes: Nodes, node: Node) -> None:
-    await book(node).create("s", "call", hourly(), {})
-    changed = await book(node).update("s", {"kind": "every", "seconds": 600}, None)
-    assert changed.next_tick is not None
-    assert changed.next_tick - clock.now() < 601
-    assert changed.schedule["seconds"] == 600
-    with pytest.raises(InvalidScheduleError, match="10 s is the shortest"):
-        await book(node).update("s", {"kind": "every", "seconds": 5}, None)
-
-
-async def test_change_loses_no_tick_that_was_due(nodes: Nodes, node: Node) -> None:
-    await with_hourly(nodes, node, aligned=True)
-    due = (await book(node).get("s")).next_tick
-    await book(node).update("s", {"kind": "cron", "expression": "0 * * * *"}, None)
-    await look(node)
-    assert [tick.at for tick in await ticks(node, "s")] == [due]
-
-
-async def test_change_of_policies_alone_moves_no_tick(nodes: Nodes, node: Node) -> None:
-    before = await book(node).create("s", "call", hourly(), {})
-    after = await book(node).update("s", hourly(overlap="allow"), None)
-    assert (after.next_tick, after.anchor_at) == (before.next_tick, before.anchor_at)
-    assert after.schedule["overlap"] == "allow"
-
-
 async def test_names_are_unique_and_must_exist(nodes: Nodes, node: Node) -> None:
     await book(node).create("s", "call", hourly(), {})
     with pytest.raises(ScheduleExistsError):
@@ -353,60 +296,6 @@ async def test_names_are_unique_and_must_exist(nodes: Nodes, node: Node) -> None
     await book(node).delete("s")
     with pytest.raises(ScheduleNotFoundError):
         await book(node).get("s")
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-async def declare(node: Node, schedule: dict[str, Any] | None) -> list[str]:
-    given = definition("daily", [http_step("daily", "http://x")])
-    if schedule is not None:
-        given["schedule"] = schedule
-    await node.engine.controls.register([given], ["daily"])
-    return await book(node).declare([node.engine.catalogue.current("daily")])
-
-
-async def test_schedule_of_a_file_comes_changes_and_goes_with_it(nodes: Nodes, node: Node) -> None:
-    assert await declare(node, hourly()) == []
-    made = await book(node).get("daily")
-    assert (made.workflow, made.is_edited) == ("daily", False)
-    assert await declare(node, hourly()) == []
-    assert (await book(node).get("daily")).revision == made.revision, "nothing has changed"
-    await declare(node, hourly(overlap="allow"))
-    assert (await book(node).get("daily")).schedule["overlap"] == "allow"
-    with pytest.raises(ScheduleDeclaredError):
-        await book(node).delete("daily")
-    await declare(node, None)
-    with pytest.raises(ScheduleNotFoundError):
-        await book(node).get("daily")
-
-
-async def test_edit_by_hand_survives_a_new_registration_and_says_so(nodes: Nodes, node: Node) -> None:
-    await declare(node, hourly())
-    await book(node).update("daily", {"kind": "every", "seconds": 600}, None)
-    (note,) = await declare(node, hourly(overlap="allow"))
-    assert "what was set by hand stays in force" in note
-    kept = await book(node).get("daily")
-    assert (kept.schedule["seconds"], kept.is_edited) == (600, True)
-    reset = await book(node).reset("daily")
-    assert (reset.schedule["seconds"], reset.schedule["overlap"], reset.is_edited) == (HOUR, "allow", False)
-    assert await declare(node, hourly(overlap="allow")) == []
-
-
-async def test_edited_schedule_stays_when_the_file_says_nothing_any_more(nodes: Nodes, node: Node) -> None:
-    await declare(node, hourly())
-    await book(node).update("daily", {"kind": "every", "seconds": 600}, None)
-    (note,) = await declare(node, None)
-    assert "hopline schedules delete daily" in note
-    await book(node).delete("daily")
-
-
-async def test_paused_schedule_of_a_file_stays_paused(nodes: Nodes, node: Node) -> None:
-    await declare(node, hourly())
-    await book(node).pause("daily")
-    await declare(node, {"kind": "every", "seconds": 600})
-    found = await book(node).get("daily")
-    assert (found.is_paused, found.due_at, found.schedule["seconds"]) == (True, None, 600)
 
 
 # --- back-fills -------------------------------------------------------------------------------------------------------
@@ -428,7 +317,7 @@ async def test_backfill_starts_what_has_no_run_and_keeps_to_its_width(nodes: Nod
     await book(node).pause_backfill("s", paused=True)
     nodes.targets.open.set()
     for tick in (await ticks(node, "s"))[:2]:
-        await _ended(node, tick)
+        await ended(node, tick)
     await look(node)
     assert (await states(node))[2] is WAITING
     await book(node).pause_backfill("s", paused=False)
@@ -440,11 +329,23 @@ async def test_backfill_starts_what_has_no_run_and_keeps_to_its_width(nodes: Nod
 
 async def test_backfill_can_be_given_up(nodes: Nodes, node: Node) -> None:
     await book(node).create("s", "held", hourly(aligned=True), {})
+    with pytest.raises(InvalidScheduleError, match="no back-fill"):
+        await book(node).cancel_backfill("s")
     last = clock.now()
     await book(node).backfill("s", last - 10 * HOUR, last, Pace(max_parallel=1))
     await look(node)
     assert await book(node).cancel_backfill("s") == 9
     assert Counter(await states(node)) == {STARTED: 1, SKIPPED: 9}
+
+
+async def test_backfill_leaves_ticks_that_are_to_come_to_the_schedule(nodes: Nodes, node: Node) -> None:
+    await with_hourly(nodes, node, aligned=True, missed=3.5, catchup="all", overlap="allow")
+    due = (await book(node).get("s")).next_tick
+    assert due is not None
+    begun = await book(node).backfill("s", due, due + 100 * HOUR, Pace(max_parallel=10))
+    assert begun == [], "neither those that it has not looked at yet, nor those of the future"
+    await look(node)
+    assert [tick.kind for tick in await ticks(node, "s")] == ["tick"] * 3
 
 
 # --- several nodes ----------------------------------------------------------------------------------------------------
@@ -481,3 +382,20 @@ async def test_nodes_that_look_at_the_same_schedule_at_once_decide_once(nodes: N
     await first.engine.scheduling._start(everything)
     assert await states(first) == [STARTED] * 3
     assert len(await runs_of(first)) == 3
+
+
+async def test_run_that_is_triggered_on_another_node_is_cancelled_by_the_next_tick_as_others_are(nodes: Nodes) -> None:
+    first, second = await nodes.joined(2)
+    for node in (first, second):
+        await node.define("held")
+    await book(first).create("s", "held", hourly(overlap="cancel_running"), {})
+    shard = (await book(first).get("s")).shard
+    own, other = (first, second) if shard in first.held else (second, first)
+    firing = asyncio.create_task(own.engine.scheduling.run())
+    own.engine.scheduling.rests = Rests(0.05, 0.05)
+    triggered = await book(other).trigger("s")
+    firing.cancel()
+    await make_due(nodes)
+    await look(own)
+    assert await own.ended([triggered]) == [RunState.CANCELLED]
+    assert [tick.kind for tick in await ticks(own, "s") if tick.run_state is RunState.RUNNING] == ["tick"]

@@ -139,6 +139,7 @@ class ScheduleService(Protocol):
 
         Raises:
             ScheduleNotFoundError
+            InvalidScheduleError: there is none.
         """
         ...
 

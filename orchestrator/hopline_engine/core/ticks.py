@@ -19,6 +19,8 @@ MOST_CAUGHT_UP: Final = 100
 """Of the ticks that were missed, only so many of the last ones are made up for, or noted."""
 MOST_QUEUED: Final = 1000
 """Ticks of one schedule that may wait for the runs before them."""
+_MADE_UP_FOR: Final = "made up for: no engine ran at its time"
+_WAITED: Final = "waited for the run before it"
 
 
 class TickState(IntEnum):
@@ -134,11 +136,10 @@ def _decided(standing: Standing, due: list[float]) -> list[DecidedTick]:
         return list(_by_overlap(standing, on_time))
     match standing.schedule["catchup"]:
         case "all":
-            return list(_one_by_one(standing, due))
+            return list(_one_by_one(standing, missed, on_time))
         case "latest" if not on_time:
             passed, caught_up = missed[:-1], missed[-1:]
-            reason = "made up for: no engine ran at its time"
-            return [*map(_missed, passed), *_by_overlap(standing, caught_up, reason)]
+            return [*map(_missed, passed), *_by_overlap(standing, caught_up, _MADE_UP_FOR)]
         case _:
             return [*map(_missed, missed), *_by_overlap(standing, on_time)]
 
@@ -147,13 +148,19 @@ def _missed(at: float) -> DecidedTick:
     return DecidedTick(at, TickState.MISSED, "no engine ran at its time")
 
 
-def _one_by_one(standing: Standing, due: list[float]) -> Iterator[DecidedTick]:
-    """Yield ticks that are all made up for: at once where runs may overlap, else each after the one before."""
+def _one_by_one(standing: Standing, missed: list[float], on_time: list[float]) -> Iterator[DecidedTick]:
+    """Yield ticks of which all that were missed are made up for: at once where runs may overlap, else one by one.
+
+    Those on time come after them.
+    """
     at_once = standing.schedule["overlap"] == "allow"
-    busy = standing.running + standing.queued
-    for number, at in enumerate(due):
-        is_free = at_once or (number == 0 and not busy)
-        yield DecidedTick(at, TickState.DUE if is_free else TickState.QUEUED, "made up for: no engine ran at its time")
+    is_free = at_once or not standing.running + standing.queued
+    for at in missed:
+        yield DecidedTick(at, TickState.DUE if is_free else TickState.QUEUED, _MADE_UP_FOR)
+        is_free = at_once
+    for at in on_time:
+        state, reason = (TickState.DUE, _delay(standing, at)) if at_once else (TickState.QUEUED, _WAITED)
+        yield DecidedTick(at, state, reason)
 
 
 def _by_overlap(standing: Standing, due: list[float], reason: str | None = None) -> Iterator[DecidedTick]:
@@ -165,10 +172,14 @@ def _by_overlap(standing: Standing, due: list[float], reason: str | None = None)
         if state is TickState.SKIPPED:
             yield DecidedTick(at, state, "the run before it was still going on")
         elif state is TickState.QUEUED:
-            yield DecidedTick(at, state, "waited for the run before it")
+            yield DecidedTick(at, state, _WAITED)
         else:
-            delay = _due_at(standing, at) - at
-            yield DecidedTick(at, state, reason or (f"jitter of {delay:.0f} s" if delay >= 1 else None))
+            yield DecidedTick(at, state, reason or _delay(standing, at))
+
+
+def _delay(standing: Standing, at: float) -> str | None:
+    delay = _due_at(standing, at) - at
+    return f"jitter of {delay:.0f} s" if delay >= 1 else None
 
 
 def _state(overlap: str, running: int, queued: int) -> TickState:

@@ -4,8 +4,9 @@ A schedule that stands in a workflow's file has the name of the workflow. What i
 the file is registered again; what the file says is kept beside it.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -14,21 +15,24 @@ import msgspec
 from hopline.timing import ScheduleError, check, timing_of
 from hopline_engine.core.backfills import MOST_TICKS, Pace, Planned, planned
 from hopline_engine.core.plan import Plan
-from hopline_engine.core.schedules import complete, shard_of_schedule, tick_key, values_of
-from hopline_engine.core.ticks import DecidedTick, TickState, first_tick
+from hopline_engine.core.schedules import complete, tick_key, values_of
+from hopline_engine.core.ticks import DecidedTick, TickState
 from hopline_engine.errors import (
     BackfillOpenError,
     InvalidScheduleError,
+    NoShardError,
     ScheduleDeclaredError,
     ScheduleExistsError,
     ScheduleNotFoundError,
     StoreUnavailableError,
+    UnavailableError,
     closest,
 )
 from hopline_engine.scheduler.definitions import Catalogue
+from hopline_engine.scheduler.in_force import change, following, fresh, in_force
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.scheduling import Starter
-from hopline_engine.store import schedules
+from hopline_engine.store import runs, schedules
 from hopline_engine.store.interface import Store, Transaction
 from hopline_engine.store.runs import RunRecord
 from hopline_engine.store.schedules import StoredSchedule, StoredTick
@@ -36,6 +40,9 @@ from hopline_engine.store.schedules import StoredSchedule, StoredTick
 _TRIES: Final = 5
 """How often a change is tried when something else changes the same schedule at the same time."""
 _LAST_TICKS: Final = 10
+_ELSEWHERE_SECONDS: Final = 12.0
+"""Longer than another node looks at nothing."""
+_LOOK_SECONDS: Final = 0.1
 
 
 class Shown(NamedTuple):
@@ -116,9 +123,12 @@ class ScheduleBook:
             plan.name: None if plan.schedule is None else _json(complete(msgspec.to_builtins(plan.schedule)))
             for plan in plans
         }
-        notes = await self._store.execute(partial(_declare, said=said)) if said else []
-        self._changed()
-        return notes
+        for _ in range(_TRIES):
+            notes = await self._store.execute(partial(_declare, said=said)) if said else []
+            if notes is not None:
+                self._changed()
+                return notes
+        raise StoreUnavailableError(reason="schedules are being changed by others")
 
     # --- what people say --------------------------------------------------------------------------------------------
 
@@ -142,13 +152,12 @@ class ScheduleBook:
             )
 
         def add(connection: Transaction) -> StoredSchedule:
-            if schedules.get(connection, name) is not None:
-                raise ScheduleExistsError(schedule=name)
             moment = schedules.moment(connection)
             spec = self._checked(name, given, moment)
             self._check_input(plan, run_input, spec, moment)
-            added = _fresh(name, workflow, spec, moment, declared=None, run_input=_json(run_input))
-            schedules.add(connection, added)
+            added = fresh(name, workflow, spec, moment, declared=None, run_input=_json(run_input))
+            if not schedules.add(connection, added):
+                raise ScheduleExistsError(schedule=name)
             return added
 
         added = await self._store.execute(add)
@@ -171,7 +180,7 @@ class ScheduleBook:
             plan = self._catalogue.current(known.workflow)
             chosen = msgspec.json.decode(known.input) if run_input is None else run_input
             self._check_input(plan, chosen, spec, moment)
-            return {**_in_force(known, spec, moment), "input": _json(chosen)}
+            return {**in_force(known, spec, moment), "input": _json(chosen)}
 
         return await self._edit(name, values)
 
@@ -186,7 +195,7 @@ class ScheduleBook:
         def values(known: StoredSchedule, moment: float) -> dict[str, Any]:
             if known.declared is None:
                 raise InvalidScheduleError(schedule=name, problem=f"the file of {known.workflow} says nothing of it")
-            return _in_force(known, msgspec.json.decode(known.declared), moment)
+            return in_force(known, msgspec.json.decode(known.declared), moment)
 
         return await self._edit(name, values)
 
@@ -208,7 +217,7 @@ class ScheduleBook:
         def values(known: StoredSchedule, moment: float) -> dict[str, Any]:
             if not known.is_paused:
                 return {}
-            return {"is_paused": False, **_next(known.name, known.schedule, known.anchor_at, moment)}
+            return {"is_paused": False, **following(known.name, known.schedule, known.anchor_at, moment)}
 
         return await self._edit(name, values)
 
@@ -228,9 +237,12 @@ class ScheduleBook:
     async def trigger(self, name: str) -> RunRecord:
         """Start a run of a schedule now, beside its ticks and whatever else is going on.
 
+        Its node is that of the schedule, which cancels it where runs of the schedule are to be cancelled.
+
         Raises:
             ScheduleNotFoundError
             InvalidInputError
+            UnavailableError: it will be started, and was not within some seconds.
         """
         found = await self.get(name)
 
@@ -243,11 +255,29 @@ class ScheduleBook:
         plan = self._catalogue.current(found.workflow)
         values = values_of(plan.parameters, at, timing_of(found.schedule, found.anchor_at).zone)
         given = {**values, **msgspec.json.decode(found.input, type=dict[str, Any])}
-        run = await self._starter.start_tick(found.workflow, given, tick_key(name, at), None)
+        try:
+            run = await self._starter.start_tick(found.workflow, given, tick_key(name, at), found.shard)
+        except NoShardError:
+            return await self._started_elsewhere(name, at)
         outcome = {"state": int(TickState.STARTED), "run_id": run.id, "started_at": run.created_at}
         settled = [{"schedule": name, "at": at, **outcome}]
         await self._store.execute(partial(schedules.settle, outcomes=settled))
         return run
+
+    async def _started_elsewhere(self, name: str, at: float) -> RunRecord:
+        """Return the run of a tick when the node has started it that the schedule belongs to."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ELSEWHERE_SECONDS):
+                while True:
+                    tick = await self._store.read(partial(schedules.tick_at, name=name, at=at))
+                    if tick is not None and tick.run_id is not None:
+                        run = await self._store.read(partial(runs.get, run_id=tick.run_id))
+                        if run is not None:
+                            return run
+                    await asyncio.sleep(_LOOK_SECONDS)
+        raise UnavailableError(
+            f"no server has started the run of schedule {name} yet; one will", hint=f"see hopline schedules show {name}"
+        )
 
     # --- back-fills -------------------------------------------------------------------------------------------------
 
@@ -300,9 +330,7 @@ class ScheduleBook:
         """
 
         def values(known: StoredSchedule, _: float) -> dict[str, Any]:
-            if known.backfill is None:
-                raise InvalidScheduleError(schedule=name, problem="it has no back-fill")
-            pace = msgspec.json.decode(known.backfill, type=Pace)
+            pace = msgspec.json.decode(_backfill_of(known), type=Pace)
             return {"backfill": msgspec.structs.replace(pace, is_paused=paused).to_json()}
 
         return await self._edit(name, values)
@@ -312,8 +340,9 @@ class ScheduleBook:
 
         Raises:
             ScheduleNotFoundError
+            InvalidScheduleError: there is none.
         """
-        await self.get(name)
+        _backfill_of(await self.get(name))
         reason = "the back-fill was given up"
         drop = partial(schedules.drop_open, name=name, states=[TickState.WAITING], reason=reason)
         return await self._store.execute(drop)
@@ -349,7 +378,7 @@ class ScheduleBook:
             if known is None:
                 return True
             changed = values(known, connection)
-            return not changed or schedules.change(connection, known, **changed)
+            return not changed or change(connection, known, changed)
 
         for _ in range(_TRIES):
             if await self._store.execute(edit):
@@ -358,87 +387,60 @@ class ScheduleBook:
         raise StoreUnavailableError(reason=f"schedule {name} is being changed by others")
 
 
-def _declare(connection: Transaction, said: Mapping[str, bytes | None]) -> list[str]:
+def _declare(connection: Transaction, said: Mapping[str, bytes | None]) -> list[str] | None:
+    """Return what is worth telling; ``None`` if others have changed one of the schedules at the same time."""
     notes = []
     moment = schedules.moment(connection)
     for name in sorted(said):
-        note = _declare_one(connection, name, said[name], moment)
-        notes += [note] if note is not None else []
+        known = schedules.get(connection, name)
+        if not _declare_one(connection, name, known, said[name], moment):
+            return None
+        if known is not None and _stays(known, said[name]):
+            other = "go by the file: hopline schedules reset" if said[name] else "end it: hopline schedules delete"
+            notes.append(f"schedule {name}: what was set by hand stays in force; to {other} {name}")
     return notes
 
 
-def _declare_one(connection: Transaction, name: str, said: bytes | None, moment: float) -> str | None:
-    known = schedules.get(connection, name)
-    if known is None:
-        if said is not None:
-            spec = msgspec.json.decode(said, type=dict[str, Any])
-            schedules.add(connection, _fresh(name, name, spec, moment, declared=said, run_input=b"{}"))
-        return None
-    if known.is_edited or (known.declared is None and said is not None):
-        if known.declared != said:
-            schedules.change(connection, known, declared=said, is_edited=True)
-        other = "go by the file: hopline schedules reset" if said else "end it: hopline schedules delete"
-        return f"schedule {name}: what was set by hand stays in force; to {other} {name}"
+def _stays(known: StoredSchedule, said: bytes | None) -> bool:
+    """Return whether a schedule stays in force whatever the file says: it was set by hand."""
+    return known.is_edited or (known.declared is None and said is not None)
+
+
+def _declare_one(
+    connection: Transaction, name: str, known: StoredSchedule | None, said: bytes | None, moment: float
+) -> bool:
+    """Do as the file says; return ``False`` if the schedule was not as it is known any more."""
+    if said == (known.declared if known is not None else None):
+        return True
+    if known is not None and _stays(known, said):
+        return schedules.change(connection, known, declared=said, is_edited=True)
     if said is None:
-        if known.declared is not None:
-            schedules.remove(connection, name)
-        return None
-    if said != known.declared:
-        spec = msgspec.json.decode(said, type=dict[str, Any])
-        schedules.change(connection, known, **{**_in_force(known, spec, moment), "declared": said, "is_edited": False})
-    return None
-
-
-def _fresh(
-    name: str, workflow: str, spec: Mapping[str, Any], moment: float, *, declared: bytes | None, run_input: bytes
-) -> StoredSchedule:
-    added = StoredSchedule(
-        name=name,
-        shard=shard_of_schedule(name),
-        workflow=workflow,
-        input=run_input,
-        spec=_json(spec),
-        declared=declared,
-        is_edited=False,
-        is_paused=False,
-        revision=1,
-        created_at=moment,
-        anchor_at=moment,
-        next_tick=None,
-        due_at=None,
-        backfill=None,
-    )
-    return replace(added, **_next(name, spec, moment, moment))
-
-
-def _in_force(known: StoredSchedule, spec: Mapping[str, Any], moment: float) -> dict[str, Any]:
-    """Return what changes when another schedule is in force: it counts from the first tick not yet decided on."""
-    body = _json(spec)
-    edited = {"spec": body, "is_edited": known.declared is not None and body != known.declared}
-    if _times(spec) == _times(known.schedule):
-        begin, anchor = known.next_tick, known.anchor_at
-    else:
-        is_due = known.due_at is not None and known.due_at <= moment
-        begin, anchor = known.next_tick if is_due else moment, moment
-    following = _next(known.name, spec, anchor, moment if begin is None else begin - 0.001)
-    if known.is_paused:
-        following["due_at"] = None
-    return {**edited, "anchor_at": anchor, **following}
-
-
-def _times(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a schedule says of when its ticks are, without its policies."""
-    return {name: value for name, value in spec.items() if name not in {"overlap", "catchup", "jitter"}}
-
-
-def _next(name: str, spec: Mapping[str, Any], anchor: float, after: float) -> dict[str, Any]:
-    tick, due_at = first_tick(name, spec, timing_of(spec, anchor), after)
-    return {"next_tick": tick, "due_at": due_at}
+        schedules.remove(connection, name)
+        return True
+    spec = msgspec.json.decode(said, type=dict[str, Any])
+    if known is None:
+        return schedules.add(connection, fresh(name, name, spec, moment, declared=said, run_input=b"{}"))
+    return change(connection, known, {**in_force(known, spec, moment), "declared": said, "is_edited": False})
 
 
 def _planned(connection: Transaction, name: str, first: float, last: float) -> list[Planned]:
+    """Return the ticks between two times; those that the schedule itself will decide on are not made up for."""
+    schedule = schedules.get(connection, name)
+    to_come = schedules.moment(connection)
+    if schedule is not None and not schedule.is_paused and schedule.next_tick is not None:
+        to_come = min(to_come, schedule.next_tick - 0.001)
+    last = min(last, to_come)
     known = schedules.ticks_between(connection, name, first, last)
     return planned(schedules.versions(connection, name), first, last, known)
+
+
+def _backfill_of(known: StoredSchedule) -> bytes:
+    """Return the pace of the back-fill of a schedule, as it is stored."""
+    if known.backfill is None:
+        raise InvalidScheduleError(
+            schedule=known.name, problem="it has no back-fill", hint="begin one with --from --to"
+        )
+    return known.backfill
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

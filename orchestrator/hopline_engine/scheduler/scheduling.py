@@ -22,14 +22,15 @@ from hopline_engine.clock import Clock
 from hopline_engine.core.backfills import Pace, startable
 from hopline_engine.core.model import RunId, RunState
 from hopline_engine.core.schedules import tick_key, values_of
-from hopline_engine.core.ticks import GRACE_SECONDS, Standing, TickState, decide
+from hopline_engine.core.ticks import GRACE_SECONDS, TickState
 from hopline_engine.errors import InvalidInputError, UnavailableError, UnusableDefinitionError, WorkflowNotFoundError
+from hopline_engine.scheduler.deciding import advanced, over
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.store import schedules
 from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.runs import RunRecord
-from hopline_engine.store.schedules import Advanced, Looked, Promoted, Ready, StoredTick, Turn
+from hopline_engine.store.schedules import Looked, Promoted, Ready, StoredTick, Turn
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ class Scheduling:
         decided, unusable = [], []
         for looked in found:
             try:
-                decided.append(self._advanced(looked))
+                decided.append(advanced(looked))
             except Exception:
                 log.exception("schedule %s cannot be used; it is tried again later", looked.schedule.name)
                 unusable.append(looked.schedule)
@@ -159,22 +160,6 @@ class Scheduling:
         if unusable:  # or it would stand in the way of the others for ever
             await self._store.execute(partial(schedules.postpone, known=unusable, seconds=POSTPONE_SECONDS))
         return len(found) == SCHEDULES_AT_A_TIME
-
-    @staticmethod
-    def _advanced(looked: Looked) -> Advanced:
-        known = looked.schedule
-        assert known.next_tick is not None
-        own = [tick for tick in looked.ticks if tick.kind != "backfill"]
-        standing = Standing(
-            name=known.name,
-            schedule=known.schedule,
-            timing=timing_of(known.schedule, known.anchor_at),
-            next_tick=known.next_tick,
-            now=looked.now,
-            running=sum(tick.is_running for tick in own),
-            queued=sum(tick.state is TickState.QUEUED for tick in own),
-        )
-        return Advanced(known, decide(standing), _over(looked.ticks))
 
     async def _promote(self, held: Collection[int]) -> bool:
         """Let ticks go whose turn has come; return whether others wait."""
@@ -231,13 +216,23 @@ class Scheduling:
             run = await self._starter.start_tick(known.workflow, given, tick_key(known.name, tick.at), shard)
         except (UnavailableError, WorkflowNotFoundError, UnusableDefinitionError, *_NEVER) as error:
             # Another node may have registered the workflow just now.
-            is_final = not isinstance(error, UnavailableError) and self._clock.now() - tick.decided_at > GRACE_SECONDS
+            is_final = not isinstance(error, UnavailableError) and self._is_given_up(tick)
             if not (is_final or isinstance(error, _NEVER)):
                 log.info("schedule %s has to wait: %s", known.name, error)
                 return None
             log.warning("schedule %s cannot start %s: %s", known.name, known.workflow, error)
             return {"state": int(TickState.FAILED), "reason": str(error)}
+        except (OwnershipLostError, StoreClosedError):
+            raise
+        except Exception:  # or it would stand in the way of the others for ever
+            log.exception("schedule %s cannot start %s", known.name, known.workflow)
+            failed = {"state": int(TickState.FAILED), "reason": "no run could be started; see the log of the server"}
+            return failed if self._is_given_up(tick) else None
         return {"state": int(TickState.STARTED), "run_id": run.id, "started_at": run.created_at}
+
+    def _is_given_up(self, tick: StoredTick) -> bool:
+        """Return whether it was tried for long enough to start a run."""
+        return self._clock.now() - tick.decided_at > GRACE_SECONDS
 
     async def _cancel_before(self, name: str) -> None:
         for tick in await self._store.read(partial(schedules.open_ticks, name=name)):
@@ -245,18 +240,13 @@ class Scheduling:
                 await self._cancel(tick.run_id)
 
 
-def _over(ticks: Iterable[StoredTick]) -> list[float]:
-    """Return the ticks whose runs have ended."""
-    return [tick.at for tick in ticks if tick.state is TickState.STARTED and not tick.is_running]
-
-
 def _promoted(looked: Looked) -> Promoted | None:
     """Return the ticks of a schedule whose turn it is, if anything changes."""
-    queued, over = _next_queued(looked), _over(looked.ticks)
+    queued, ended = _next_queued(looked), over(looked.ticks)
     filled, pace = _next_of_backfill(looked)
-    if not (queued or filled or over) and pace == looked.schedule.backfill:
+    if not (queued or filled or ended) and pace == looked.schedule.backfill:
         return None
-    return Promoted(looked.schedule, [*queued, *filled], over, pace)
+    return Promoted(looked.schedule, [*queued, *filled], ended, pace)
 
 
 def _next_of_backfill(looked: Looked) -> tuple[list[float], bytes | None]:

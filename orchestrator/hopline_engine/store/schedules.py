@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, true, update
+from sqlalchemy import Connection, Row, delete, func, literal, select, true, update
 
 from hopline_engine.core.model import RunId, RunState
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.core.ticks import DecidedTick, TickState, Verdict
-from hopline_engine.store.dialect import insert_missing, now
+from hopline_engine.store.dialect import insert_missing, insert_new, now
 from hopline_engine.store.tables import run, schedule, schedule_version, tick
 
 _OPEN: Final = (TickState.WAITING, TickState.QUEUED, TickState.DUE, TickState.STARTED)
@@ -198,6 +198,11 @@ def with_waiting(connection: Connection, shards: Collection[int], *, limit: int,
     return _looked(connection, found, moment(connection))
 
 
+def looked(connection: Connection, known: StoredSchedule) -> Looked:
+    """Return one schedule with its open ticks."""
+    return _looked(connection, [known], moment(connection))[0]
+
+
 def _looked(connection: Connection, found: list[StoredSchedule], at: float) -> list[Looked]:
     by_name: dict[str, list[StoredTick]] = {each.name: [] for each in found}
     rows = connection.execute(
@@ -288,11 +293,13 @@ def _is_open() -> Any:
 # --- what people and files say ----------------------------------------------------------------------------------------
 
 
-def add(connection: Connection, added: StoredSchedule) -> None:
-    """Store a new schedule; there must be none of its name."""
+def add(connection: Connection, added: StoredSchedule) -> bool:
+    """Store a new schedule, unless there is one of its name; return whether."""
     values = {name: getattr(added, name) for name in StoredSchedule.__dataclass_fields__}
-    connection.execute(insert(schedule).values(**values))
-    _note_version(connection, added.name, added.anchor_at, added.spec)
+    is_new = insert_new(connection, schedule, values)
+    if is_new:
+        _note_version(connection, added.name, added.anchor_at, added.spec)
+    return is_new
 
 
 def change(connection: Connection, known: StoredSchedule, **values: Any) -> bool:
