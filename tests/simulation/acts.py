@@ -37,7 +37,7 @@ class Acts:
 
     async def until(self, seconds: float) -> None:
         """Play for some seconds."""
-        faults = self._world.faults
+        world, faults = self._world, self._world.faults
         for _ in range(self._random.randint(2, 8)):
             self._play(self._client(self._random.uniform(0, seconds * 0.9)))
         self._play(self._operator())
@@ -55,6 +55,9 @@ class Acts:
         ):
             if often:
                 self._play(self._now_and_then(60 / often, act))
+        if world.timetable is not None:
+            for playing in world.timetable.acts(seconds):
+                self._play(playing)
         await asyncio.sleep(seconds)
 
     async def heal(self) -> None:
@@ -85,6 +88,8 @@ class Acts:
             world.add_worker(len(world.workers))
         for worker in world.workers:
             worker.is_silent = False
+        if world.timetable is not None:
+            await world.timetable.close()
         await self._wait_for_ends()
         self._playing[0].cancel()
         await asyncio.sleep(3)  # what is left hanging would show now
@@ -102,7 +107,7 @@ class Acts:
         world = self._world
         began = world.loop.time()
         seen, since = -1, began
-        while world.ledger.open_runs():
+        while world.ledger.open_runs() or (world.timetable is not None and world.timetable.ledger.is_open):
             await asyncio.sleep(1.0)
             if (moved := len(world.ledger.all_leases) + len(world.ledger.rows.ended)) != seen:
                 seen, since = moved, world.loop.time()

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -141,7 +142,8 @@ class Node:
         world.on_open(self)
         self.is_listening = True
         engine.membership.lost.add_done_callback(lambda _: world.on_lost(self))
-        world.loop.call_soon(engine.dispatch, self.url)  # a server listens before runs move
+        dispatch = partial(engine.dispatch, self.url, schedules=world.timetable is not None)
+        world.loop.call_soon(dispatch)  # a server listens before runs move
 
     async def stop(self) -> None:
         """End as by an operator: what is in flight is waited for, what is decided is committed."""

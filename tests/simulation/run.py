@@ -28,6 +28,7 @@ SUMMED = (
     "attempts",
     "executions",
     "commits",
+    "ticks",
     "virtual_seconds",
 )
 

@@ -18,6 +18,7 @@ from tests.simulation.simulation import Report, Simulator
 ROOT = Path(__file__).parents[2]
 SEEDS = 300
 PART = 20
+DONE = ("is_calm", "kills", "worker_kills", "troubles", "ticks")
 DIGESTED = "0-8"
 
 
@@ -32,7 +33,7 @@ def simulate() -> Iterator[Callable[[int], Report]]:
 @pytest.mark.timeout(300)
 def test_simulations_do_what_they_are_for(simulate: Callable[[int], Report]) -> None:
     figures = [asdict(simulate(seed).figures) for seed in range(PART)]
-    total = {name: sum(each[name] for each in figures) for name in ("is_calm", "kills", "worker_kills", "troubles")}
+    total = {name: sum(each[name] for each in figures) for name in DONE}
 
     assert all(total.values()), total
     assert sum(each["callbacks"] for each in figures) > PART

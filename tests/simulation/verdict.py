@@ -45,6 +45,8 @@ class Verdict:
             self._check_log,
         ):
             check()
+        if self._world.timetable is not None:
+            self._world.timetable.ledger.pronounce()
         if self._world.is_calm:
             self._check_calm()
         self._fill_in()

@@ -30,6 +30,7 @@ from tests.simulation.loop import SimulationLoop
 from tests.simulation.network import Answer, Network, Request
 from tests.simulation.node import FIRST_PORT, START, Node
 from tests.simulation.people import Conducts, Key, ServiceHost, WorkerHost, about
+from tests.simulation.timetable import Timetable
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Figures:
     attempts: int = 0
     executions: int = 0
     commits: int = 0
+    ticks: int = 0
+    """Of schedules, that have a run."""
     turns: int = 0
     virtual_seconds: float = 0.0
     digest: str = ""
@@ -94,6 +97,8 @@ class World:
         self.loop = SimulationLoop(self.seed)
         self.loop.disk.tail, self.loop.disk.longest = self.faults.disk_tail, self.random.choice((0.5, 3.0, 12.0))
         self.ledger = Ledger()
+        self.timetable = Timetable.draw(self)
+        """The schedules, in some simulations."""
         self.conducts = Conducts(self)
         self.nodes: dict[int, Node] = {}
         self.started_nodes = 0
@@ -175,6 +180,8 @@ class World:
             self.ledger.commit(writes)
         except Exception as error:  # noqa: BLE001 - it must not look like trouble of the disk
             self.violated(repr(error))
+        if self.timetable is not None:
+            self.timetable.ledger.look(node)
 
     def on_open(self, node: Node) -> None:
         """Check what a node knows before it sends anything."""
@@ -354,6 +361,8 @@ class World:
         for number in range(self.random.randint(1, 3)):
             flow = flows.draw_flow(self.random, f"w{number}", self.queues, is_calm=self.is_calm)
             self.flows.append(flow)
+            if self.timetable is not None:
+                self.timetable.declare(flow)
             for body in flow.definitions.values():
                 digest = flows.digest_of(body)
                 children = {plan.digest: plan for plan in self.ledger.plans.values()}

@@ -295,6 +295,43 @@ DEFECTS: Final = (
     Defect("lap_made_again", _CORE + "live", "self.done = row.item + 1", "self.done = row.item"),
     Defect("one_lap_more", _CORE + "flow", "laps.done >= node.loop.limit", "laps.done > node.loop.limit"),
     Defect("laps_without_rest", _CORE + "flow", "at=decision.now + node.loop.every", "at=decision.now"),
+    # --- schedules
+    Defect(
+        "tick_from_now",  # B28
+        _CORE + "ticks",
+        "following = next(standing.timing.ticks(last), None)",
+        "following = next(standing.timing.ticks(standing.now), None)",
+    ),
+    Defect(
+        "outage_has_one_tick",
+        _STORE + "schedules",
+        "        insert_missing(connection, tick, rows)\n        _end(",
+        "        insert_missing(connection, tick, rows[-1:])\n        _end(",
+    ),
+    Defect(
+        "tick_about_to_start_forgotten",
+        _STORE + "schedules",
+        "        return self.state is TickState.DUE\n",
+        "        return False\n",
+    ),
+    Defect(
+        "all_that_waited_starts_at_once",
+        _SCHEDULER + "scheduling",
+        "if tick.state is TickState.QUEUED][:1]",
+        "if tick.state is TickState.QUEUED]",
+    ),
+    Defect(
+        "pause_is_made_up_for",
+        _SCHEDULER + "schedule_book",
+        'return {"is_paused": False, **following(known.name, known.schedule, known.anchor_at, moment)}',
+        'return {"is_paused": False, "due_at": known.next_tick}',
+    ),
+    Defect(
+        "change_forgets_due_ticks",  # ours
+        _SCHEDULER + "in_force",
+        "        if due is not None:\n",
+        "        if False:\n",
+    ),
     # --- several nodes
     Defect(
         "two_owners",  # B7
