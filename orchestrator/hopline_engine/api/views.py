@@ -228,6 +228,8 @@ def _step_view(
     if progress.bar is not None:
         bars.append(progress.bar)
     upstream = [*node.upstream, *([node.stream_from] if node.stream_from is not None else [])]
+    if plan.turn is not None and len(upstream) > 1:  # all wait for it, and it is shown of the first ones
+        upstream = [index for index in upstream if index != plan.turn.index]
     return Step(
         id=node.id,
         kind=node.kind if node.loop is None else "loop",

@@ -24,7 +24,7 @@ from hopline_engine.core.live import (
     item_of,
     map_of,
 )
-from hopline_engine.core.model import WHOLE, RunState, StepState, TaskState
+from hopline_engine.core.model import WHOLE, RunState, StepEnded, StepState, TaskState
 from hopline_engine.core.past import apply_past
 from hopline_engine.core.plan import WAITS, Node, Plan
 from hopline_engine.core.records import record_node, record_run, record_sub_step
@@ -125,10 +125,8 @@ def _open_loop(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> 
         return
     live.state = StepState.RUNNING
     decision.touch(run, node)
-    past = decision.past.get(run.id)
-    for row in past.steps if past is not None else ():
-        if row.node == node.index and row.item != WHOLE:
-            laps.take_up(row)
+    for row in _ended(run, node, decision):
+        laps.take_up(row)
     if laps.done:
         _go_round(run, node, laps, decision)
     else:
@@ -188,15 +186,21 @@ def _new_map(run: LiveRun, node: Node) -> LiveMap:
 
 def _resume_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -> None:
     """Take up what is stored of the elements of a map."""
+    for row in _ended(run, node, decision):
+        live_map.take_up(row)
     past = decision.past.get(run.id)
     if past is None:
         return
-    for row in past.steps:
-        if row.node == node.index and row.item != WHOLE:
-            live_map.take_up(row)
     for of_node, item in [*past.tasks, *past.runs]:
         if of_node == node.index and item != WHOLE:
             _open_unit(run, node, item, decision)
+
+
+def _ended(run: LiveRun, node: Node, decision: Decision) -> list[StepEnded]:
+    """Return what is stored of the ends of elements or laps of a step that opens."""
+    past = decision.past.get(run.id)
+    rows = past.steps if past is not None else run.kept
+    return [row for row in rows if row.node == node.index and row.item != WHOLE]
 
 
 def _fill_map(run: LiveRun, node: Node, live_map: LiveMap, decision: Decision) -> None:

@@ -5,7 +5,7 @@ Everything here can be rebuilt from rows (``advance.begin`` with a ``Past``); me
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -269,6 +269,8 @@ class LiveRun:
     undoing: Undoing | None = None
     earlier: "Mapping[tuple[int, int], Earlier] | None" = None
     """Sub-runs of the run that this one goes on from, which are gone on with too."""
+    kept: Sequence[StepEnded] = ()
+    """What it has of the elements and laps of steps that wait for its turn."""
     contents: Contents = field(default=nowhere, repr=False)
     """What large values say that are not in rows."""
     public_id: str = field(init=False)

@@ -39,6 +39,8 @@ def apply_past(run: LiveRun, past: Past) -> None:
         counted = FINAL_STEP_STATES if node.arms else _PASSED
         done = sum(run.nodes[upstream].state in counted for upstream in node.upstream)
         live.waits = node.waits - done - _is_streaming(run, node)
+    if run.plan.turn is not None and run.nodes[run.plan.turn.index].state is StepState.PENDING:
+        run.kept = [row for row in past.steps if row.item != WHOLE]
 
 
 def _note_end(run: LiveRun, row: StepEnded) -> None:

@@ -226,6 +226,10 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
     open_ended = {name: draft for name, draft in drafts.items() if draft.spec.closes is None}
     for name, draft in open_ended.items():
         _check_sources(f"step {name!r}", draft.before, open_ended)
+    turn = next((name for name, draft in drafts.items() if draft.spec.kind == "turn"), None)
+    if turn is not None:  # all wait for it, not only the first: a retry may keep the results of those
+        open_ended = {name: draft.after(turn) for name, draft in open_ended.items()}
+        drafts |= open_ended
     order = _topological_order(drafts)
     regions = Regions({name: [arm.steps for arm in draft.arms] for name, draft in drafts.items() if draft.arms})
     regions.check({name: draft.before for name, draft in drafts.items() if not draft.arms})
@@ -286,6 +290,10 @@ class _Draft:
     def before(self) -> frozenset[str]:
         """All nodes that it waits for."""
         return self.upstream | {self.stream_from} if self.stream_from else self.upstream
+
+    def after(self, turn: str) -> "_Draft":
+        """Return it as it is in a run that begins with a turn."""
+        return self if self.spec.id == turn else replace(self, upstream=self.upstream | {turn})
 
     @classmethod
     def of(cls, spec: NodeSpec, specs: Mapping[str, NodeSpec]) -> "_Draft":
