@@ -20,7 +20,7 @@ from hopline_engine.errors import EventNotFoundError, InvalidEventError
 from hopline_engine.scheduler.approvals import Approvals
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.events import Events
-from hopline_engine.store.errors import StoreClosedError
+from hopline_engine.scheduler.rounds import go_round
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +42,13 @@ class Asking:
 
     async def run(self) -> None:
         """Tell of what is asked, for ever. Before the server is reached by its address, there are no links."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                while self._new and self._coordinator.sending.is_on:
-                    await self._tell(self._new[0])
-                    self._new.popleft()
-            except StoreClosedError:
-                return
-            except Exception:
-                log.exception("an approval could not be told of; it is tried again")
-                await asyncio.sleep(AGAIN_SECONDS)
-                self._wake.set()
+        await go_round(
+            self._tell_all,
+            wake=self._wake,
+            rest_seconds=lambda: None,
+            again_seconds=AGAIN_SECONDS,
+            trouble="an approval could not be told of",
+        )
 
     def look_again(self) -> None:
         """Tell of what was taken up before the server was there."""
@@ -63,6 +57,11 @@ class Asking:
     def _note(self, tasks: Sequence[LiveTask]) -> None:
         self._new += tasks
         self._wake.set()
+
+    async def _tell_all(self) -> None:
+        while self._new and self._coordinator.sending.is_on:
+            await self._tell(self._new[0])
+            self._new.popleft()
 
     async def _tell(self, task: LiveTask) -> None:
         is_open = task.state is TaskState.PARKED and task.is_open

@@ -122,6 +122,8 @@ class Engine:
         """What keeps the store from committing now; set by whoever opened it."""
         self._starting: dict[str, asyncio.Future[RunRecord]] = {}
         self._watches: list[asyncio.Task[None]] = []
+        self._claiming: list[asyncio.Task[None]] = []
+        """They ask the store for what work in flight may need or give back, so they end after it."""
         default = Queue(DEFAULT_QUEUE, max_concurrent_dispatches=settings.default_max_concurrent_dispatches)
         self.admission = Admission(self.workers, default)
         ids = TimeOrderedIds(clock, last_run=0, last_task=0, shards=())
@@ -251,9 +253,8 @@ class Engine:
                 virtual time, years of that would be all that happens.
         """
         await self.controls.load()
-        for shared in self._shared:
-            shared.open()
-        self.turns.open()
+        self._claiming = [asyncio.create_task(shared.run()) for shared in self._shared]
+        self._claiming.append(asyncio.create_task(self.turns.run()))
         await self.membership.open(beats=watches)
         self._watches = [asyncio.create_task(self.events.run(forgets=watches)), asyncio.create_task(self.asking.run())]
         if watches:
@@ -282,15 +283,11 @@ class Engine:
     async def close(self) -> None:
         """Stop sending, wait a while for what is in flight, and leave the rest to the next engine."""
         self.watchers.end()
-        for watch in self._watches:
-            watch.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
+        await _end(self._watches)
         await self.resumer.stop()
         self.membership.takes_shards = False
         await self.coordinator.stop(self.settings.drain_seconds)
-        await self.turns.close()
-        for shared in self._shared:
-            await shared.close()
+        await _end(self._claiming)
         await self.membership.leave()
 
     def _on_taken(self, shards: Collection[int]) -> None:
@@ -522,6 +519,12 @@ class Engine:
                 self.workers.remove(worker.id)
             if silent:
                 self.coordinator.look_again()
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _is_repeated(

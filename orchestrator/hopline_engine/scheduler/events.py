@@ -7,10 +7,8 @@ also looks from time to time for what the others took in, and at everything when
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from functools import partial
-from itertools import count
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -28,12 +26,11 @@ from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.inputs import complete_input
+from hopline_engine.scheduler.rounds import go_round
 from hopline_engine.store import events, runs
-from hopline_engine.store.errors import ChangesRefusedError, StoreClosedError
+from hopline_engine.store.errors import ChangesRefusedError
 from hopline_engine.store.events import Match
 from hopline_engine.store.interface import Store
-
-log = logging.getLogger(__name__)
 
 MATCHES_AT_A_TIME: Final = 500
 ROUND_SECONDS: Final = 1.0
@@ -103,35 +100,26 @@ class Events:
         self._taken: set[int] = set()
         """Shards that were taken over and not looked at."""
         self._wake = asyncio.Event()
+        self._rounds = 0
+        self._handed_since: float | None = None
+        """Since when what other nodes took in is to be looked at; ``None`` for all of it."""
+        self._forget_at = float("inf")
         self.wake: Callable[[RunId], Awaitable[None]] = _leave_asleep
         """Has a run in memory again that was parked."""
         coordinator.on_awaiting = self._note
 
     async def run(self, *, forgets: bool = True) -> None:
         """Look for what is to be handed over, and forget what is old unless everything is to be kept, for ever."""
-        forget_at = self._clock.now() if forgets else float("inf")
+        if forgets:
+            self._forget_at = self._clock.now()
         longest = FORGET_SECONDS if forgets else None
-        since = None
-        for number in count():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(longest if self._store.owner.alone else ROUND_SECONDS):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self._look_at_new()
-                await self._look_at_taken()
-                if not self._store.owner.alone and (self._has_company() or number % ROUNDS_ALONE == 0):
-                    await self._hand_over(since=since)
-                    since = self._clock.now() - OVERLAP_SECONDS
-                if self._clock.now() >= forget_at:
-                    await self._forget()
-                    forget_at = self._clock.now() + FORGET_SECONDS
-            except StoreClosedError:
-                return
-            except Exception:
-                log.exception("events could not be handed over; it is tried again")
-                await asyncio.sleep(ROUND_SECONDS)
-                self._wake.set()
+        await go_round(
+            self._look,
+            wake=self._wake,
+            rest_seconds=lambda: longest if self._store.owner.alone else ROUND_SECONDS,
+            again_seconds=ROUND_SECONDS,
+            trouble="events could not be handed over",
+        )
 
     def take_up(self, shards: Collection[int]) -> None:
         """Look at shards that this node has taken over: their last node may not have handed over all events."""
@@ -222,6 +210,17 @@ class Events:
     def _note(self, tasks: list[TaskId]) -> None:
         self._new.update(tasks)
         self._wake.set()
+
+    async def _look(self) -> None:
+        self._rounds += 1
+        await self._look_at_new()
+        await self._look_at_taken()
+        if not self._store.owner.alone and (self._has_company() or self._rounds % ROUNDS_ALONE == 1):
+            await self._hand_over(since=self._handed_since)
+            self._handed_since = self._clock.now() - OVERLAP_SECONDS
+        if self._clock.now() >= self._forget_at:
+            await self._forget()
+            self._forget_at = self._clock.now() + FORGET_SECONDS
 
     async def _look_at_new(self) -> None:
         while self._new:

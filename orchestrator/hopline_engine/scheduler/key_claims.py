@@ -6,18 +6,14 @@ have let go of a key.
 """
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from hopline_engine.queue.admission import Admission
+from hopline_engine.scheduler.rounds import go_round
 from hopline_engine.store import key_claims
-from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
 from hopline_engine.store.interface import Store
-
-log = logging.getLogger(__name__)
 
 ROUND_SECONDS: Final = 0.25
 """How long after another node has let go of a key it is noticed here, at most."""
@@ -29,24 +25,23 @@ class KeyClaims:
     """Asks the store for keys."""
 
     def __init__(self, *, store: Store, admission: Admission, look_again: Callable[[], None]) -> None:
-        """Make claims that ask nothing before ``open``; *look_again* sends what a grant lets through."""
+        """Make claims that ask nothing before ``run``; *look_again* sends what a grant lets through."""
         self._store = store
         self._keys = admission.keys
         self._admission = admission
         self._look_again = look_again
         self._wake = asyncio.Event()
-        self._asking: asyncio.Task[None] | None = None
         self._keys.is_shared = True
 
-    def open(self) -> None:
-        """Begin to ask."""
-        self._asking = asyncio.get_running_loop().create_task(self._ask_for_ever())
-
-    async def close(self) -> None:
-        """Ask no more; what this node holds goes as its tasks are taken up by others."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+    async def run(self) -> None:
+        """Ask again and again, until cancelled; what is held then goes as others take up the tasks of this node."""
+        await go_round(
+            self.ask,
+            wake=self._wake,
+            rest_seconds=lambda: ROUND_SECONDS if self._keys.are_wanted else None,
+            again_seconds=ROUND_SECONDS,
+            trouble="keys could not be asked for",
+        )
 
     def look(self, _: float) -> None:
         """Note that tasks may wait for keys, or need them no longer; called after each admission."""
@@ -71,17 +66,3 @@ class KeyClaims:
             self._keys.give_up(given_up)
             raise
         self._look_again()
-
-    async def _ask_for_ever(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROUND_SECONDS if self._keys.are_wanted else None):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self.ask()
-            except (OwnershipLostError, StoreClosedError):
-                return  # whoever beats tells of it
-            except Exception:
-                log.exception("keys could not be asked for; it is tried again")
-                await asyncio.sleep(ROUND_SECONDS)

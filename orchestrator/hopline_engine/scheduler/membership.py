@@ -5,7 +5,6 @@ after the store says that it is ours, and dropped from memory before the store i
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -19,6 +18,7 @@ from hopline_engine.errors import RunMovingError
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.resuming import Resumer
+from hopline_engine.scheduler.rounds import rest
 from hopline_engine.store import nodes, recovery
 from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
 from hopline_engine.store.interface import Store
@@ -187,10 +187,7 @@ class Membership:
     async def _beat_for_ever(self) -> None:
         seconds = ALONE_SECONDS if self._owner.alone else self._silence / BEATS_IN_SILENCE
         while not self.lost.done():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
-            self._wake.clear()
+            await rest(seconds, self._wake)
             try:
                 await self.beat()
             except StoreClosedError:

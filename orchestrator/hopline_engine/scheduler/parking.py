@@ -6,7 +6,6 @@ that waits costs nothing here, however long it takes. Whoever wants to do someth
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Final
@@ -17,17 +16,17 @@ from hopline_engine.core.model import RunId, RunState, TaskState
 from hopline_engine.core.waits import NEVER
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.resuming import Resumer
+from hopline_engine.scheduler.rounds import go_round
 from hopline_engine.store import parked, runs
-from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError, StoreClosedError
+from hopline_engine.store.errors import ChangesRefusedError
 from hopline_engine.store.interface import Store
-
-log = logging.getLogger(__name__)
 
 LEAD_SECONDS: Final = 2.0
 """How long before its time a run is woken, so that what happens to it happens in time."""
 
 WOKEN_AT_A_TIME: Final = 200
 PARKED_AT_A_TIME: Final = 200
+AGAIN_SECONDS: Final = 1.0
 LONGEST_REST: Final = 60.0
 """The wall clock may be set while the loop's clock runs on."""
 
@@ -65,31 +64,27 @@ class Parking:
         """When the first parked run has to be awake; ``None`` for never."""
         self._is_known = False
         """Whether ``_next`` is so."""
-        self._changed = asyncio.Event()
+        self._park_at = 0.0
+        """When it is looked next for runs that only wait."""
+        self._wake = asyncio.Event()
         self._waking = asyncio.Lock()
 
     async def run(self) -> None:
         """Park and wake, for ever."""
-        park_at = self._clock.now() + self._seconds
-        while True:
-            try:
-                if not self._is_known:
-                    await self._learn()
-                await self._wake_due()
-                if self._clock.now() >= park_at:
-                    await self._park_idle()
-                    park_at = self._clock.now() + self._seconds
-            except (StoreClosedError, OwnershipLostError):
-                return
-            except Exception:
-                log.exception("runs could not be parked or woken; it is tried again")
-                await asyncio.sleep(1.0)
-            await self._rest(park_at)
+        self._park_at = self._clock.now() + self._seconds
+        self._wake.set()  # what is due is found out at once
+        await go_round(
+            self._look,
+            wake=self._wake,
+            rest_seconds=self._seconds_to_next,
+            again_seconds=AGAIN_SECONDS,
+            trouble="runs could not be parked or woken",
+        )
 
     def look_again(self) -> None:
         """Find out anew which parked run is the first: this node works on other ones now."""
         self._is_known = False
-        self._changed.set()
+        self._wake.set()
 
     async def wake(self, run: RunId) -> None:
         """Have a run in memory again, if it is parked and this node works on it."""
@@ -103,17 +98,19 @@ class Parking:
             if root is not None and root not in self._coordinator.runs:
                 await self._resumer.wake([root])
 
-    # --- waking -----------------------------------------------------------------------------------------------------
+    async def _look(self) -> None:
+        if not self._is_known:
+            await self._learn()
+        await self._wake_due()
+        if self._clock.now() >= self._park_at:
+            await self._park_idle()
+            self._park_at = self._clock.now() + self._seconds
 
-    async def _rest(self, park_at: float) -> None:
-        until = park_at if self._next is None else min(park_at, self._next - LEAD_SECONDS)
-        rest = min(max(0.0, until - self._clock.now()), LONGEST_REST)
-        try:
-            async with asyncio.timeout(rest):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
-        self._changed.clear()
+    def _seconds_to_next(self) -> float:
+        until = self._park_at if self._next is None else min(self._park_at, self._next - LEAD_SECONDS)
+        return min(max(0.0, until - self._clock.now()), LONGEST_REST)
+
+    # --- waking -----------------------------------------------------------------------------------------------------
 
     async def _learn(self) -> None:
         self._is_known = True

@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import chain, repeat
 from typing import Final
 
 from hopline_engine.clock import Clock
+from hopline_engine.scheduler.rounds import go_round
 from hopline_engine.store import retention
-from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.retention import BEGIN, Place, Pruned
 
@@ -45,19 +46,19 @@ class Pruner:
         """Look again and again, for ever."""
         if self._retention == float("inf"):
             return
-        rest = FIRST_SECONDS
-        while True:
-            await asyncio.sleep(min(rest, self._retention))
-            rest = REST_SECONDS
-            try:
-                pruned = await self.prune(PAUSE_SECONDS)
-            except (OwnershipLostError, StoreClosedError):
-                return
-            except Exception:
-                log.exception("old runs could not be deleted; it is tried again")
-                continue
-            if pruned.runs or pruned.ticks:
-                log.info("deleted %d runs that ended long ago, and %d ticks", pruned.runs, pruned.ticks)
+        rests = chain((FIRST_SECONDS,), repeat(REST_SECONDS))
+        await go_round(
+            self._look,
+            wake=asyncio.Event(),
+            rest_seconds=lambda: min(next(rests), self._retention),
+            again_seconds=REST_SECONDS,
+            trouble="old runs could not be deleted",
+        )
+
+    async def _look(self) -> None:
+        pruned = await self.prune(PAUSE_SECONDS)
+        if pruned.runs or pruned.ticks:
+            log.info("deleted %d runs that ended long ago, and %d ticks", pruned.runs, pruned.ticks)
 
     async def prune(self, pause: float = 0.0) -> Pruned:
         """Delete all that is old enough, and return how much that was.

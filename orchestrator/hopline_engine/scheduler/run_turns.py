@@ -7,7 +7,6 @@ can be, since a turn lasts longer than a process.
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 from functools import partial
 from heapq import nsmallest
@@ -18,11 +17,10 @@ from hopline_engine.core.model import TaskId
 from hopline_engine.core.order import RUNS, Wish, turn_of
 from hopline_engine.core.waits import runs_at_a_time
 from hopline_engine.scheduler.coordinator import Coordinator
+from hopline_engine.scheduler.rounds import go_round
 from hopline_engine.store import key_claims
-from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError, StoreClosedError
+from hopline_engine.store.errors import ChangesRefusedError
 from hopline_engine.store.interface import Store
-
-log = logging.getLogger(__name__)
 
 ROUND_SECONDS: Final = 0.25
 """How long after a run has ended at another node it is noticed here, at most."""
@@ -35,45 +33,32 @@ class RunTurns:
     """Gives the runs of this node their turns."""
 
     def __init__(self, *, store: Store, coordinator: Coordinator) -> None:
-        """Make it; nobody has a turn before ``open``."""
+        """Make it; nobody has a turn before ``run``."""
         self._store = store
         self._coordinator = coordinator
         self._waiting: dict[str, dict[TaskId, LiveTask]] = {}
         """The steps that wait for turns, by workflow and by the number of the turn."""
         self._wake = asyncio.Event()
-        self._asking: asyncio.Task[None] | None = None
         coordinator.on_turns = self._note
 
-    def open(self) -> None:
-        """Begin to give out turns."""
-        self._asking = asyncio.get_running_loop().create_task(self._ask_for_ever())
-
-    async def close(self) -> None:
-        """Give out none any more."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+    async def run(self) -> None:
+        """Give out turns, for ever."""
+        await go_round(
+            self._ask,
+            wake=self._wake,
+            rest_seconds=self._seconds_to_next,
+            again_seconds=ROUND_SECONDS,
+            trouble="turns of runs could not be given out",
+        )
 
     def _note(self, tasks: Sequence[LiveTask]) -> None:
         for task in tasks:
             self._waiting.setdefault(task.run.plan.name, {})[turn_of(task.run.id)] = task
         self._wake.set()
 
-    async def _ask_for_ever(self) -> None:
-        while True:
-            is_to_look = bool(self._waiting) and not self._store.owner.alone
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ROUND_SECONDS if is_to_look else None):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self._ask()
-            except (OwnershipLostError, StoreClosedError):
-                return  # whoever beats tells of it
-            except Exception:
-                log.exception("turns of runs could not be given out; it is tried again")
-                await asyncio.sleep(ROUND_SECONDS)
-                self._wake.set()
+    def _seconds_to_next(self) -> float | None:
+        """Return how long to wait unless woken: another node tells nobody here that a run has ended."""
+        return ROUND_SECONDS if self._waiting and not self._store.owner.alone else None
 
     async def _ask(self) -> None:
         for workflow, waiting in list(self._waiting.items()):

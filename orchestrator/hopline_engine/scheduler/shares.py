@@ -6,8 +6,6 @@ are used only after the store has granted them. So what is in flight is never mo
 """
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +13,10 @@ from typing import Final
 
 from hopline_engine.clock import Clock
 from hopline_engine.queue.admission import Admission, Queue
+from hopline_engine.scheduler.rounds import go_round
 from hopline_engine.store import shares
-from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.shares import Ask, Grant
-
-log = logging.getLogger(__name__)
 
 ROUND_SECONDS: Final = 0.25
 """How often a queue in use is looked at: for what others want, and for what this node wants and did not get."""
@@ -65,24 +61,23 @@ class Shares:
     """Asks the store for slots and tokens."""
 
     def __init__(self, *, store: Store, admission: Admission, clock: Clock, look_again: Callable[[], None]) -> None:
-        """Make shares that ask nothing before ``open``; *look_again* admits what a grant lets through."""
+        """Make shares that ask nothing before ``run``; *look_again* admits what a grant lets through."""
         self._store = store
         self._admission = admission
         self._clock = clock
         self._look_again = look_again
         self._parts: dict[Queue, _Part] = {}
         self._wake = asyncio.Event()
-        self._asking: asyncio.Task[None] | None = None
 
-    def open(self) -> None:
-        """Begin to ask."""
-        self._asking = asyncio.get_running_loop().create_task(self._ask_for_ever())
-
-    async def close(self) -> None:
-        """Ask no more; what this node has goes with its row."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+    async def run(self) -> None:
+        """Ask again and again, until cancelled; what this node has then goes with its row."""
+        await go_round(
+            self._ask_and_pause,
+            wake=self._wake,
+            rest_seconds=self._seconds_to_next,
+            again_seconds=ROUND_SECONDS,
+            trouble="limits of queues could not be settled",
+        )
 
     def look(self, now: float) -> None:
         """Note what lacks a slot or a token, and what is free that others wait for; called after each admission."""
@@ -102,19 +97,9 @@ class Shares:
         for ask in asks:
             self._take_back_tokens(self._admission.queues[ask.queue])
 
-    async def _ask_for_ever(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds_to_next()):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self.ask()
-            except (OwnershipLostError, StoreClosedError):
-                return  # whoever beats tells of it
-            except Exception:
-                log.exception("limits of queues could not be settled; it is tried again")
-            await asyncio.sleep(LEAST_SECONDS)
+    async def _ask_and_pause(self) -> None:
+        await self.ask()
+        await asyncio.sleep(LEAST_SECONDS)
 
     def _seconds_to_next(self) -> float | None:
         """Return how long to wait unless woken; ``None`` when there is nothing to wait for."""

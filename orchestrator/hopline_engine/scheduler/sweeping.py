@@ -7,7 +7,7 @@ from typing import Final
 
 from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.blobs.place import Place
-from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
+from hopline_engine.scheduler.rounds import go_round
 from hopline_engine.store.interface import Store
 from hopline_engine.store.references import referred_to
 
@@ -25,17 +25,13 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep again and again."""
-        while True:
-            await asyncio.sleep(SECONDS)
-            try:
-                removed = await self.sweep()
-            except (OwnershipLostError, StoreClosedError):
-                return
-            except Exception:
-                log.exception("large values that nobody needs could not be removed")
-            else:
-                if removed:
-                    log.info("removed %d large values that nothing referred to", removed)
+        await go_round(
+            self.sweep,
+            wake=asyncio.Event(),
+            rest_seconds=lambda: SECONDS,
+            again_seconds=SECONDS,
+            trouble="large values that nobody needs could not be removed",
+        )
 
     async def sweep(self) -> int:
         """Remove what nothing refers to and is older than the grace; return how many values that were."""
@@ -48,6 +44,8 @@ class Sweeper:
         needed = await self._store.execute(referred_to)
         unneeded = [name for name in old if name not in needed]
         await self._blobs.ask(lambda place: _remove(place, unneeded))
+        if unneeded:
+            log.info("removed %d large values that nothing referred to", len(unneeded))
         return len(unneeded)
 
 
