@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from hopline_engine.store.metadata import METADATA
 from hopline_engine.store.postgres.store import open_store
 from hopline_engine.store.schema import HEAD
-from hopline_engine.store.tables import METADATA
 from tests.interleavings.explore import explore, explorer, report
 from tests.interleavings.kinds import GROUPS
 from tests.interleavings.pairs import ALL_KINDS, FENCING, TABLES_IN_COMMON, Pair, planted_pairs, sample

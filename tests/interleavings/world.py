@@ -16,12 +16,12 @@ from hopline_engine.store import definitions, queues
 from hopline_engine.store.entries import Call, Decided, Outcome
 from hopline_engine.store.errors import OwnershipLostError, StoreError
 from hopline_engine.store.interface import Owner
+from hopline_engine.store.metadata import METADATA
 from hopline_engine.store.postgres.connecting import Connector
 from hopline_engine.store.postgres.store import open_store
 from hopline_engine.store.postgres.trouble import cause_of, is_trouble
 from hopline_engine.store.postgres.writer import PostgresWriter, Unit
 from hopline_engine.store.queues import QueueLimits
-from hopline_engine.store.tables import METADATA
 from tests.interleavings.turns import Gate
 from tests.store import rows
 

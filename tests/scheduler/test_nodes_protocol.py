@@ -16,7 +16,8 @@ from hopline_engine.store import nodes
 from hopline_engine.store.dialect import SQLITE_NOW
 from hopline_engine.store.errors import OwnershipLostError
 from hopline_engine.store.interface import Owner
-from hopline_engine.store.tables import METADATA, node, shard
+from hopline_engine.store.metadata import METADATA
+from hopline_engine.store.tables import node, shard
 
 T = TypeVar("T")
 SILENCE = 10.0

@@ -13,9 +13,10 @@ from hopline_engine.core.fairness import fair_part
 from hopline_engine.store import nodes, queues, shares
 from hopline_engine.store.dialect import SQLITE_NOW
 from hopline_engine.store.interface import Owner
+from hopline_engine.store.metadata import METADATA
 from hopline_engine.store.queues import QueueLimits
 from hopline_engine.store.shares import Ask, Grant
-from hopline_engine.store.tables import METADATA, queue_share
+from hopline_engine.store.tables import queue_share
 
 NAME = "q"
 

@@ -15,8 +15,8 @@ from hopline_engine.core.model import TaskId, TaskRemoved
 from hopline_engine.store import commit as committing
 from hopline_engine.store import sqlite
 from hopline_engine.store.errors import CannotOpenError
+from hopline_engine.store.metadata import METADATA
 from hopline_engine.store.schema import HEAD
-from hopline_engine.store.tables import METADATA
 from tests.store.opened import Told, column, looking_into, note, opened_sqlite, with_definition
 from tests.store.rows import attempt_ended, run_ended, started, step_ended
 from tests.support.waiting import until

@@ -23,9 +23,9 @@ from hopline_engine.store.errors import (
     StoreError,
     UnknownSchemaError,
 )
+from hopline_engine.store.metadata import METADATA
 from hopline_engine.store.postgres.connecting import Connector
 from hopline_engine.store.postgres.store import PostgresStore, open_store, upgrade
-from hopline_engine.store.tables import METADATA
 from tests.store.opened import commit, opened_postgres, outcomes, with_definition
 from tests.store.rows import started
 from tests.support.postgres import at_database, postgres, run_sql, server_url

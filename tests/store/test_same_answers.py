@@ -29,7 +29,8 @@ from hopline_engine.store import definitions, queues, recovery, runs, steps, tas
 from hopline_engine.store.definitions import StoredDefinition
 from hopline_engine.store.errors import ChangesRefusedError, ReadTimeoutError
 from hopline_engine.store.interface import Store
-from hopline_engine.store.tables import METADATA, meta
+from hopline_engine.store.metadata import METADATA
+from hopline_engine.store.tables import meta
 from tests.store.opened import opened_postgres, opened_sqlite, outcomes, with_definition
 from tests.store.rows import (
     DEFINITION,

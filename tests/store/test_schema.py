@@ -18,8 +18,8 @@ from hopline_engine.core.changes import Changes
 from hopline_engine.core.model import RunState
 from hopline_engine.store import new_store, schema
 from hopline_engine.store.errors import NotAStoreError, UnknownSchemaError
+from hopline_engine.store.metadata import METADATA
 from hopline_engine.store.sqlite import SQLiteStore
-from hopline_engine.store.tables import METADATA
 from tests.store.opened import FILE, column, commit, looking_into, opened_sqlite, with_definition
 from tests.store.rows import attempt_ended, run_added, run_ended, step_ended
 from tests.store.write_new_store import migrated as from_migrations

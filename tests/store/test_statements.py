@@ -13,8 +13,9 @@ from sqlalchemy.dialects import sqlite
 from hopline_engine.core import model
 from hopline_engine.core.changes import Changes, QueueMoved
 from hopline_engine.store import statements
+from hopline_engine.store.metadata import METADATA
 from hopline_engine.store.statements import ROW_TYPES, RowType, StatementError, Write, compile_writes
-from hopline_engine.store.tables import METADATA, queue
+from hopline_engine.store.tables import queue
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
 WRITES = {write.kind: write for write in compile_writes(DIALECT)}

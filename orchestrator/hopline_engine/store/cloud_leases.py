@@ -14,6 +14,7 @@ from hopline_engine.core.cloud.model import Queue, Stage, microseconds
 from hopline_engine.core.cloud.names import QueueName, TaskName
 from hopline_engine.core.cloud.retrying import Tried, is_used_up
 from hopline_engine.store.cloud_queues import hold
+from hopline_engine.store.cloud_tables import cloud_task
 from hopline_engine.store.cloud_tasks import (
     LARGEST_ANSWER,
     StoredTask,
@@ -24,7 +25,6 @@ from hopline_engine.store.cloud_tasks import (
     selected,
     stored_task,
 )
-from hopline_engine.store.tables import cloud_task
 
 
 class Asked(NamedTuple):

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, bindparam, case, select, update
 from hopline_engine.core.cloud.model import CloudTaskId, Queue, QueueState, Stage
 from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.store import cloud_queues
+from hopline_engine.store.cloud_tables import cloud_queue, cloud_task
 from hopline_engine.store.cloud_tasks import StoredTask, get, is_in, is_open, missing, stored_task
-from hopline_engine.store.tables import cloud_queue, cloud_task, node
+from hopline_engine.store.tables import node
 
 TAKEN_BACK_AT_ONCE: Final = 1000
 

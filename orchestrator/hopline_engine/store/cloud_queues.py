@@ -14,9 +14,10 @@ from hopline_engine.core.cloud.errors import CloudTasksError, Code, entity_missi
 from hopline_engine.core.cloud.model import UNLIMITED, Queue, QueueConfig, QueueState, QueueStats, RateLimits
 from hopline_engine.core.cloud.names import LocationName, QueueName, queue_of_key
 from hopline_engine.core.cloud.policies import etag_of, policy_changed
+from hopline_engine.store.cloud_tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone
 from hopline_engine.store.dialect import insert_new, insert_or_update
 from hopline_engine.store.queues import QueueLimits, StoredQueue, set_limits
-from hopline_engine.store.tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone, queue
+from hopline_engine.store.tables import queue
 
 _read_config: Final = msgspec.json.Decoder(QueueConfig).decode
 _SHOWN: Final = (

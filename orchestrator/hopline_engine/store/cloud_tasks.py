@@ -27,8 +27,8 @@ from hopline_engine.core.cloud.model import (
 )
 from hopline_engine.core.cloud.names import QueueName, TaskName, queue_of_key
 from hopline_engine.store.cloud_queues import hold, is_held
+from hopline_engine.store.cloud_tables import cloud_attempt, cloud_operation, cloud_queue, cloud_task, cloud_tombstone
 from hopline_engine.store.dialect import insert_new
-from hopline_engine.store.tables import cloud_attempt, cloud_operation, cloud_queue, cloud_task, cloud_tombstone
 
 SWEPT_AT_ONCE: Final = 1000
 """Rows that one transaction of the housekeeping deletes, so that commits never wait for it for long."""

@@ -5,7 +5,8 @@ from typing import Final
 from sqlalchemy import Column, Connection, select, text
 
 from hopline_engine.core.references import references_in
-from hopline_engine.store.tables import REFERS, run, step_run
+from hopline_engine.store.columns import REFERS
+from hopline_engine.store.tables import run, step_run
 
 _COLUMNS: Final[tuple[Column[bytes], ...]] = (step_run.c.result, run.c.input, run.c.result)
 

@@ -1,4 +1,4 @@
-"""The tables, and the only description of them: migrations, hot statements and queries follow from here.
+"""The tables of the engine, and the only description of them: migrations, hot statements and queries follow from here.
 
 Times are Unix seconds. What users wrote (inputs, results, errors) is kept as the UTF-8 JSON bytes that were checked at
 the edge, and stands last in its row, so that reading the columns before it never touches the pages it spills to.
@@ -8,104 +8,26 @@ History is stored in the order in which it happens, not by run (no ``WITHOUT ROW
 at once then go to the same few pages, which halves what a commit writes to the log.
 """
 
-from typing import Any, ClassVar, Final
+from typing import Final
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Text,
-    column,
-    or_,
-    text,
-)
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import registry
-from sqlalchemy.schema import CreateIndex
-from sqlmodel import Field, SQLModel
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Text, text
+from sqlmodel import Field
 
-from hopline_engine.core.cloud.model import Stage
 from hopline_engine.core.model import AttemptState, RunState, StepState, TaskState
 from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.core.ticks import TickState
-
-_NAMES: Final = {
-    "pk": "pk_%(table_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s",
-}
-
-_BIG: Final = BigInteger().with_variant(Integer(), "sqlite")
-"""SQLite makes a primary key the row id only if its type is exactly INTEGER, which has 64 bits there."""
-
-_KEY_TEXT: Final = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text that is looked up by prefix: compared byte by byte on both databases."""
-
-
-def _big(**options: Any) -> Any:
-    return Field(sa_type=_BIG, **options)
-
-
-def _big_key() -> Any:
-    return _big(primary_key=True, sa_column_kwargs={"autoincrement": False})
-
-
-def _int_key() -> Any:
-    return Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-
-
-def _text(**options: Any) -> Any:
-    return Field(sa_type=Text, **options)
-
-
-def _time(**options: Any) -> Any:
-    return Field(sa_type=Double, **options)
-
-
-def _state_is(*states: str) -> CheckConstraint:
-    """Allow these states, the most common one first.
-
-    Said with OR: for IN, SQLite fills a temporary table at each check, which made an insert half as dear again.
-    """
-    return CheckConstraint(or_(*[column("state", Text) == state for state in states]), name="state")
-
-
-def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    return Index(name, *columns, unique=unique, sqlite_where=text(where))
-
-
-REFERS: Final = {
-    "sqlite": "instr({column}, x'01') > 0",
-    "postgresql": "position('\\x01'::bytea in {column}) > 0",
-}
-"""What holds of a value that refers to another one, by the name of the dialect; in the words of the indexes."""
-
-
-def _referring(name: str, *columns: str, value: str) -> Index:
-    """Index the rows in which a value refers to another one, of which there are few."""
-    where = {dialect: text(refers.format(column=value)) for dialect, refers in REFERS.items()}
-    return Index(name, *columns, sqlite_where=where["sqlite"], info={"where": where["postgresql"]})
-
-
-@compiles(CreateIndex, "postgresql")
-def _create_index_on_postgres(create: CreateIndex, compiler: Any, **options: Any) -> str:
-    """Make what is partial on SQLite partial here; said in the index itself, it would load this dialect everywhere."""
-    index = create.element
-    here = index.dialect_options["postgresql"]
-    if here["where"] is None:
-        here["where"] = index.info.get("where", index.dialect_options["sqlite"]["where"])
-    return str(compiler.visit_create_index(create, **options))
-
-
-class Row(SQLModel, registry=registry(metadata=MetaData(naming_convention=_NAMES))):
-    """Base of the tables; its metadata is the schema and holds nothing of anybody else's."""
-
-    __tablename__: ClassVar[str]  # pyright: ignore[reportIncompatibleVariableOverride] - SQLModel takes a plain name
+from hopline_engine.store.columns import (
+    KEY_TEXT,
+    Row,
+    big,
+    big_key,
+    int_key,
+    partial_index,
+    referring_index,
+    state_is,
+    text_column,
+    time_column,
+)
 
 
 class DefinitionRow(Row, table=True):
@@ -113,9 +35,9 @@ class DefinitionRow(Row, table=True):
 
     __tablename__ = "definition"
 
-    digest: str = _text(primary_key=True)
-    name: str = _text()
-    created_at: float = _time()
+    digest: str = text_column(primary_key=True)
+    name: str = text_column()
+    created_at: float = time_column()
     body: bytes
     """Canonical JSON."""
 
@@ -125,9 +47,9 @@ class Workflow(Row, table=True):
 
     __tablename__ = "workflow"
 
-    name: str = _text(primary_key=True)
+    name: str = text_column(primary_key=True)
     digest: str = Field(sa_type=Text, sa_column_args=[ForeignKey("definition.digest")])
-    updated_at: float = _time()
+    updated_at: float = time_column()
 
 
 class RunRow(Row, table=True):
@@ -135,38 +57,38 @@ class RunRow(Row, table=True):
 
     __tablename__ = "run"
     __table_args__ = (
-        _state_is(*[state.value for state in RunState]),
+        state_is(*[state.value for state in RunState]),
         CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended"),
-        _partial("run_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
-        _partial("run_children", "parent_id", where="parent_id IS NOT NULL"),
-        _partial("run_live", "id", where="state = 'running'"),
-        _partial("run_retries", "retry_of", where="retry_of IS NOT NULL"),
+        partial_index("run_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
+        partial_index("run_children", "parent_id", where="parent_id IS NOT NULL"),
+        partial_index("run_live", "id", where="state = 'running'"),
+        partial_index("run_retries", "retry_of", where="retry_of IS NOT NULL"),
         # What people list and page through: only runs that were started by somebody, newest first.
-        _partial("run_listed", "created_at", "id", where="parent_id IS NULL"),
-        _partial("run_listed_by_workflow", "workflow", "created_at", "id", where="parent_id IS NULL"),
-        _partial("run_failed", "created_at", "id", where="parent_id IS NULL AND state = 'failed'"),
-        _referring("run_input_referring", "id", value="input"),
-        _referring("run_result_referring", "id", value="result"),
+        partial_index("run_listed", "created_at", "id", where="parent_id IS NULL"),
+        partial_index("run_listed_by_workflow", "workflow", "created_at", "id", where="parent_id IS NULL"),
+        partial_index("run_failed", "created_at", "id", where="parent_id IS NULL AND state = 'failed'"),
+        referring_index("run_input_referring", "id", value="input"),
+        referring_index("run_result_referring", "id", value="result"),
     )
 
-    id: int = _big_key()
-    public_id: str = Field(sa_type=_KEY_TEXT, unique=True)
-    workflow: str = _text()
+    id: int = big_key()
+    public_id: str = Field(sa_type=KEY_TEXT, unique=True)
+    workflow: str = text_column()
     digest: str = Field(sa_type=Text, sa_column_args=[ForeignKey("definition.digest")])
-    state: str = _text()
-    idempotency_key: str | None = _text()
-    parent_id: int | None = _big()
+    state: str = text_column()
+    idempotency_key: str | None = text_column()
+    parent_id: int | None = big()
     parent_node: int | None
     parent_item: int | None
-    retry_of: int | None = _big()
-    created_at: float = _time()
-    ended_at: float | None = _time()
+    retry_of: int | None = big()
+    created_at: float = time_column()
+    ended_at: float | None = time_column()
     input: bytes
     result: bytes | None
     error: bytes | None
-    fork_of: int | None = _big()
-    paused_at: float | None = _time()
-    ending: str | None = _text()
+    fork_of: int | None = big()
+    paused_at: float | None = time_column()
+    ending: str | None = text_column()
     """The final state that it will have when its undo steps are done."""
 
 
@@ -175,17 +97,17 @@ class StepRunRow(Row, table=True):
 
     __tablename__ = "step_run"
     __table_args__ = (
-        _state_is(*[state.value for state in StepState if state in FINAL_STEP_STATES]),
-        _referring("step_run_referring", "run_id", value="result"),
+        state_is(*[state.value for state in StepState if state in FINAL_STEP_STATES]),
+        referring_index("step_run_referring", "run_id", value="result"),
     )
 
-    run_id: int = _big_key()
-    node: int = _int_key()
-    item: int = _int_key()
-    state: str = _text()
+    run_id: int = big_key()
+    node: int = int_key()
+    item: int = int_key()
+    state: str = text_column()
     attempts: int
-    started_at: float | None = _time()
-    ended_at: float = _time()
+    started_at: float | None = time_column()
+    ended_at: float = time_column()
     error: bytes | None
     result: bytes | None
 
@@ -195,20 +117,20 @@ class AttemptRow(Row, table=True):
 
     __tablename__ = "attempt"
     __table_args__ = (
-        _state_is(*[state.value for state in AttemptState]),
+        state_is(*[state.value for state in AttemptState]),
         CheckConstraint("attempt >= 1", name="attempt"),
     )
 
-    run_id: int = _big_key()
-    node: int = _int_key()
-    item: int = _int_key()
-    attempt: int = _int_key()
-    state: str = _text()
+    run_id: int = big_key()
+    node: int = int_key()
+    item: int = int_key()
+    attempt: int = int_key()
+    state: str = text_column()
     status: int | None
-    started_at: float = _time()
-    ended_at: float = _time()
+    started_at: float = time_column()
+    ended_at: float = time_column()
     error: bytes | None
-    logs: str | None = _text()
+    logs: str | None = text_column()
 
 
 class TaskRow(Row, table=True):
@@ -218,22 +140,22 @@ class TaskRow(Row, table=True):
     __table_args__ = (
         CheckConstraint(f"state BETWEEN {min(TaskState):d} AND {max(TaskState):d}", name="state"),
         Index("task_step", "run_id", "node", "item", unique=True),
-        _partial("task_due", "queue", "schedule_time", where="state = 0"),
+        partial_index("task_due", "queue", "schedule_time", where="state = 0"),
     )
 
-    id: int = _big_key()
-    run_id: int = _big()
+    id: int = big_key()
+    run_id: int = big()
     node: int
     item: int
-    queue: str = _text()
+    queue: str = text_column()
     state: int
     attempt: int
     lost: int
-    schedule_time: float = _time()
-    deadline_time: float | None = _time()
-    first_attempt_at: float | None = _time()
-    leased_at: float | None = _time()
-    epoch: int = _big()
+    schedule_time: float = time_column()
+    deadline_time: float | None = time_column()
+    first_attempt_at: float | None = time_column()
+    leased_at: float | None = time_column()
+    epoch: int = big()
     blamed: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
@@ -246,15 +168,15 @@ class KeyClaimRow(Row, table=True):
     __tablename__ = "key_claim"
     __table_args__ = (Index("key_claim_key", "queue", "key"),)
 
-    task_id: int = _big_key()
-    queue: str = Field(sa_type=_KEY_TEXT)
-    key: str = Field(sa_type=_KEY_TEXT)
+    task_id: int = big_key()
+    queue: str = Field(sa_type=KEY_TEXT)
+    key: str = Field(sa_type=KEY_TEXT)
     key_limit: int
     """How many of the key may be held for this one to be held too, itself among them."""
-    since: float = _time()
+    since: float = time_column()
     """When it became due: the order in which claims are granted."""
     is_held: bool
-    words: str = _text()
+    words: str = text_column()
     """What people call it."""
 
 
@@ -264,8 +186,8 @@ class ParkedRunRow(Row, table=True):
     __tablename__ = "parked_run"
     __table_args__ = (Index("parked_run_wake", "wake_at"),)
 
-    run_id: int = _big_key()
-    wake_at: float | None = _time()
+    run_id: int = big_key()
+    wake_at: float | None = time_column()
 
 
 class WaitRow(Row, table=True):
@@ -274,10 +196,10 @@ class WaitRow(Row, table=True):
     __tablename__ = "wait"
     __table_args__ = (Index("wait_for", "name", "key"),)
 
-    task_id: int = _big_key()
-    run_id: int = _big()
-    name: str = _text()
-    key: str = _text()
+    task_id: int = big_key()
+    run_id: int = big()
+    name: str = text_column()
+    key: str = text_column()
 
 
 class ApprovalRow(Row, table=True):
@@ -286,16 +208,16 @@ class ApprovalRow(Row, table=True):
     __tablename__ = "approval"
     __table_args__ = (Index("approval_step", "run_id", "node", "item"), Index("approval_asked", "asked_at"))
 
-    task_id: int = _big_key()
-    run_id: int = _big()
+    task_id: int = big_key()
+    run_id: int = big()
     node: int
     item: int
-    prompt: str = _text()
-    asked_at: float = _time()
-    expires_at: float | None = _time()
+    prompt: str = text_column()
+    asked_at: float = time_column()
+    expires_at: float | None = time_column()
     approved: bool | None
-    person: str | None = _text()
-    decided_at: float | None = _time()
+    person: str | None = text_column()
+    decided_at: float | None = time_column()
     recipients: bytes
     form: bytes | None
 
@@ -306,9 +228,9 @@ class EventRow(Row, table=True):
     __tablename__ = "event"
     __table_args__ = (Index("event_emitted", "emitted_at"),)
 
-    name: str = _text(primary_key=True)
-    key: str = _text(primary_key=True)
-    emitted_at: float = _time()
+    name: str = text_column(primary_key=True)
+    key: str = text_column(primary_key=True)
+    emitted_at: float = time_column()
     payload: bytes
 
 
@@ -317,9 +239,9 @@ class SecretRow(Row, table=True):
 
     __tablename__ = "secret"
 
-    name: str = _text(primary_key=True)
-    created_at: float = _time()
-    updated_at: float = _time()
+    name: str = text_column(primary_key=True)
+    created_at: float = time_column()
+    updated_at: float = time_column()
     sealed: bytes
 
 
@@ -328,19 +250,19 @@ class QueueRow(Row, table=True):
 
     __tablename__ = "queue"
     __table_args__ = (
-        _state_is("running", "paused"),
+        state_is("running", "paused"),
         CheckConstraint("max_dispatches_per_second > 0", name="rate"),
         CheckConstraint("max_burst_size >= 1", name="burst"),
         CheckConstraint("max_concurrent_dispatches >= 1", name="concurrency"),
     )
 
-    name: str = _text(primary_key=True)
-    state: str = _text()
+    name: str = text_column(primary_key=True)
+    state: str = text_column()
     max_dispatches_per_second: float | None = Field(sa_type=Double)
     max_burst_size: int | None
     max_concurrent_dispatches: int | None
     tokens: float = Field(sa_type=Double)
-    tokens_at: float = _time()
+    tokens_at: float = time_column()
 
 
 class NodeRow(Row, table=True):
@@ -348,13 +270,13 @@ class NodeRow(Row, table=True):
 
     __tablename__ = "node"
 
-    id: str = _text(primary_key=True)
+    id: str = text_column(primary_key=True)
     """Random for each start of a process, so that a restarted one is never taken for its predecessor."""
-    epoch: int = _big()
-    url: str | None = _text()
-    started_at: float = _time()
-    heartbeat_at: float = _time()
-    committed: int = _big(sa_column_kwargs={"server_default": text("0")})
+    epoch: int = big()
+    url: str | None = text_column()
+    started_at: float = time_column()
+    heartbeat_at: float = time_column()
+    committed: int = big(sa_column_kwargs={"server_default": text("0")})
     """Number of its last group of commits that is durable, where it counts them."""
 
 
@@ -363,7 +285,7 @@ class ShardRow(Row, table=True):
 
     __tablename__ = "shard"
 
-    id: int = _int_key()
+    id: int = int_key()
     node: str | None = Field(sa_type=Text, sa_column_args=[ForeignKey("node.id", ondelete="SET NULL")])
 
 
@@ -385,18 +307,18 @@ class ScheduleRow(Row, table=True):
     """When a workflow runs by itself."""
 
     __tablename__ = "schedule"
-    __table_args__ = (_partial("schedule_due", "due_at", where="due_at IS NOT NULL"),)
+    __table_args__ = (partial_index("schedule_due", "due_at", where="due_at IS NOT NULL"),)
 
-    name: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    name: str = Field(sa_type=KEY_TEXT, primary_key=True)
     shard: int
-    workflow: str = _text()
+    workflow: str = text_column()
     is_edited: bool
     is_paused: bool
     revision: int
-    created_at: float = _time()
-    anchor_at: float = _time()
-    next_tick: float | None = _time()
-    due_at: float | None = _time()
+    created_at: float = time_column()
+    anchor_at: float = time_column()
+    next_tick: float | None = time_column()
+    due_at: float | None = time_column()
     """When the engine is to look at it next; null when it is paused, or has no further tick."""
     spec: bytes
     """JSON of what is in force; see ``core.schedules``."""
@@ -412,7 +334,7 @@ class ScheduleVersionRow(Row, table=True):
 
     __tablename__ = "schedule_version"
 
-    schedule: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    schedule: str = Field(sa_type=KEY_TEXT, primary_key=True)
     since: float = Field(sa_type=Double, primary_key=True)
     spec: bytes
 
@@ -423,131 +345,18 @@ class TickRow(Row, table=True):
     __tablename__ = "tick"
     __table_args__ = (
         CheckConstraint(f"state BETWEEN {min(TickState):d} AND {max(TickState):d}", name="state"),
-        _partial("tick_open", "state", "schedule", "at", where="state < 4"),
-        _partial("tick_passed", "decided_at", where="state > 4"),
+        partial_index("tick_open", "state", "schedule", "at", where="state < 4"),
+        partial_index("tick_passed", "decided_at", where="state > 4"),
     )
 
-    schedule: str = Field(sa_type=_KEY_TEXT, primary_key=True)
+    schedule: str = Field(sa_type=KEY_TEXT, primary_key=True)
     at: float = Field(sa_type=Double, primary_key=True)
     state: int
-    kind: str = _text()
-    decided_at: float = _time()
-    started_at: float | None = _time()
-    run_id: int | None = _big()
-    reason: str | None = _text()
-
-
-class CloudQueueRow(Row, table=True):
-    """A queue that was made through the queue service; its limits, state and tokens are in the row of ``queue``."""
-
-    __tablename__ = "cloud_queue"
-    __table_args__ = (Index("cloud_queue_listed", "parent", "key"),)
-
-    key: str = Field(sa_type=_KEY_TEXT, primary_key=True)
-    """What the engine calls it: the ``name`` of its row in ``queue``."""
-    parent: str = Field(sa_type=_KEY_TEXT)
-    """Project and location."""
-    is_pull: bool
-    is_shared: bool
-    """Whether steps had a queue of this name before: then that one stays when this one is deleted."""
-    purge_time: float | None = _time()
-    create_time: float = _time()
-    config: bytes
-    """JSON of ``core.cloud.model.QueueConfig``."""
-    policy: bytes | None
-    """JSON of its IAM policy."""
-
-
-class CloudTaskRow(Row, table=True):
-    """A task that was made through the queue service, until it succeeds, is deleted or expires."""
-
-    __tablename__ = "cloud_task"
-    __table_args__ = (
-        CheckConstraint(f"stage BETWEEN {min(Stage):d} AND {max(Stage):d}", name="stage"),
-        _partial("cloud_task_name", "queue", "name", where="stage < 2", unique=True),
-        _partial("cloud_task_due", "queue", "schedule_time", "id", where="stage = 0"),
-        _partial("cloud_task_dispatched", "node", where="stage = 1"),
-        _partial("cloud_task_dead", "queue", "id", where="stage = 2"),
-        Index("cloud_task_expires", "expire_time"),
-    )
-
-    id: int = _big_key()
-    queue: str = Field(sa_type=_KEY_TEXT)
-    name: str = Field(sa_type=_KEY_TEXT)
-    """The last part of its name."""
-    is_named: bool
-    """Whether its creator chose the name: then the name is held for a while after its end."""
-    stage: int
-    schedule_time: float = _time()
-    create_time: float = _time()
-    expire_time: float = _time()
-    dispatch_deadline: float | None = _time()
-    dispatch_count: int
-    response_count: int
-    execution_count: int
-    """Answers that the next attempt is told of: all but 5xx for HTTP targets, all for App Engine."""
-    lost_count: int
-    """Attempts that a dying engine did not see the end of; they do not count against ``max_attempts``."""
-    first_dispatch_time: float | None = _time()
-    last_schedule_time: float | None = _time()
-    last_dispatch_time: float | None = _time()
-    last_response_time: float | None = _time()
-    last_code: int | None
-    last_message: str | None = _text()
-    previous_response: int | None
-    retry_reason: str = _text()
-    node: str | None = _text()
-    """The process that has the present attempt."""
-    tag: str | None = _text()
-    request: bytes
-    """JSON of what is sent, without the body."""
-    body: bytes
-
-
-class CloudAttemptRow(Row, table=True):
-    """An attempt of a task that is over; kept for a while, also when the task is not."""
-
-    __tablename__ = "cloud_attempt"
-    __table_args__ = (
-        Index("cloud_attempt_listed", "queue", "name", "dispatch_time"),
-        Index("cloud_attempt_ended", "end_time"),
-    )
-
-    task_id: int = _big_key()
-    number: int = _int_key()
-    queue: str = Field(sa_type=_KEY_TEXT)
-    name: str = Field(sa_type=_KEY_TEXT)
-    dispatch_time: float = _time()
-    end_time: float = _time()
-    status: int | None
-    """HTTP status, if it was answered."""
-    code: int
-    message: str = _text()
-    response_head: str = _text()
-    """The head of the response and the beginning of its body."""
-
-
-class CloudTombstoneRow(Row, table=True):
-    """A name that may not be used again yet: of a task, or with an empty ``name`` of a queue."""
-
-    __tablename__ = "cloud_tombstone"
-    __table_args__ = (Index("cloud_tombstone_until", "until"),)
-
-    queue: str = Field(sa_type=_KEY_TEXT, primary_key=True)
-    name: str = Field(sa_type=_KEY_TEXT, primary_key=True)
-    until: float = _time()
-
-
-class CloudOperationRow(Row, table=True):
-    """The outcome of a batch call, which its caller may ask for again."""
-
-    __tablename__ = "cloud_operation"
-    __table_args__ = (Index("cloud_operation_made", "create_time"),)
-
-    name: str = Field(sa_type=_KEY_TEXT, primary_key=True)
-    create_time: float = _time()
-    body: bytes
-    """JSON of the operation, as the REST API shows it."""
+    kind: str = text_column()
+    decided_at: float = time_column()
+    started_at: float | None = time_column()
+    run_id: int | None = big()
+    reason: str | None = text_column()
 
 
 class Meta(Row, table=True):
@@ -555,33 +364,28 @@ class Meta(Row, table=True):
 
     __tablename__ = "meta"
 
-    key: str = _text(primary_key=True)
-    value: str = _text()
+    key: str = text_column(primary_key=True)
+    value: str = text_column()
 
 
-METADATA: Final = Row.metadata
-definition: Final = METADATA.tables["definition"]
-workflow: Final = METADATA.tables["workflow"]
-run: Final = METADATA.tables["run"]
-step_run: Final = METADATA.tables["step_run"]
-attempt: Final = METADATA.tables["attempt"]
-task: Final = METADATA.tables["task"]
-parked_run: Final = METADATA.tables["parked_run"]
-key_claim: Final = METADATA.tables["key_claim"]
-wait: Final = METADATA.tables["wait"]
-approval: Final = METADATA.tables["approval"]
-event: Final = METADATA.tables["event"]
-secret: Final = METADATA.tables["secret"]
-queue: Final = METADATA.tables["queue"]
-node: Final = METADATA.tables["node"]
-shard: Final = METADATA.tables["shard"]
-queue_share: Final = METADATA.tables["queue_share"]
-schedule: Final = METADATA.tables["schedule"]
-schedule_version: Final = METADATA.tables["schedule_version"]
-tick: Final = METADATA.tables["tick"]
-meta: Final = METADATA.tables["meta"]
-cloud_queue: Final = METADATA.tables["cloud_queue"]
-cloud_task: Final = METADATA.tables["cloud_task"]
-cloud_attempt: Final = METADATA.tables["cloud_attempt"]
-cloud_tombstone: Final = METADATA.tables["cloud_tombstone"]
-cloud_operation: Final = METADATA.tables["cloud_operation"]
+_TABLES: Final = Row.metadata.tables
+definition: Final = _TABLES["definition"]
+workflow: Final = _TABLES["workflow"]
+run: Final = _TABLES["run"]
+step_run: Final = _TABLES["step_run"]
+attempt: Final = _TABLES["attempt"]
+task: Final = _TABLES["task"]
+parked_run: Final = _TABLES["parked_run"]
+key_claim: Final = _TABLES["key_claim"]
+wait: Final = _TABLES["wait"]
+approval: Final = _TABLES["approval"]
+event: Final = _TABLES["event"]
+secret: Final = _TABLES["secret"]
+queue: Final = _TABLES["queue"]
+node: Final = _TABLES["node"]
+shard: Final = _TABLES["shard"]
+queue_share: Final = _TABLES["queue_share"]
+schedule: Final = _TABLES["schedule"]
+schedule_version: Final = _TABLES["schedule_version"]
+tick: Final = _TABLES["tick"]
+meta: Final = _TABLES["meta"]

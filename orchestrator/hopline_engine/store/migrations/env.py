@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from hopline_engine.store.tables import METADATA
+from hopline_engine.store.metadata import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],
