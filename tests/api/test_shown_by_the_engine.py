@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hopline import step, workflow
-from hopline.decorators import Workflow
+from hopline.steps import Workflow
 from tests.support.running_engine import RunningEngine, running_engine
 from tests.support.waiting import until_seen
 from tests.worker.users_files import write

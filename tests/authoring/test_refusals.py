@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from hopline import DefinitionError, Queue, Retry, context, http, secret, step, workflow
-from hopline.decorators import Step, Workflow
+from hopline.steps import Step, Workflow
 from tests.authoring.refused import refused
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hopline.decorators import Workflow
+from hopline.steps import Workflow
 from hopline_engine.api.service import Service
 from hopline_engine.bootstrap import open_engine
 from hopline_engine.settings import Settings

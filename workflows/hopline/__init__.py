@@ -3,7 +3,7 @@
 from hopline.approvals import ApprovalRequest, Decision, approval, approval_requested
 from hopline.context import Context, context
 from hopline.control import all_of, any_of, branch, first, not_, recover, switch
-from hopline.decorators import Step, Workflow, http, sensor, step, workflow
+from hopline.decorators import http, sensor, step, workflow
 from hopline.definition import Definition
 from hopline.dynamic import Dynamic, dynamic
 from hopline.errors import DefinitionError, Fail, Failure, HoplineError, RetryAfter
@@ -15,6 +15,7 @@ from hopline.pending import Pending, defer
 from hopline.policy import Queue, Retry
 from hopline.request import Request
 from hopline.schedules import At, Cron, Every, scheduled
+from hopline.steps import Step, Workflow
 from hopline.waiting import sleep
 
 __all__ = [

@@ -11,7 +11,7 @@ from hopline.shape import Shape
 from hopline.trace import is_symbol, reference_of
 
 if TYPE_CHECKING:
-    from hopline.decorators import Step
+    from hopline.steps import Step
     from hopline.wiring import BodyTrace
 
 

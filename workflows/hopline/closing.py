@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from hopline.decorators import Step
 from hopline.errors import Failure
 from hopline.schema import codec
 from hopline.shape import Shape
+from hopline.steps import Step
 from hopline.trace import Reference, Symbol, Wiring
 
 FAILURE = "$failure"

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hopline import source
-from hopline.decorators import Step, Workflow
 from hopline.definition import Definition, Expr, Json, Node
 from hopline.dynamic import Dynamic
 from hopline.errors import definition_error
@@ -13,6 +12,7 @@ from hopline.policy import Queue
 from hopline.schedules import SCHEDULED
 from hopline.schema import codec
 from hopline.started_by import started_by
+from hopline.steps import Step, Workflow
 from hopline.trace import INPUT
 from hopline.wiring import BodyTrace
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from hopline.decorators import Workflow
 from hopline.policy import Policy
+from hopline.steps import Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,10 +13,10 @@ from typing import Any, NoReturn, cast
 from pydantic_core import PydanticSerializationError
 
 from hopline.conditions import HINT, claim_of, is_condition
-from hopline.decorators import Step
 from hopline.definition import Expr
 from hopline.markers import ResultMark, Secret, may_hold_marks, readable, split
 from hopline.schema import jsonable
+from hopline.steps import Step
 from hopline.trace import Symbol, is_symbol
 
 _OPEN_MARKERS = ("$ref", "$text", "$secret")

@@ -15,8 +15,8 @@ from typing import Any
 
 from hopline import source
 from hopline.control import branch, first, recover, switch
-from hopline.decorators import Step
 from hopline.errors import DefinitionError, definition_error
+from hopline.steps import Step
 
 _CHOICES = (branch, switch, recover, first)
 

@@ -9,7 +9,7 @@ from hopline.shape import Shape
 from hopline.trace import is_symbol, reference_of
 
 if TYPE_CHECKING:
-    from hopline.decorators import Step
+    from hopline.steps import Step
     from hopline.wiring import BodyTrace
 
 _KEY = Shape({"anyOf": [{"type": "string"}, {"type": "integer"}]})

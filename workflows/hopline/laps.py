@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hopline import durations
 from hopline.conditions import literal_shape
-from hopline.decorators import Step
 from hopline.definition import Definition, Expr, Json, Node
 from hopline.expressions import is_literal, literal_value
 from hopline.fit import disagreement
 from hopline.policy import Policy
 from hopline.shape import Shape
+from hopline.steps import Step
 from hopline.trace import INPUT, ITEM, Reference, Symbol, is_symbol, reference_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hopline.policy import exception_name
 from hopline.schedules import ScheduledValue
 
 if TYPE_CHECKING:
-    from hopline.decorators import Step
+    from hopline.steps import Step
 
 
 _FAILED_STEP = "__hopline_step__"

@@ -7,7 +7,7 @@ from hopline.errors import definition_error
 from hopline.schema import Codec, codec
 
 if TYPE_CHECKING:
-    from hopline.decorators import Step
+    from hopline.steps import Step
 
 
 def codec_of(step: "Step[..., Any]") -> Codec:

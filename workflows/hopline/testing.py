@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from hopline import plain
 from hopline.approvals import Decision
-from hopline.decorators import Step
 from hopline.emulator import CloudTasks, cloud_tasks
 from hopline.events import Event
+from hopline.steps import Step
 
 if TYPE_CHECKING:
     from hopline_engine.testing import Engine, crash_points

@@ -11,7 +11,6 @@ from hopline import source
 from hopline.arguments import argument, listed
 from hopline.choices import Choices
 from hopline.closing import FAILURE, Closes, closing_arguments
-from hopline.decorators import Step, Workflow
 from hopline.definition import Definition, Expr, Node, references, request_expressions
 from hopline.errors import DefinitionError, definition_error
 from hopline.expressions import Encoder, is_literal, literal_value
@@ -27,6 +26,7 @@ from hopline.request_template import request_template
 from hopline.schema import Codec, codec
 from hopline.shape import Shape
 from hopline.step_codec import codec_of, found_schema
+from hopline.steps import Step, Workflow
 from hopline.trace import INPUT, ITEM, Reference, Symbol, current, is_symbol, reference_of
 from hopline.turn import add_turn
 from hopline.waiting import Wait
