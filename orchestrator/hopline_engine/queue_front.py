@@ -161,7 +161,7 @@ async def open_queue_front(
         hear=engine.controls.hear,
         has_company=engine.membership.has_company,
     )
-    engine.coordinator.on_others_admitted = pusher.send
+    engine.coordinator.listeners.others_admitted = pusher.send
     service = QueueService(
         store=engine.store,
         admission=engine.admission,

@@ -37,7 +37,7 @@ class Point(NamedTuple):
 ENGINE: Final = "hopline_engine."
 
 WORK: Final = (
-    ("releasing", "scheduler.coordinator", "Coordinator._release"),
+    ("releasing", "scheduler.committing", "Committing._release"),
     ("sending", "scheduler.sending", "Sending._send"),
     ("request", "queue.connection", "Connection.exchange"),
     ("using an answer", "scheduler.coordinator", "Coordinator._on_answers"),

@@ -90,7 +90,7 @@ async def test_shards_in_which_nothing_is_in_flight_go_first_and_those_that_drai
     await in_flight(nodes.targets, SHARDS)
     await second.beat()
     giving = asyncio.create_task(first.beat())
-    await until(lambda: first.engine.coordinator._held_back, "shards are drained")
+    await until(lambda: first.engine.coordinator.committing.held_back, "shards are drained")
     assert len(first.held) == SHARDS, "each has an answer to wait for"
     nodes.targets.open.set()
     await giving
@@ -111,7 +111,7 @@ async def test_step_that_becomes_due_while_its_shard_drains_is_sent_by_the_next_
     await in_flight(nodes.targets, SHARDS)
     await second.beat()
     giving = asyncio.create_task(first.beat())
-    await until(lambda: first.engine.coordinator._held_back, "shards are drained")
+    await until(lambda: first.engine.coordinator.committing.held_back, "shards are drained")
     nodes.targets.open.set()
     await giving
     await second.beat()

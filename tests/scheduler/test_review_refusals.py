@@ -48,7 +48,7 @@ class Place:
 
     def spoil(self, chosen: Callable[[Changes], bool], times: int = 1) -> Spoiling:
         spoiling = Spoiling(self.engine.store, chosen, times)
-        self.engine.coordinator._commits = spoiling
+        self.engine.coordinator.committing._commits = spoiling
         return spoiling
 
     async def start(self, name: str = "w") -> str:

@@ -181,7 +181,7 @@ def _is_settled(node: "Node") -> bool:
     if node.is_lost or membership._coming or membership._going:
         return False
     is_reading = resumer._reading is not None and not resumer._reading.done()
-    return not (resumer.is_reading or is_reading or node.engine.coordinator._held_back)
+    return not (resumer.is_reading or is_reading or node.engine.coordinator.committing.held_back)
 
 
 def _shards_held(node: "Node") -> int:

@@ -38,7 +38,7 @@ class Asking:
         self._events = events
         self._new: deque[LiveTask] = deque()
         self._wake = asyncio.Event()
-        coordinator.on_asking = self._note
+        coordinator.listeners.asking = self._note
 
     async def run(self) -> None:
         """Tell of what is asked, for ever. Before the server is reached by its address, there are no links."""

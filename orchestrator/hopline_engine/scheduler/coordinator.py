@@ -11,28 +11,25 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from hopline_engine.clock import Clock
 from hopline_engine.core import advance, records, waiting
-from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Decision, Ids, Limits
-from hopline_engine.core.live import LiveRun, LiveTask, Past, families
+from hopline_engine.core.live import LiveRun, LiveTask, Past
 from hopline_engine.core.model import (
     ApprovalDecided,
     AttemptState,
     EventAdded,
     RunId,
     RunParked,
-    RunState,
     RunWoken,
     TaskId,
     TaskState,
 )
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.shards import shard_of
-from hopline_engine.core.waits import NEVER
-from hopline_engine.queue.admission import Admission, Queued
+from hopline_engine.queue.admission import Admission
 from hopline_engine.queue.dispatcher import (
     Accepted,
     Dispatcher,
@@ -45,20 +42,13 @@ from hopline_engine.queue.dispatcher import (
 )
 from hopline_engine.queue.workers import Worker
 from hopline_engine.scheduler.calling_off import CallingOff
+from hopline_engine.scheduler.committing import Commits, Committing
+from hopline_engine.scheduler.listeners import Listeners
 from hopline_engine.scheduler.pinning import Pinned
 from hopline_engine.scheduler.sending import Sending
 from hopline_engine.scheduler.timers import Timed, Timers
-from hopline_engine.store.errors import OwnershipLostError
 
 log = logging.getLogger(__name__)
-
-
-class Commits(Protocol):
-    """Makes changes durable; see ``store.interface``."""
-
-    def submit(self, changes: Changes, done: Callable[[BaseException | None], None]) -> None:
-        """Write *changes* in one transaction and call *done* on the loop afterwards."""
-        ...
 
 
 class Coordinator:
@@ -90,34 +80,27 @@ class Coordinator:
         """
         self.runs: dict[RunId, LiveRun] = {}
         self.admission = admission
+        self.listeners = Listeners(on_change)
         self.runs_url = ""
         """Where people look at runs: before the id of one."""
-        self.on_forgotten: Callable[[RunId], None] = _leave_to_next_engine
-        self.on_lost: Callable[[OwnershipLostError], None] = _leave_as_it_is
-        """Told when the store takes nothing of this node any more."""
-        self.on_admitted: Sequence[Callable[[float], None]] = ()
-        """Called after each look at what may be sent, where limits of queues are shared with other nodes."""
-        self.on_others_admitted: Callable[[list[Queued]], None] = _expect_none
-        """Told of the admitted tasks that are not of steps."""
-        self.on_asking: Callable[[Sequence[LiveTask]], None] = _leave_to_whoever_looks
-        """Told of parked tasks that wait for a person, once that is durable."""
-        self.on_turns: Callable[[Sequence[LiveTask]], None] = _let_nobody_wait
-        """Told of tasks that wait for their run's turn, and when a run ended that had one, once that is durable."""
-        self.on_awaiting: Callable[[list[TaskId]], None] = _leave_to_whoever_asks
-        """Told of parked tasks that wait for an event, once that is durable."""
-        self._commits = commits
         self._clock = clock
         self.ids = ids
         self._limits = limits
-        self._epoch = epoch
-        self._on_change = on_change
-        self._loop = asyncio.get_running_loop()
         self._timers = Timers(clock, self.wake)
         self.sending = Sending(dispatcher, admission, self._on_answers, self.look_again)
-        self._calling_off = CallingOff(dispatcher)
-        self._token_timer: asyncio.TimerHandle | None = None
-        self._held_back: frozenset[int] = frozenset()
-        """Shards that are to go to another node."""
+        self.committing = Committing(
+            commits=commits,
+            runs=self.runs,
+            admission=admission,
+            sending=self.sending,
+            timers=self._timers,
+            calling_off=CallingOff(dispatcher),
+            epoch=epoch,
+            listeners=self.listeners,
+            look_again=self.look_again,
+        )
+        self._commit = self.committing.commit
+        self._durably = self.committing.durably
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -193,21 +176,6 @@ class Coordinator:
         """Return the time that decisions are made at."""
         return self._clock.now()
 
-    def submit(self, changes: Changes) -> "asyncio.Future[None]":
-        """Write rows of runs that are not among the live ones; the future is done when they are durable."""
-        durable: asyncio.Future[None] = self._loop.create_future()
-
-        def done(error: BaseException | None) -> None:
-            if durable.cancelled():
-                return
-            if error is None:
-                durable.set_result(None)
-            else:
-                durable.set_exception(error)
-
-        self._commits.submit(changes, done)
-        return durable
-
     def call_back(self, task: LiveTask, outcome: Succeeded | Failed) -> "asyncio.Future[None]":
         """Apply the callback of a step that answered 202."""
         decision = self._decision()
@@ -223,7 +191,7 @@ class Coordinator:
         for family, wake_at in families:
             for run in family:
                 decision.rows.runs_parked.append(RunParked(run.id, wake_at if run.parent is None else None))
-                self._leave(run)
+                self.committing.leave(run)
         return self._durably(decision)
 
     def let_go_of_timers(self) -> None:
@@ -290,13 +258,13 @@ class Coordinator:
 
     def hold_back(self, shards: Collection[int]) -> None:
         """Send nothing more of the runs of shards; what is in flight is answered as ever."""
-        self._held_back = self._held_back.union(shards)
+        self.committing.held_back = self.committing.held_back.union(shards)
         for task in self._tasks_of(shards):
             self.admission.withdraw(task)
 
     def let_go(self, shards: Collection[int]) -> None:
         """Send again what was held back."""
-        self._held_back = self._held_back.difference(shards)
+        self.committing.held_back = self.committing.held_back.difference(shards)
         decision = self._decision()
         for task in self._tasks_of(shards):
             # Those that wait for a later time have a timer.
@@ -307,14 +275,14 @@ class Coordinator:
     def drop(self, shards: Collection[int]) -> None:
         """Know nothing more of the runs of shards: another node takes them up from rows."""
         for run in [run for run in self.runs.values() if shard_of(run.id) in shards]:
-            self._leave(run, keeps_keys=False)
-        self._held_back = self._held_back.difference(shards)
+            self.committing.leave(run, keeps_keys=False)
+        self.committing.held_back = self.committing.held_back.difference(shards)
 
     def is_stalled(self, task: LiveTask, before: float) -> bool:
         """Return whether a task should have moved by itself before a time, and nothing will move it."""
         match task.state:
             case TaskState.SCHEDULED:
-                is_held = task.run.is_held or shard_of(task.run.id) in self._held_back
+                is_held = task.run.is_held or shard_of(task.run.id) in self.committing.held_back
                 return task.schedule_time <= before and not (is_held or self.admission.is_waiting(task))
             case TaskState.LEASED:
                 is_sent = task.id in self.sending.under_way
@@ -343,9 +311,7 @@ class Coordinator:
         """
         await self.sending.drain(grace_seconds)
         self._timers.stop()
-        if self._token_timer is not None:
-            self._token_timer.cancel()
-        await self._calling_off.stop()
+        await self.committing.stop()
         await self.sending.cut_off_all()
 
     # --- deciding ---------------------------------------------------------------------------------------------------
@@ -357,7 +323,7 @@ class Coordinator:
         try:
             self._apply(task, outcome, decision)
         except Exception:  # halfway through: what memory holds of the run is worth nothing
-            self.forget({task.run, *decision.touched})
+            self.committing.forget({task.run, *decision.touched})
             raise
 
     @staticmethod
@@ -430,161 +396,6 @@ class Coordinator:
                 task.has_alarm = False
         self._commit(decision)
 
-    # --- committing -------------------------------------------------------------------------------------------------
-
-    def _durably(self, decision: Decision) -> "asyncio.Future[None]":
-        """Commit a decision that somebody waits for; the future is done when it is durable."""
-        durable: asyncio.Future[None] = self._loop.create_future()
-        self._commit(decision, durable)
-        return durable
-
-    def _commit(self, decision: Decision, durable: "asyncio.Future[None] | None" = None) -> None:
-        """Queue what is due, lease what may be sent, and hand all of it to the store as one transaction."""
-        self._queue(decision)
-        admitted = self.admission.admit(decision.now) if self.sending.is_on else []
-        leased = [task for task in admitted if isinstance(task, LiveTask)]
-        for look in self.on_admitted:
-            look(decision.now)
-        for task in leased:
-            advance.lease(task, decision, self._epoch)
-        for task in (*decision.opened, *decision.rescheduled):
-            self._watch_deadline(task)
-        self._watch_tokens(decision.now)
-        decision.rows.queues_moved += self.admission.moved_queues(admitted)
-        if len(admitted) > len(leased):
-            self.on_others_admitted([task for task in admitted if not isinstance(task, LiveTask)])
-        changes = decision.seal()
-        if decision.touched or leased or changes.queues_moved or changes.events_added or changes.are_of_parking:
-            self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))
-        elif durable is not None:
-            durable.set_result(None)
-
-    def _queue(self, decision: Decision) -> None:
-        for run in decision.began:
-            self.runs[run.id] = run
-            if run.plan.deadline is not None:
-                self._timers.add(run.created_at + run.plan.deadline, run)
-        for task in decision.closed.values():
-            self.admission.withdraw(task)
-        self._free_keys(decision)
-        for task in (*decision.opened, *decision.rescheduled):
-            if task.id in decision.closed:
-                continue
-            if task.schedule_time > decision.now or task.state is TaskState.PARKED:
-                if task.schedule_time < NEVER:
-                    self._timers.add(task.schedule_time, task)
-            elif not task.run.is_held and (not self._held_back or shard_of(task.run.id) not in self._held_back):
-                self.admission.offer(task)
-        for task in decision.accepted:
-            self._watch_deadline(task)
-
-    def _free_keys(self, decision: Decision) -> None:
-        """Let others have the keys of tasks whose attempts are over, or that are not to be sent now."""
-        if not decision.rows.keys_released:
-            return
-        released = {row.task_id for row in decision.rows.keys_released}
-        for task in (*decision.closed.values(), *decision.rescheduled):
-            if task.key is not None and task.id in released:
-                self.admission.release_key(task)
-
-    def _watch_deadline(self, task: LiveTask) -> None:
-        """Set a timer for the deadline of a task that waits; a leased one is watched by its request's timeout."""
-        if task.deadline_time is not None and task.state is not TaskState.LEASED and not task.has_alarm:
-            task.has_alarm = True
-            self._timers.add(task.deadline_time, task)
-
-    def _watch_tokens(self, now: float) -> None:
-        at = self.admission.next_token_at()
-        if self._token_timer is not None:
-            self._token_timer.cancel()
-            self._token_timer = None
-        if at is not None and self.sending.is_on:
-            self._token_timer = self._loop.call_later(min(max(0.001, at - now), 60.0), self.look_again)
-
-    def _settle(
-        self,
-        decision: Decision,
-        leased: list[LiveTask],
-        durable: "asyncio.Future[None] | None",
-        error: BaseException | None,
-    ) -> None:
-        """Let the effects of a decision happen, now that it is durable; none of them if it was refused."""
-        if error is None:
-            self._release(decision, leased)
-        else:
-            self._give_up(decision, leased, error)
-        if durable is None or durable.cancelled():
-            return
-        if error is None:
-            durable.set_result(None)
-        else:
-            durable.set_exception(error)
-
-    def _release(self, decision: Decision, leased: list[LiveTask]) -> None:
-        self.sending.send(leased)
-        if decision.rows.definitions_added and self.sending.pinning is not None:
-            self.sending.pinning.stored(decision.rows.definitions_added)
-        for run in decision.ended:
-            self.runs.pop(run.id, None)
-        for task in decision.closed.values():
-            self.sending.cut_off(task)
-        for task in decision.called_off:
-            self._calling_off.begin(task)
-        for run, nodes in decision.touched.items():
-            self._on_change(run, nodes)
-        if decision.awaiting:
-            self.on_awaiting(decision.awaiting)
-        if decision.in_turn or any(run.plan.turn is not None for run in decision.ended):
-            self.on_turns(decision.in_turn)
-        if decision.asking:
-            self.on_asking(decision.asking)
-
-    def _give_up(self, decision: Decision, leased: list[LiveTask], error: BaseException) -> None:
-        """Forget the runs of a decision that the store refused: memory is ahead of it, and the rows are right."""
-        if isinstance(error, OwnershipLostError):
-            self.on_lost(error)
-        else:
-            log.error("a decision was not stored; its runs are read again", exc_info=error)
-        for task in leased:
-            self.sending.give_back(task)
-        for task in decision.closed.values():
-            self.sending.cut_off(task)
-        self.forget(decision.touched)
-
-    def forget(self, runs: Iterable[LiveRun]) -> None:
-        """Drop runs, with those above and below them, until they are resumed from rows."""
-        for root, family in families(runs).items():
-            for run in family:
-                self._leave(run)
-            self.on_forgotten(root.id)
-
-    def _leave(self, run: LiveRun, *, keeps_keys: bool = True) -> None:
-        run.state = RunState.CANCELLED  # in memory only: its timers and answers are ignored from here on
-        self.runs.pop(run.id, None)
-        for unit in run.units():
-            if isinstance(unit, LiveTask):
-                self.admission.withdraw(unit)
-                # One that waits for its callback is worked on whatever memory knows of it.
-                if unit.key is not None and (unit.state is not TaskState.ACCEPTED or not keeps_keys):
-                    self.admission.release_key(unit)
-                self.sending.cut_off(unit)
-
-
-def _leave_as_it_is(_: OwnershipLostError) -> None:
-    """Do nothing: nothing counts any more."""
-
-
-def _leave_to_next_engine(_: RunId) -> None:
-    """Do nothing: who opens the store next reads all runs."""
-
-
-def _leave_to_whoever_looks(_: Sequence[LiveTask]) -> None:
-    """Do nothing: people find what they are asked where they look for it."""
-
-
-def _leave_to_whoever_asks(_: list[TaskId]) -> None:
-    """Do nothing: without events nobody can be waited for."""
-
 
 def _note_wait(task: LiveTask, decision: Decision) -> None:
     """Note what a parked task that is taken up waits for, for whoever brings it."""
@@ -594,13 +405,3 @@ def _note_wait(task: LiveTask, decision: Decision) -> None:
         decision.asking = (*decision.asking, task)
     elif task.node.kind == "turn":
         decision.in_turn = (*decision.in_turn, task)
-
-
-def _let_nobody_wait(tasks: Sequence[LiveTask]) -> None:
-    """Only who gives out turns knows whose it is."""
-    assert not tasks, f"nobody gives out turns to {tasks}"
-
-
-def _expect_none(tasks: list[Queued]) -> None:
-    """Only who offers tasks of other kinds to the admission has to take them when they are let go."""
-    raise AssertionError(f"nobody sends {tasks}")

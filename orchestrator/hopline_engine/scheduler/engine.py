@@ -241,7 +241,7 @@ class Engine:
             shares = Shares(store=store, admission=self.admission, clock=clock, look_again=look_again)
             claims = KeyClaims(store=store, admission=self.admission, look_again=look_again)
             self._shared = (shares, claims)
-            coordinator.on_admitted = (shares.look, claims.look)
+            coordinator.listeners.admitted = (shares.look, claims.look)
 
     # --- life -------------------------------------------------------------------------------------------------------
 

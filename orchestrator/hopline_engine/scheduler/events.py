@@ -106,7 +106,7 @@ class Events:
         self._forget_at = float("inf")
         self.wake: Callable[[RunId], Awaitable[None]] = _leave_asleep
         """Has a run in memory again that was parked."""
-        coordinator.on_awaiting = self._note
+        coordinator.listeners.awaiting = self._note
 
     async def run(self, *, forgets: bool = True) -> None:
         """Look for what is to be handed over, and forget what is old unless everything is to be kept, for ever."""

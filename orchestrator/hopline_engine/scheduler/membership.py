@@ -108,7 +108,7 @@ class Membership:
         self._rest_until = 0.0
         self._beats = 0
         self._company_until = 0.0
-        coordinator.on_lost = self._on_lost
+        coordinator.listeners.lost = self._on_lost
         resumer.is_ours = self.is_ours
 
     # --- who works on what ------------------------------------------------------------------------------------------

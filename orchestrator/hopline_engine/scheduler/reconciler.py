@@ -181,7 +181,7 @@ class Reconciler:
                 await self._resumer.end_orphan(run)
             case key_audits.KEY_OF_NOBODY | key_audits.FREE_KEY:
                 await self._store.execute(partial(key_audits.release, task_id=int(finding.key)))
-                self._coordinator.on_turns(())
+                self._coordinator.listeners.turns(())
                 self._coordinator.look_again()
             case comparing.RUN_NOT_IN_STORE | comparing.TASK_DIFFERS:
                 self._forget([run])
@@ -197,7 +197,7 @@ class Reconciler:
     def _forget(self, runs: Iterable[RunId]) -> None:
         """Have what memory holds of runs read again from rows."""
         known = self._coordinator.runs
-        self._coordinator.forget([known[run] for run in runs if run in known])
+        self._coordinator.committing.forget([known[run] for run in runs if run in known])
 
     def _move(self, finding: Finding, run: RunId) -> None:
         task = self._comparison().task(finding)

@@ -45,7 +45,7 @@ class Resumer:
         self._reading: asyncio.Task[None] | None = None
         self.is_ours: Callable[[RunId], bool] = _is_ours
         """Whether this node works on a run now; another one takes up those on which it does not."""
-        coordinator.on_forgotten = self.forget
+        coordinator.listeners.forgotten = self.forget
 
     async def take_up(self, shards: Collection[int]) -> None:
         """Take up every run of these shards that has not ended and is not parked; what was sent of it is lost."""
@@ -91,8 +91,8 @@ class Resumer:
             family += page
             last = page[-1].run.id
         changes = unplanned.cancel([(each.run, each.tasks) for each in family], root, self._coordinator.now())
-        await self._coordinator.submit(changes)
-        self._coordinator.on_turns(())
+        await self._coordinator.committing.submit(changes)
+        self._coordinator.listeners.turns(())
         self.left_out.difference_update(each.run.id for each in family)
 
     async def settled(self) -> None:

@@ -39,7 +39,7 @@ class RunTurns:
         self._waiting: dict[str, dict[TaskId, LiveTask]] = {}
         """The steps that wait for turns, by workflow and by the number of the turn."""
         self._wake = asyncio.Event()
-        coordinator.on_turns = self._note
+        coordinator.listeners.turns = self._note
 
     async def run(self) -> None:
         """Give out turns, for ever."""

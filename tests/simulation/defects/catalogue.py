@@ -24,20 +24,20 @@ DEFECTS: Final = (
     # --- effects and commits
     Defect(
         "ack_early",  # B22
-        _SCHEDULER + "coordinator",
+        _SCHEDULER + "committing",
         "self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))",
         "self._commits.submit(changes, lambda error: self._settle(decision, leased, None, error))\n"
         "            if durable: durable.set_result(None)",
     ),
     Defect(
         "effects_before_commit",  # B19
-        _SCHEDULER + "coordinator",
+        _SCHEDULER + "committing",
         "self._commits.submit(changes, lambda error: self._settle(decision, leased, durable, error))",
         "self._settle(decision, leased, durable, None)\n            self._commits.submit(changes, lambda error: None)",
     ),
     Defect(
         "refused_is_released",  # B1
-        _SCHEDULER + "coordinator",
+        _SCHEDULER + "committing",
         "        if error is None:\n            self._release(decision, leased)",
         "        if True:\n            self._release(decision, leased)",
     ),
@@ -143,7 +143,7 @@ DEFECTS: Final = (
     ),
     Defect(
         "deadline_timer_dropped",  # B10
-        _SCHEDULER + "coordinator",
+        _SCHEDULER + "committing",
         "        for task in decision.accepted:\n            self._watch_deadline(task)",
         "        for task in decision.accepted:\n            pass",
     ),
@@ -160,7 +160,7 @@ DEFECTS: Final = (
         "            elif not self.admission.is_waiting(task):\n",
     ),
     # --- reading again
-    Defect("forgotten_stays_forgotten", _SCHEDULER + "coordinator", "self.on_forgotten(root.id)", "pass"),
+    Defect("forgotten_stays_forgotten", _SCHEDULER + "committing", "self._listeners.forgotten(root.id)", "pass"),
     Defect(
         "reap_stale",  # B1: read before what was decided earlier is written or refused
         _SCHEDULER + "resuming",
@@ -185,8 +185,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "cancel_cuts_nothing_off",  # B20
-        _SCHEDULER + "coordinator",
-        "        for task in decision.closed.values():\n            self.sending.cut_off(task)\n"
+        _SCHEDULER + "committing",
+        "        for task in decision.closed.values():\n            self._sending.cut_off(task)\n"
         "        for task in decision.called_off:",
         "        for task in decision.called_off:",
     ),
@@ -211,8 +211,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "slot_leaks_refused",  # B32
-        _SCHEDULER + "coordinator",
-        "        for task in leased:\n            self.sending.give_back(task)\n",
+        _SCHEDULER + "committing",
+        "        for task in leased:\n            self._sending.give_back(task)\n",
         "",
     ),
     Defect(
@@ -223,8 +223,8 @@ DEFECTS: Final = (
     ),
     Defect(
         "token_timer_dropped",  # B11
-        _SCHEDULER + "coordinator",
-        "self._token_timer = self._loop.call_later(min(max(0.001, at - now), 60.0), self.look_again)",
+        _SCHEDULER + "committing",
+        "self._token_timer = self._loop.call_later(min(max(0.001, at - now), 60.0), self._look_again)",
         "pass",
     ),
     Defect("limit_overrun", _QUEUE + "admission", "self.in_flight >= self.slots", "self.in_flight > self.slots"),  # B14
@@ -273,9 +273,9 @@ DEFECTS: Final = (
     ),
     Defect(
         "paused_run_sends",
-        _SCHEDULER + "coordinator",
-        "elif not task.run.is_held and (not self._held_back",
-        "elif (not self._held_back",
+        _SCHEDULER + "committing",
+        "elif not task.run.is_held and (not self.held_back",
+        "elif (not self.held_back",
     ),
     Defect(
         "resumed_run_sends_nothing",  # B10
