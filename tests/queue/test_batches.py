@@ -13,7 +13,8 @@ from hopline_engine.core.live import LiveMap, LiveRun, LiveTask
 from hopline_engine.core.model import RunId, TaskId
 from hopline_engine.core.plan import Node
 from hopline_engine.queue.admission import Admission, Queue
-from hopline_engine.queue.dispatcher import Accepted, Dispatcher, Failed, Lost, Outcome, Succeeded, Unsendable, Unserved
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Accepted, Failed, Lost, Outcome, Succeeded, Unsendable, Unserved
 from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Answer, AnswerHeaders, Endpoint, ExchangeFailed, Target

@@ -17,7 +17,8 @@ from hopline_engine.clock import DatabaseClock, SystemClock
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState
 from hopline_engine.core.shards import SHARDS
-from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded, Unserved
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Outcome, Succeeded, Unserved
 from hopline_engine.queue.secrets import Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker

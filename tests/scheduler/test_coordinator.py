@@ -14,7 +14,8 @@ from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import RunState, StepState
 from hopline_engine.core.plan import Plan
 from hopline_engine.queue.admission import Admission, Queue
-from hopline_engine.queue.dispatcher import Dispatcher, Outcome, Succeeded, Unserved
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Outcome, Succeeded, Unserved
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.ids import TimeOrderedIds

@@ -19,9 +19,11 @@ from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import RunState
 from hopline_engine.core.plan import Plan
 from hopline_engine.queue.admission import Admission, Queue
-from hopline_engine.queue.dispatcher import Accepted, Dispatcher, Outcome, Succeeded
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Accepted, Outcome, Succeeded
 from hopline_engine.queue.workers import Worker, Workers
-from hopline_engine.scheduler.coordinator import Commits, Coordinator
+from hopline_engine.scheduler.committing import Commits
+from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.settings import Settings
 from hopline_engine.store.sqlite import SQLiteStore, open_store

@@ -14,7 +14,8 @@ from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.retry import Failure
 from hopline_engine.queue.admission import Admission, Queue
-from hopline_engine.queue.dispatcher import Dispatcher, Failed, Outcome, Succeeded
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Failed, Outcome, Succeeded
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.ids import TimeOrderedIds

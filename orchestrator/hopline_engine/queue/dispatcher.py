@@ -7,7 +7,7 @@ reads the answer. Decides nothing about the run: what an outcome means is ``core
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -24,21 +24,20 @@ from hopline_engine.core.model import WHOLE, TaskId
 from hopline_engine.core.names import idempotency_key
 from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.retry import SECRET_MISSING, Failure
-from hopline_engine.core.spans import span
 from hopline_engine.queue.failing import exchange_type, exchange_types, status_failure
+from hopline_engine.queue.outcomes import Accepted, Failed, Lost, Outcome, Succeeded, Unsendable, Unserved
 from hopline_engine.queue.patience import Patience
 from hopline_engine.queue.redacting import Redactor
 from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.secrets import SecretMissingError, Secrets
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
+from hopline_engine.queue.worker_answers import outcome_of, outcome_of_silence, outcomes_of_batch
 from hopline_engine.queue.workers import Worker
 
 log = logging.getLogger(__name__)
 
 USER_AGENT: Final = b"Hopline"
-_NOT_TAKEN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE})
-"""Statuses with which a worker says that it did not take the step."""
 _OURS: Final = frozenset({"idempotency-key", "traceparent"})
 """Headers that a step cannot set, with all that begin with ``hopline-``; the transport refuses those of its own."""
 
@@ -56,80 +55,7 @@ CALL_OFF_SECONDS: Final = 10.0
 
 Headers = list[tuple[bytes, bytes]]
 
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The step has a result."""
-
-    result: bytes
-    status: int
-    logs: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The target will call back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The attempt failed."""
-
-    failure: Failure
-    timed_out: bool = False
-    logs: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The worker died, or was cut off, while it had the step."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unserved:
-    """The worker did not take the step: it is gone, is stopping, or does not serve it."""
-
-    reason: str
-    may_be_asked: bool = False
-    """Whether the worker is there all the same, and only had enough with other elements of the batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsendable:
-    """The request could not be made: a value or a secret is missing."""
-
-    failure: Failure
-
-
 _NO_ROOM: Final = Unserved("it did not fit into the call", may_be_asked=True)
-
-Outcome = Succeeded | Accepted | Failed | Lost | Unserved | Unsendable
-
-
-class _WorkerError(msgspec.Struct):
-    type: str
-    message: str
-    types: list[str] = []
-    traceback: str | None = None
-    retry_after: float | None = None
-    final: bool = False
-
-
-class _WorkerAnswer(msgspec.Struct):
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error: _WorkerError | None = None
-    logs: str | None = None
-
-
-class _ElementAnswer(msgspec.Struct):
-    status: int
-    answer: _WorkerAnswer
-
-
-_decode_worker_answer: Final = msgspec.json.Decoder(_WorkerAnswer).decode
-_decode_batch_answer: Final = msgspec.json.Decoder(list[_ElementAnswer]).decode
 
 
 class Dispatcher:
@@ -268,19 +194,13 @@ class Dispatcher:
             limit = self._patience.begin_shared([task.id for task in tasks], seconds + WORKER_GRACE_SECONDS)
             answer = await self._workers.exchange_raw(endpoint, headers, body, seconds, limit)
         except ExchangeFailed as error:
-            return [_worker_trouble(error, seconds)] * len(parts)
+            return [outcome_of_silence(error, seconds)] * len(parts)
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             return [Unserved(f"the worker cannot be called: {error}")] * len(parts)
         finally:
             for task in tasks:
                 self._patience.end(task.id)
-        if answer.status in _NOT_TAKEN:
-            return [Unserved(f"the worker answered {answer.status}")] * len(parts)
-        try:
-            read = _decode_batch_answer(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return [Lost(f"the worker answered {answer.status} with no list of answers: {error}")] * len(parts)
-        return [self._read_answer(one.status, one.answer, seconds) for one in read]
+        return outcomes_of_batch(answer, len(parts), seconds, self._result_max_bytes)
 
     async def call_off(self, task: LiveTask) -> str | None:
         """Tell the target of a cancelled attempt at the URL that its request names; return what went wrong, if it did.
@@ -338,37 +258,10 @@ class Dispatcher:
             limit = self._patience.begin(task.id, seconds + WORKER_GRACE_SECONDS)
             answer = await self._workers.exchange_raw(endpoint, headers, arguments, seconds, limit)
         except ExchangeFailed as error:
-            return _worker_trouble(error, seconds)
+            return outcome_of_silence(error, seconds)
         except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
             return Unserved(f"the worker cannot be called: {error}")
-        return self._read_worker(answer, seconds, is_heard=task.last_heard is not None)
-
-    def _read_worker(self, answer: Answer, seconds: float, *, is_heard: bool) -> Outcome:
-        if answer.status in _NOT_TAKEN:
-            return Unserved(f"the worker answered {answer.status}")
-        if answer.status == HTTPStatus.ACCEPTED:
-            return Accepted()
-        try:
-            read = _decode_worker_answer(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return Lost(f"the worker answered {answer.status} with something that is not its protocol: {error}")
-        return self._read_answer(answer.status, read, seconds, is_heard=is_heard)
-
-    def _read_answer(self, status: int, read: _WorkerAnswer, seconds: float, *, is_heard: bool = False) -> Outcome:
-        if status == HTTPStatus.ACCEPTED:
-            return Accepted()
-        if read.error is not None:
-            failure = _worker_failure(read.error)
-            if status != HTTPStatus.GATEWAY_TIMEOUT:
-                return Failed(failure, logs=read.logs)
-            what = "no heartbeat and no result for" if is_heard else "no result within"
-            failure = failure._replace(message=f"{what} {span(seconds)}; {failure.message}")
-            return Failed(failure, timed_out=True, logs=read.logs)
-        result = bytes(read.result)
-        if len(result) > self._result_max_bytes:
-            message = f"the result has {len(result)} bytes, more than the {self._result_max_bytes} of result_max_bytes"
-            return Failed(Failure("InvalidResult", message, ("InvalidResult",), final=True), logs=read.logs)
-        return Succeeded(result, status, read.logs)
+        return outcome_of(answer, seconds, self._result_max_bytes, is_heard=task.last_heard is not None)
 
     async def _ask_with_secrets(
         self, task: LiveTask, request: RequestTemplate, headers: Headers, seconds: float
@@ -433,18 +326,6 @@ def _unbound(error: BindingError) -> Unsendable:
     return Unsendable(Failure("BindingError", str(error), ("BindingError",), final=True))
 
 
-def _worker_trouble(error: ExchangeFailed, seconds: float) -> Outcome:
-    """Return what became of an attempt to which the worker gave no answer."""
-    if error.kind == "refused":
-        return Unserved(error.message)
-    if error.kind == "timeout":
-        message = f"no result within {span(seconds)}, and no word of the worker: it is stuck or cut off"
-        return Failed(Failure("TimeoutError", message, error.types), timed_out=True)
-    if error.kind == "too_large":
-        return Failed(Failure("InvalidResult", error.message, ("InvalidResult",), final=True))
-    return Lost(f"the worker was lost: {error.message}")
-
-
 def _with_own_headers(headers: Headers, bound: BoundRequest) -> Headers:
     """Return the engine's headers with those of the step, which cannot replace ours but for the user agent."""
     names = {name.lower() for name, _ in bound.headers}
@@ -478,14 +359,3 @@ def _endpoint_of(method: str, url: str) -> Endpoint:
 @lru_cache(maxsize=4096)
 def _kept_endpoint(method: str, url: str) -> Endpoint:
     return _endpoint_of(method, url)
-
-
-def _worker_failure(error: _WorkerError) -> Failure:
-    return Failure(
-        error.type,
-        error.message,
-        tuple(error.types),
-        traceback=error.traceback,
-        retry_after=error.retry_after,
-        final=error.final,
-    )

@@ -30,16 +30,8 @@ from hopline_engine.core.model import (
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.shards import shard_of
 from hopline_engine.queue.admission import Admission
-from hopline_engine.queue.dispatcher import (
-    Accepted,
-    Dispatcher,
-    Failed,
-    Lost,
-    Outcome,
-    Succeeded,
-    Unsendable,
-    Unserved,
-)
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Accepted, Failed, Lost, Outcome, Succeeded, Unsendable, Unserved
 from hopline_engine.queue.workers import Worker
 from hopline_engine.scheduler.calling_off import CallingOff
 from hopline_engine.scheduler.committing import Commits, Committing

@@ -35,7 +35,8 @@ from hopline_engine.errors import (
     WorkerNotFoundError,
 )
 from hopline_engine.queue.admission import Admission, Queue
-from hopline_engine.queue.dispatcher import Dispatcher, Failed, Succeeded
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Failed, Succeeded
 from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker, Workers

@@ -17,7 +17,7 @@ from hopline_engine.core.model import DefinitionAdded, Digest
 from hopline_engine.core.plan import Plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.errors import InvalidDefinitionError
-from hopline_engine.queue.dispatcher import Failed, Succeeded
+from hopline_engine.queue.outcomes import Failed, Succeeded
 from hopline_engine.scheduler.definitions import Catalogue, canonical
 from hopline_engine.store.definitions import StoredDefinition
 

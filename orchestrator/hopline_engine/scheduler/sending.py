@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunState, TaskId, TaskState
 from hopline_engine.queue.admission import Admission
-from hopline_engine.queue.dispatcher import Dispatcher, Lost, Outcome, Succeeded
+from hopline_engine.queue.dispatcher import Dispatcher
+from hopline_engine.queue.outcomes import Lost, Outcome, Succeeded
 from hopline_engine.queue.workers import Worker
 from hopline_engine.scheduler.pinning import Pinned, Pinning
 
