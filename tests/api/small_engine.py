@@ -13,17 +13,7 @@ from hopline_engine.api.asked import (
     RunQuery,
     WorkerRegistration,
 )
-from hopline_engine.api.interface import (
-    CallbackAnswer,
-    CallbackOutcome,
-    Fleet,
-    LinkState,
-    RunChange,
-    Started,
-    StepFailure,
-    StepHeartbeat,
-    StepResult,
-)
+from hopline_engine.api.interface import Fleet, LinkState, RunChange, Started, StepFailure, StepHeartbeat, StepResult
 from hopline_engine.api.models import (
     Approval,
     ApprovalDetail,
@@ -69,6 +59,7 @@ from hopline_engine.errors import (
     WorkflowNotFoundError,
     closest,
 )
+from hopline_engine.scheduler.callbacks import CallbackAnswer, CallbackOutcome
 from hopline_engine.scheduler.diagnosis import Check, Diagnosis, State
 from hopline_engine.scheduler.needs import Need
 from hopline_engine.scheduler.secret_book import SecretBook

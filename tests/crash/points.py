@@ -44,7 +44,7 @@ WORK: Final = (
     ("registering", "scheduler.controls", "Controls.register"),
     ("starting a run", "scheduler.engine", "Engine.start_run"),
     ("cancelling", "scheduler.orders", "Orders.cancel"),
-    ("calling back", "scheduler.engine", "Engine.call_back"),
+    ("calling back", "scheduler.callbacks", "Callbacks.call_back"),
 )
 """What happens while runs move: the name of the point, the module, the function."""
 

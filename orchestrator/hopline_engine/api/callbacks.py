@@ -15,8 +15,9 @@ from hopline_engine.api.body import answer, read_body, read_model, takes
 from hopline_engine.api.errors import error_response
 from hopline_engine.api.forwarding import RunElsewhere
 from hopline_engine.api.given import Configured, Engine
-from hopline_engine.api.interface import CallbackAnswer, CallbackOutcome, StepFailure, StepHeartbeat, StepResult
+from hopline_engine.api.interface import StepFailure, StepHeartbeat, StepResult
 from hopline_engine.api.models import CallbackDone, HeartbeatDone
+from hopline_engine.scheduler.callbacks import CallbackAnswer, CallbackOutcome
 
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 

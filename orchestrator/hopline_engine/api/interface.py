@@ -36,6 +36,7 @@ from hopline_engine.api.models import (
     WorkflowDetail,
 )
 from hopline_engine.api.schedule_service import ScheduleService
+from hopline_engine.scheduler.callbacks import CallbackAnswer
 from hopline_engine.scheduler.diagnosis import Diagnosis
 from hopline_engine.scheduler.needs import Need
 from hopline_engine.scheduler.secret_book import SecretBook
@@ -82,34 +83,6 @@ class StepHeartbeat:
     seconds: float
     """For how long the step is to be waited for from now on, at least."""
     progress: str | None = None
-
-
-class CallbackOutcome(StrEnum):
-    """What became of a callback."""
-
-    APPLIED = "applied"
-    ALREADY = "already"
-    """The same report was applied before."""
-    STALE = "stale"
-    """The step is past this attempt."""
-    ENDED = "ended"
-    """The run has ended or was cancelled."""
-    UNKNOWN = "unknown"
-    """The token is right, but the attempt is not known, or not known to wait: too early, or a restored backup."""
-    FORGED = "forged"
-    """The token is not that of this attempt."""
-    INVALID = "invalid"
-    """The result does not fit the step's schema or cannot be stored; the step keeps waiting."""
-
-
-class CallbackAnswer(NamedTuple):
-    """What became of a callback, and why."""
-
-    outcome: CallbackOutcome
-    message: str | None = None
-    """For people; what was wrong with the result when it is ``INVALID``."""
-    until: float | None = None
-    """Of a heartbeat: until when the step is waited for now, at least."""
 
 
 class LinkState(StrEnum):

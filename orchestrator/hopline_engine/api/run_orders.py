@@ -50,13 +50,13 @@ class RunOrders(ABC):
         stored = await self._ended(run)
         if stored.state == RunState.SUCCEEDED and not items:
             raise RunNotRetryableError(run=run, state=stored.state)
-        plan = await self._engine.plan_of(stored.digest)
+        plan = await self._engine.catalogue.plan_of(stored.digest)
         return await self._run(await self._engine.orders.retry(stored, plan, _again(run, plan, items)))
 
     async def fork_run(self, run: str, step: str, given: dict[str, Any]) -> Run:
         """Start a new run with other arguments that makes a step and what follows it again."""
         stored = await self._ended(run)
-        plan = await self._engine.plan_of(stored.digest)
+        plan = await self._engine.catalogue.plan_of(stored.digest)
         node = node_of(run, plan, step)
         return await self._run(await self._engine.orders.fork(stored, plan, node.index, given))
 
@@ -67,7 +67,7 @@ class RunOrders(ABC):
         if not await order(stored.id):
             stored = await self._find(run)
             if stored.state is RunState.RUNNING:
-                await self._engine.plan_of(stored.digest)
+                await self._engine.catalogue.plan_of(stored.digest)
                 raise StoreUnavailableError(reason=f"run {run} has to be read again")
             raise RunEndedError(run=run, state=stored.state)
         return await self._run(await self._find(run))

@@ -15,8 +15,6 @@ from hopline_engine.api.asked import (
     WorkerRegistration,
 )
 from hopline_engine.api.interface import (
-    CallbackAnswer,
-    CallbackOutcome,
     Fleet,
     LinkState,
     RunChange,
@@ -81,6 +79,7 @@ from hopline_engine.errors import (
 )
 from hopline_engine.queue import admission
 from hopline_engine.scheduler.approvals import form_of
+from hopline_engine.scheduler.callbacks import CallbackAnswer
 from hopline_engine.scheduler.diagnosis import Diagnosis, examine
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.hearing import Heartbeat
@@ -191,7 +190,7 @@ class Service(RunOrders):
         found = [stored.digest for stored in await self.versions(name) if stored.digest.startswith(digest)]
         if len(found) != 1:
             raise VersionNotFoundError(workflow=name, digest=digest, matches=len(found))
-        plan = await self._engine.plan_of(found[0])
+        plan = await self._engine.catalogue.plan_of(found[0])
         return WorkflowDetail(**self._workflow_fields(plan), definition=self._engine.catalogue.body(found[0]))
 
     async def needs(self) -> list[Need]:
@@ -274,7 +273,7 @@ class Service(RunOrders):
     async def run_attempts(self, run: str, step: str | None, attempt: int | None) -> list[Attempt]:
         """Return the attempts of a run that are over."""
         stored = await self._find(run)
-        plan = await self._engine.plan_of(stored.digest)
+        plan = await self._engine.catalogue.plan_of(stored.digest)
         node, item = None, None
         if step is not None:
             name, position = parse_step_name(step)
@@ -288,7 +287,7 @@ class Service(RunOrders):
     async def why(self, run: str, step: str | None) -> Why:
         """Return why steps are not further."""
         stored = await self._find(run)
-        plan = await self._engine.plan_of(stored.digest)
+        plan = await self._engine.catalogue.plan_of(stored.digest)
         nodes = plan.nodes if step is None else [node_of(run, plan, parse_step_name(step)[0])]
         live = self._engine.coordinator.runs.get(stored.id)
         wanted = range(len(plan.nodes)) if step is None or live is None else [node.index for node in nodes]
@@ -319,13 +318,12 @@ class Service(RunOrders):
                 said = Failure(kind, text, (kind,))
             case StepHeartbeat(seconds=seconds, progress=progress):
                 said = Heartbeat(seconds, progress)
-        done = await self._engine.call_back(run, step, attempt, token, said)
-        return CallbackAnswer(CallbackOutcome(done.outcome.value), done.message, done.until)
+        return await self._engine.callbacks.call_back(run, step, attempt, token, said)
 
     async def subscribe(self, run: str) -> AsyncGenerator[RunDetail | RunChange, None]:
         """Yield a run as it is, then what changes in it, until it ends."""
         stored = await self._find(run)
-        plan = await self._engine.plan_of(stored.digest)
+        plan = await self._engine.catalogue.plan_of(stored.digest)
         with self._engine.watchers.watch(stored.id) as watch:
             detail = await self.run_detail(run)
             yield detail
@@ -346,12 +344,14 @@ class Service(RunOrders):
         """Return questions to people, the newest first."""
         only_open = query.state == "open"
         stored = await self._store.read(partial(approvals.newest, only_open=only_open, limit=query.limit))
-        return [Approval(**approval_fields(one, await self._engine.plan_of(Digest(one.digest)))) for one in stored]
+        return [
+            Approval(**approval_fields(one, await self._engine.catalogue.plan_of(Digest(one.digest)))) for one in stored
+        ]
 
     async def approval(self, run: str, step: str) -> ApprovalDetail:
         """Return the question of one step."""
         stored = await self._find(run)
-        plan = await self._engine.plan_of(stored.digest)
+        plan = await self._engine.catalogue.plan_of(stored.digest)
         place = (node_of(run, plan, parse_step_name(step)[0]).index, parse_step_name(step)[1])
         asked = await self._store.read(partial(approvals.of_run, run_id=stored.id))
         found = next((one for one in asked if (one.node, one.item) == place), None)
@@ -475,7 +475,7 @@ class Service(RunOrders):
     async def _plan(self, stored: RunSummary) -> Plan | None:
         """Return the plan of a run; ``None`` when this server cannot run its version, which ``_note`` says."""
         with contextlib.suppress(UnusableDefinitionError):
-            return await self._engine.plan_of(stored.digest)
+            return await self._engine.catalogue.plan_of(stored.digest)
         return None
 
     def _note(self, stored: RunSummary) -> str | None:

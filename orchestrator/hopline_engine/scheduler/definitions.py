@@ -72,6 +72,15 @@ class Catalogue:
             raise UnusableDefinitionError(digest=digest, reason=self.unusable.get(digest, "it is not stored"))
         return found
 
+    async def plan_of(self, digest: Digest) -> Plan:
+        """Return a stored version, loading it if it is not in memory.
+
+        Raises:
+            UnusableDefinitionError
+        """
+        await self.load({digest})
+        return self.plan(digest)
+
     def has_plan(self, digest: Digest) -> bool:
         """Return whether a version was loaded and can be run."""
         return digest in self._plans

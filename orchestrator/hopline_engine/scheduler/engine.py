@@ -4,49 +4,38 @@ Knows the store, the catalogue of workflows and who watches; how things look to 
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Collection, Mapping
-from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
 from hopline_engine.clock import DatabaseClock
 from hopline_engine.core.decision import Limits
-from hopline_engine.core.live import LiveRun, LiveTask, Past, failure_from_json
+from hopline_engine.core.live import LiveRun, Past
 from hopline_engine.core.model import (
-    AttemptEnded,
-    AttemptState,
-    Digest,
     RunId,
     RunState,
-    StepEnded,
-    TaskState,
 )
-from hopline_engine.core.names import parse_step_name, run_id
 from hopline_engine.core.plan import DEFAULT_QUEUE, Plan
-from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Earlier
 from hopline_engine.errors import (
     EngineStoppingError,
     NoShardError,
     StoreUnavailableError,
-    UnusableDefinitionError,
     WorkerNotFoundError,
 )
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.queue.dispatcher import Dispatcher
-from hopline_engine.queue.outcomes import Failed, Succeeded
-from hopline_engine.queue.results import InvalidResultError, ResultType
 from hopline_engine.queue.signing import Signer
 from hopline_engine.queue.workers import Worker, Workers
 from hopline_engine.scheduler.approvals import Approvals
 from hopline_engine.scheduler.asking import Asking
+from hopline_engine.scheduler.callbacks import Callbacks
 from hopline_engine.scheduler.controls import Controls
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.events import Events
-from hopline_engine.scheduler.hearing import Hearing, Heartbeat, without_secrets
+from hopline_engine.scheduler.hearing import Hearing
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.scheduler.inputs import complete_input
 from hopline_engine.scheduler.key_claims import KeyClaims
@@ -65,33 +54,12 @@ from hopline_engine.scheduler.shares import Shares
 from hopline_engine.scheduler.sweeping import Sweeper
 from hopline_engine.scheduler.watchers import Watchers
 from hopline_engine.settings import Settings
-from hopline_engine.store import runs, steps
+from hopline_engine.store import runs
 from hopline_engine.store.errors import ChangesRefusedError, OwnershipLostError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.runs import RunRecord
 
 log = logging.getLogger(__name__)
-
-
-class CallbackOutcome(StrEnum):
-    """What became of a callback."""
-
-    APPLIED = "applied"
-    ALREADY = "already"
-    STALE = "stale"
-    ENDED = "ended"
-    UNKNOWN = "unknown"
-    FORGED = "forged"
-    INVALID = "invalid"
-
-
-class CalledBack(NamedTuple):
-    """What became of a callback."""
-
-    outcome: CallbackOutcome
-    message: str | None = None
-    until: float | None = None
-    """Of a heartbeat that was applied: until when its attempt is waited for now, at least."""
 
 
 class Started(NamedTuple):
@@ -113,8 +81,6 @@ class Engine:
         self.catalogue = Catalogue(store)
         self.workers = Workers()
         self.watchers = Watchers()
-        self._dispatcher = dispatcher
-        self._signer = signer
         self._clock = clock
         self.settings = settings
         self.blobs = dispatcher.blobs
@@ -144,7 +110,14 @@ class Engine:
             epoch=store.owner.epoch,
             on_change=self.watchers.tell,
         )
-        self._hearing = Hearing(coordinator, dispatcher, self.watchers)
+        self.callbacks = Callbacks(
+            reads=store,
+            coordinator=coordinator,
+            catalogue=self.catalogue,
+            dispatcher=dispatcher,
+            signer=signer,
+            hearing=Hearing(coordinator, dispatcher, self.watchers),
+        )
         self.resumer = Resumer(store, self.catalogue, coordinator)
         self.controls = Controls(
             store=store,
@@ -435,75 +408,6 @@ class Engine:
     ) -> RunRecord:
         return await self._start(plan, run_input, None, retry_of=retry_of, fork_of=fork_of, earlier=earlier)
 
-    async def call_back(
-        self, public: str, step: str, attempt: int, token: str, report: "bytes | Failure | Heartbeat"
-    ) -> CalledBack:
-        """Apply what a target reports about an attempt; see ``correctness.md`` for the answers."""
-        if not self._signer.is_signed(token, public, step, attempt):
-            return CalledBack(CallbackOutcome.FORGED)
-        run = run_id(public)
-        node, item = parse_step_name(step)
-        task = self.coordinator.find(run, node, item) if run is not None else None
-        if run is not None and task is not None:
-            report = without_secrets(report, await self._dispatcher.redactor(task.node))
-            task = self.coordinator.find(run, node, item)
-        # A task that waits for its next attempt has an attempt behind it that is over.
-        if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:
-            return CalledBack(await self._late_callback(run, node, item, attempt, task, report))
-        if isinstance(report, Heartbeat):
-            return CalledBack(CallbackOutcome.APPLIED, until=await self._hearing.hear(task, report))
-        if task.state is not TaskState.ACCEPTED:
-            return CalledBack(CallbackOutcome.UNKNOWN, "the attempt has not been accepted yet")
-        if isinstance(report, Failure):
-            await self.coordinator.call_back(task, Failed(report))
-            return CalledBack(CallbackOutcome.APPLIED)
-        try:
-            read = self._dispatcher.result_type(task.run.plan, task.node).read(report)
-        except InvalidResultError as error:
-            return CalledBack(CallbackOutcome.INVALID, str(error))
-        kept = await self.blobs.kept(read)
-        if task is not self.coordinator.find(task.run.id, node, item) or task.state is not TaskState.ACCEPTED:
-            return CalledBack(CallbackOutcome.UNKNOWN, "the attempt ended while its result was kept; try again")
-        await self.coordinator.call_back(task, Succeeded(kept, 200))
-        return CalledBack(CallbackOutcome.APPLIED)
-
-    async def _late_callback(
-        self,
-        run: RunId | None,
-        node: str,
-        item: int,
-        attempt: int,
-        task: LiveTask | None,
-        report: "bytes | Failure | Heartbeat",
-    ) -> CallbackOutcome:
-        """Say what a well-signed callback of an attempt that is not open comes too late, or too early, for."""
-        stored = await self.store.read(lambda connection: runs.get(connection, run)) if run is not None else None
-        plan = None
-        with contextlib.suppress(UnusableDefinitionError):  # an engine that can run it may apply the callback
-            plan = await self.plan_of(stored.digest) if stored is not None else None
-        place = plan.by_id.get(node) if plan is not None else None
-        if stored is None or plan is None or place is None or (task is not None and attempt > task.attempt):
-            return CallbackOutcome.UNKNOWN
-        report = without_secrets(report, await self._dispatcher.redactor(place))
-        row = await self.store.read(partial(steps.get, run_id=stored.id, node=place.index, item=item))
-        if row is not None and row.result is not None:
-            row = row._replace(result=await self.blobs.whole(row.result))
-        over = await self.store.read(
-            partial(steps.attempts, run_id=stored.id, node=place.index, item=item, number=attempt, limit=1)
-        )
-        if over and _is_repeated(report, over[0], row, self._dispatcher.result_type(plan, place)):
-            return CallbackOutcome.ALREADY
-        if stored.state != RunState.RUNNING:
-            return CallbackOutcome.ENDED
-        return CallbackOutcome.STALE if task is not None or row is not None else CallbackOutcome.UNKNOWN
-
-    # --- opening ----------------------------------------------------------------------------------------------------
-
-    async def plan_of(self, digest: Digest) -> Plan:
-        """Return a stored version of a workflow, loading it if it is not in memory."""
-        await self.catalogue.load({digest})
-        return self.catalogue.plan(digest)
-
     # --- watching ---------------------------------------------------------------------------------------------------
 
     def _on_lost(self, lost: "asyncio.Future[OwnershipLostError]") -> None:
@@ -526,19 +430,3 @@ async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _is_repeated(
-    report: "bytes | Failure | Heartbeat", attempt: AttemptEnded, step: StepEnded | None, declared: ResultType
-) -> bool:
-    """Return whether a report says again how its attempt ended."""
-    if isinstance(report, Heartbeat):
-        return False
-    if isinstance(report, Failure):
-        ended = failure_from_json(attempt.error)
-        return attempt.state == AttemptState.FAILED and (ended.type, ended.message) == (report.type, report.message)
-    if attempt.state != AttemptState.SUCCEEDED or step is None:
-        return False
-    with contextlib.suppress(InvalidResultError):
-        return declared.read(report) == step.result
-    return False

@@ -13,11 +13,12 @@ from hopline.definition import canonical
 from hopline.durations import parse
 from hopline.schema import codec, jsonable
 from hopline_engine.api.asked import ApprovalAnswer, RunQuery
-from hopline_engine.api.interface import CallbackOutcome, StepFailure, StepResult
+from hopline_engine.api.interface import StepFailure, StepResult
 from hopline_engine.api.models import Attempt, Failure, RunDetail
 from hopline_engine.api.models import Step as StepDetail
 from hopline_engine.api.service import Service
 from hopline_engine.errors import ApprovalNotOpenError, RunNotSucceededError
+from hopline_engine.scheduler.callbacks import CallbackOutcome
 from hopline_engine.testing.doubles import Doubles, Server
 from hopline_engine.testing.installation import Execution, Happened, Heartbeats, Installation
 from hopline_engine.testing.steps import InProcessWorker, python_steps

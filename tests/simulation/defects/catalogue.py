@@ -69,28 +69,28 @@ DEFECTS: Final = (
     # --- callbacks
     Defect(
         "late_token",  # B19
-        _SCHEDULER + "engine",
-        "        if task.state is not TaskState.ACCEPTED:\n            return CalledBack(CallbackOutcome.UNKNOWN, ",
-        "        if False:\n            return CalledBack(CallbackOutcome.UNKNOWN, ",
+        _SCHEDULER + "callbacks",
+        "        if task.state is not TaskState.ACCEPTED:\n            return CallbackAnswer(CallbackOutcome.UNKNOWN, ",
+        "        if False:\n            return CallbackAnswer(CallbackOutcome.UNKNOWN, ",
     ),
     Defect(
         "old_attempt_applied",  # B18
-        _SCHEDULER + "engine",
+        _SCHEDULER + "callbacks",
         "if task is None or task.attempt != attempt or task.state is TaskState.SCHEDULED:\n"
-        "            return CalledBack(await self._late_callback(run, node, item, attempt, task, report))",
+        "            return CallbackAnswer(await self._late(run, node, item, attempt, task, report))",
         "if task is None or task.state is TaskState.SCHEDULED:\n"
-        "            return CalledBack(await self._late_callback(run, node, item, attempt, task, report))",
+        "            return CallbackAnswer(await self._late(run, node, item, attempt, task, report))",
     ),
     Defect(
         "forged_token_taken",
-        _SCHEDULER + "engine",
+        _SCHEDULER + "callbacks",
         "if not self._signer.is_signed(token, public, step, attempt):\n"
-        "            return CalledBack(CallbackOutcome.FORGED)",
-        "if len(token) != 64:\n            return CalledBack(CallbackOutcome.FORGED)",
+        "            return CallbackAnswer(CallbackOutcome.FORGED)",
+        "if len(token) != 64:\n            return CallbackAnswer(CallbackOutcome.FORGED)",
     ),
     Defect(
         "dup_apply",  # B18
-        _SCHEDULER + "engine",
+        _SCHEDULER + "callbacks",
         "            return CallbackOutcome.ALREADY\n",
         "            return CallbackOutcome.APPLIED\n",
     ),
