@@ -34,6 +34,15 @@ def disagreement(have: Shape, want: Shape) -> str | None:
     return f"in one arm, {reason}" if reason and len(arms) > 1 else reason
 
 
+def can_be_formatted(shape: Shape, spec: str) -> bool:
+    """Return whether a value of some shape may be formatted as *spec* says."""
+    kinds = shape.kinds()
+    if kinds is None:
+        return True
+    samples: list[object] = [{"string": "", "integer": 0, "number": 0.0}.get(kind) for kind in kinds]
+    return any(sample is not None and _accepts(sample, spec) for sample in samples)
+
+
 def _list_misfit(values: list[object], want: Shape) -> str | None:
     if want.element() is None:
         return f"it is a list, not {want.words()}"
@@ -113,3 +122,11 @@ def _fields_against(have: Shape, want: Shape, seen: _Seen) -> str | None:
         if reason:
             return f"in its field {key!r}, {reason}"
     return None
+
+
+def _accepts(sample: object, spec: str) -> bool:
+    try:
+        format(sample, spec)
+    except ValueError:
+        return False
+    return True

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from hopline import source
 from hopline.arguments import argument, listed
+from hopline.batches import check_batch
 from hopline.choices import Choices
 from hopline.closing import FAILURE, Closes, closing_arguments
 from hopline.definition import Definition, Expr, Node, references, request_expressions
 from hopline.errors import DefinitionError, definition_error
 from hopline.expressions import Encoder, is_literal, literal_value
-from hopline.fit import disagreement, misfit
+from hopline.fit import can_be_formatted, disagreement, misfit
 from hopline.hints import misuse_hint
 from hopline.identity import identity_test
 from hopline.keys import key_of
@@ -160,7 +161,7 @@ class BodyTrace:
         """See ``trace.Wiring``."""
         if may_hold_marks(spec):
             self.refuse(f"the format of {reference} is a result itself", "formats are fixed; format it inside a step")
-        if spec and not _formats(reference.shape, spec):
+        if spec and not can_be_formatted(reference.shape, spec):
             self.refuse(
                 f"{reference} cannot be formatted with {spec!r}: in the run it is {reference.shape.words()}",
                 "dates and such are texts there; format them inside a step",
@@ -204,7 +205,7 @@ class BodyTrace:
     ) -> Symbol:
         child = self._admitted(step)
         mapped = over if repeat is None else None
-        self._check_batch(step, mapped)
+        check_batch(self, step, mapped)
         own = codec_of(step)
         is_composed = step.kind in {"workflow", "dynamic"}
         given = {name: argument(self, step, own, name, value, each=name == mapped) for name, value in arguments.items()}
@@ -308,24 +309,6 @@ class BodyTrace:
         self.nodes[node.id] = node
         self.places[node.id] = source.of_call_within(self._files, self._at)
         self.control.note(node.id)
-
-    def _check_batch(self, step: Step[..., Any], over: str | None) -> None:
-        if step.policy.batch is None:
-            return
-        if over is None:
-            self.refuse(
-                f"{step.name} with batch={step.policy.batch} is called for one value",
-                f"batch is for the elements of a map: {step.name}.using(batch=...).map(items)",
-            )
-        if step.kind != "python":
-            reason = {
-                "http": "an HTTP step sends one request for each element",
-                "workflow": "each element of a mapped workflow is a run of its own",
-            }.get(step.kind, "each element is called by itself")
-            self.refuse(
-                f"{step.name} cannot take batch={step.policy.batch}: {reason}",
-                "leave it out; max_parallel= and queue= say how many are under way",
-            )
 
     def _admitted(self, step: Step[..., Any]) -> Definition | None:
         child = self._admit(self, step)
@@ -490,22 +473,6 @@ class BodyTrace:
 
 def _nodes_in(exprs: list[Expr]) -> set[str]:
     return {name for name in references(exprs) if name not in (INPUT, ITEM, FAILURE)}
-
-
-def _formats(shape: Shape, spec: str) -> bool:
-    kinds = shape.kinds()
-    if kinds is None:
-        return True
-    samples: list[object] = [{"string": "", "integer": 0, "number": 0.0}.get(kind) for kind in kinds]
-    return any(sample is not None and _accepts(sample, spec) for sample in samples)
-
-
-def _accepts(sample: object, spec: str) -> bool:
-    try:
-        format(sample, spec)
-    except ValueError:
-        return False
-    return True
 
 
 def _flat(values: tuple[object, ...]) -> Iterator[object]:
