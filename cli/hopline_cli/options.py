@@ -34,4 +34,8 @@ Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Workflow fi
 Concurrency = Annotated[
     int | None, typer.Option("--concurrency", min=1, help="Steps a worker runs at the same time.", show_default=False)
 ]
+By = Annotated[str | None, typer.Option("--by", help="Who decides; without it, your user name.", show_default=False)]
+Filled = Annotated[
+    str | None, typer.Option("--form", metavar="JSON", help="The form, filled in; @FILE reads it.", show_default=False)
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

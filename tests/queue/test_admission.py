@@ -284,26 +284,26 @@ def test_task_that_came_back_waits_behind_the_others() -> None:
 # --- turns ----------------------------------------------------------------------------------------------------------
 
 
-def test_lanes_of_a_queue_take_turns() -> None:
-    a = admission(worker("w", route("s"), route("t")), concurrent=1)
-    offered(a, Tasks(step("s"), step("t")), ["s"] * 4 + ["t"] * 2)
+def one_by_one(a: Admission, count: int) -> list[str]:
+    """Return the steps of the tasks that are admitted where there is room for one, in their order."""
     order = []
-    for _ in range(6):
+    for _ in range(count):
         (task,) = of_steps(a.admit(NOW))
         order.append(task.node.id)
         a.release(task.id)
-    assert order == ["s", "t", "s", "t", "s", "s"]
+    return order
+
+
+def test_lanes_of_a_queue_take_turns() -> None:
+    a = admission(worker("w", route("s"), route("t")), concurrent=1)
+    offered(a, Tasks(step("s"), step("t")), ["s"] * 4 + ["t"] * 2)
+    assert one_by_one(a, 6) == ["s", "t", "s", "t", "s", "s"]
 
 
 def test_queues_that_share_a_worker_take_turns() -> None:
     a = admission(worker("w", route("s"), route("t"), concurrency=1))
     offered(a, Tasks(step("s"), step("t", queue="other")), ["s"] * 4 + ["t"] * 2)
-    order = []
-    for _ in range(6):
-        (task,) = of_steps(a.admit(NOW))
-        order.append(task.node.id)
-        a.release(task.id)
-    assert order == ["s", "t", "s", "t", "s", "s"]
+    assert one_by_one(a, 6) == ["s", "t", "s", "t", "s", "s"]
 
 
 def test_queues_take_turns_within_one_admission() -> None:

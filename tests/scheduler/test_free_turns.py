@@ -73,6 +73,15 @@ async def begun(called: Target, *paths: str) -> None:
     await until(lambda: [asked.path for asked in called.asked] == [f"/{path}" for path in paths], f"{paths} began")
 
 
+async def one_that_another_waits_for(engine: Service, folder: Path, called: Target) -> str:
+    """Return a run that has the only turn, and that another one has claimed too."""
+    await define(engine, called, "new")
+    first = await start(engine)
+    await begun(called, "new")
+    await has_claim(folder, await start(engine))
+    return first
+
+
 async def test_end_of_a_run_that_only_rows_tell_of_lets_the_next_begin(tmp_path: Path, service: Target) -> None:
     async with opened(tmp_path) as engine:
         old = await define(engine, service, "old")
@@ -104,11 +113,7 @@ async def test_run_that_cannot_be_taken_up_keeps_no_turn_from_the_others(tmp_pat
 
 async def test_turn_of_a_run_that_is_over_is_released_and_given_to_the_next(tmp_path: Path, service: Target) -> None:
     async with opened(tmp_path) as engine:
-        await define(engine, service, "new")
-        first = await start(engine)
-        await begun(service, "new")
-        second = await start(engine)
-        await has_claim(tmp_path, second)
+        first = await one_that_another_waits_for(engine, tmp_path, service)
         write(tmp_path, "UPDATE run SET state = 'cancelled', ended_at = 1 WHERE id = ?", [number(first)])
         await heal(engine)
         await until(lambda: not engine._engine.resumer.is_reading, "the run is dropped")
@@ -119,11 +124,7 @@ async def test_turn_of_a_run_that_is_over_is_released_and_given_to_the_next(tmp_
 
 async def test_turn_that_is_free_is_given_to_the_run_that_waits(tmp_path: Path, service: Target) -> None:
     async with opened(tmp_path) as engine:
-        await define(engine, service, "new")
-        first = await start(engine)
-        await begun(service, "new")
-        second = await start(engine)
-        await has_claim(tmp_path, second)
+        first = await one_that_another_waits_for(engine, tmp_path, service)
         write(tmp_path, "DELETE FROM key_claim WHERE task_id = ?", [turn(first)])
         await heal(engine)
         assert engine._engine.reconciler.healed == {"free-key": 1}

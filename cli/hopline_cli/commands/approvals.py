@@ -13,10 +13,6 @@ app = noun_app("List what people are asked, and decide.")
 StepName = Annotated[
     str | None, typer.Argument(metavar="[STEP]", help="Which one, when the run asks several.", show_default=False)
 ]
-By = Annotated[str | None, typer.Option("--by", help="Who decides; without it, your user name.", show_default=False)]
-Filled = Annotated[
-    str | None, typer.Option("--form", metavar="JSON", help="The form, filled in; @FILE reads it.", show_default=False)
-]
 
 
 @app.command("list")
@@ -50,8 +46,8 @@ def show(
 def approve(
     run: options.RunRef,
     step: StepName = None,
-    form: Filled = None,
-    by: By = None,
+    form: options.Filled = None,
+    by: options.By = None,
     as_json: options.Json = False,
     server: options.Server = None,
 ) -> None:
@@ -65,7 +61,7 @@ def approve(
 def reject(
     run: options.RunRef,
     step: StepName = None,
-    by: By = None,
+    by: options.By = None,
     as_json: options.Json = False,
     server: options.Server = None,
 ) -> None:

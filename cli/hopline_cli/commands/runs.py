@@ -185,12 +185,8 @@ def cancel(
 @app.command("approve")
 def approve(
     ref: options.RunRef,
-    form: Annotated[
-        str | None, typer.Option("--form", metavar="JSON", help="The form, filled in.", show_default=False)
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option("--by", help="Who decides; without it, your user name.", show_default=False)
-    ] = None,
+    form: options.Filled = None,
+    by: options.By = None,
     as_json: options.Json = False,
     server: options.Server = None,
 ) -> None:

@@ -1,6 +1,6 @@
 """What a definition looks like as JSON; whatever does not look like this is refused before a plan is made of it.
 
-Only shapes and ranges are here. What the parts mean together is ``core.plan``'s. Members that are not known are
+Only shapes and ranges are here. What the parts mean together is ``core.planning``'s. Members that are not known are
 passed over, so that an older engine reads what a newer compiler adds.
 """
 
