@@ -28,7 +28,7 @@ from hopline import (
 from hopline.errors import NotStubbedError
 from hopline.testing import stub
 from hopline_engine.core.model import Digest
-from hopline_engine.core.plan import build_plan
+from hopline_engine.core.planning import build_plan
 from tests.authoring.refused import refused
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from hopline_engine.core.live import LiveTask, Traced
 from hopline_engine.core.model import Digest, TaskState
-from hopline_engine.core.plan import Plan, build_plan
+from hopline_engine.core.plan import Plan
+from hopline_engine.core.planning import build_plan
 from hopline_engine.core.retry import Failure
 from tests.core.worlds import ACCEPT, Outcome, definition, event_step, ref, sleep_step, step
 

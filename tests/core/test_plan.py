@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hopline_engine.core.binding import BindingError
 from hopline_engine.core.live import LiveTask, RunScope, item_of
 from hopline_engine.core.model import Digest, TaskState
-from hopline_engine.core.plan import HTTP_ROUTE, Plan, PlanError, Route, build_plan, child_digests
+from hopline_engine.core.plan import HTTP_ROUTE, Plan, PlanError, Route
+from hopline_engine.core.planning import build_plan, child_digests
 from hopline_engine.core.retry import Failure
 from tests.core.worlds import ACCEPT, Outcome, World, definition, http_step, plan, ref, step
 

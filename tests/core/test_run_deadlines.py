@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopline_engine.core.model import Digest, RunState, StepState
-from hopline_engine.core.plan import Plan, build_plan
+from hopline_engine.core.plan import Plan
+from hopline_engine.core.planning import build_plan
 from tests.core.drawn_worlds import FAULTS, LIMITS, SEEDS
 from tests.core.flows import MAIN, Flow, compensating, flows
 from tests.core.small_worlds import call, failing, identity, with_child

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hopline_engine.core.decision import Limits
 from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import WHOLE, Digest, RunId, RunState, StepState
-from hopline_engine.core.plan import Plan, PlanError, build_plan
+from hopline_engine.core.plan import Plan, PlanError
+from hopline_engine.core.planning import build_plan
 from tests.core.flows import MAIN, Flow, compensating, flows
 from tests.core.small_worlds import failing
 from tests.core.worlds import Execute, Faults, World, definition, ref, step

@@ -28,7 +28,8 @@ from hopline_engine.core.model import (
     TaskState,
 )
 from hopline_engine.core.names import parse_step_name
-from hopline_engine.core.plan import Plan, build_plan
+from hopline_engine.core.plan import Plan
+from hopline_engine.core.planning import build_plan
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Again, Earlier, kept_of
 from tests.core import invariants

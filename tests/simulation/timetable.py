@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from hopline_engine.core.plan import build_plan
+from hopline_engine.core.planning import build_plan
 from tests.core.flows import Flow
 from tests.simulation.flows import digest_of, main_of
 from tests.simulation.schedule_ledger import SECONDS, ScheduleLedger

@@ -20,7 +20,7 @@ import httpx
 import msgspec
 
 from hopline_engine.core.model import RunId
-from hopline_engine.core.plan import build_plan
+from hopline_engine.core.planning import build_plan
 from hopline_engine.store.errors import OwnershipLostError
 from tests.core.flows import Flow
 from tests.simulation import checks, flows

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hopline_engine.core.model import Digest
-from hopline_engine.core.plan import Plan, PlanError, build_plan, child_digests
+from hopline_engine.core.plan import Plan, PlanError
+from hopline_engine.core.planning import build_plan, child_digests
 from hopline_engine.errors import (
     InvalidDefinitionError,
     UnusableDefinitionError,
