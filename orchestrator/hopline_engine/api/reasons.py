@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, get_args
 
 from hopline_engine.api.models import Reason
-from hopline_engine.core.live import LiveRun, LiveTask, failure_from_json
+from hopline_engine.core.failures import failure_from_json
+from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import WHOLE, StepEnded, StepState, TaskState
 from hopline_engine.core.names import step_name
 from hopline_engine.core.plan import Node, Plan

@@ -12,23 +12,18 @@ from hopline_engine.core import closing
 from hopline_engine.core.choices import is_won
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import cancel_nodes, close_task, fail_run, stop_run
+from hopline_engine.core.families import above
 from hopline_engine.core.flow import (
     begin_sub_run,
-    cancelled_failure,
     end_if_done,
     settle,
     sub_run_failed,
     unit_failed,
     unit_succeeded,
 )
-from hopline_engine.core.live import (
-    LiveRun,
-    LiveTask,
-    Past,
-    Traced,
-    above,
-)
+from hopline_engine.core.live import LiveRun, LiveTask, Past, Traced
 from hopline_engine.core.model import AttemptState, RunMoved, RunState, StepState, TaskState
+from hopline_engine.core.outcome import why_cancelled
 from hopline_engine.core.past import apply_past
 from hopline_engine.core.records import record_attempt, record_step
 from hopline_engine.core.retry import Failure, lost_delay, retry_delay
@@ -254,7 +249,7 @@ def cancel(run: LiveRun, decision: Decision) -> None:
         stop_run(run, decision, undo=run.ending is None)
         parent = run.parent
         if run.state is not RunState.RUNNING and parent is not None and parent.run.state is RunState.RUNNING:
-            sub_run_failed(run, cancelled_failure(run), decision)
+            sub_run_failed(run, why_cancelled(run), decision)
     settle(decision)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from hopline_engine.core import closing, undoing
 from hopline_engine.core.decision import Decision
-from hopline_engine.core.live import LiveNode, LiveRun, LiveTask, failure_json
+from hopline_engine.core.failures import failure_json
+from hopline_engine.core.live import LiveNode, LiveRun, LiveTask
 from hopline_engine.core.model import (
     UNDER_WAY,
     WHOLE,

@@ -8,10 +8,12 @@ from collections import deque
 from typing import Final, assert_never
 
 from hopline_engine.core import choices, closing, undoing
-from hopline_engine.core.binding import BindingError, Expression, Value, items_of
+from hopline_engine.core.binding import BindingError, Value, items_of
 from hopline_engine.core.choices import Blocked, Chosen, Failed, Skipped
+from hopline_engine.core.composing import check_size, composed
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import cancel_nodes, end_run
+from hopline_engine.core.failures import unbound
 from hopline_engine.core.live import (
     LiveLaps,
     LiveMap,
@@ -25,6 +27,7 @@ from hopline_engine.core.live import (
     map_of,
 )
 from hopline_engine.core.model import WHOLE, RunState, StepEnded, StepState, TaskState
+from hopline_engine.core.outcome import outcome, why_cancelled, why_failed
 from hopline_engine.core.past import apply_past
 from hopline_engine.core.plan import WAITS, Node, Plan
 from hopline_engine.core.records import record_node, record_run, record_sub_step
@@ -70,7 +73,7 @@ def _is_hindered(run: LiveRun, node: Node, decision: Decision) -> bool:
     try:
         found = choices.hindrance(run, node)
     except BindingError as error:
-        _node_failed(run, node, _binding_failure(error), decision)
+        _node_failed(run, node, unbound(error), decision)
         return True
     if isinstance(found, Skipped):
         _skip(run, node, found.reason, decision)
@@ -83,9 +86,9 @@ def _decide(run: LiveRun, node: Node, decision: Decision) -> None:
     try:
         verdict = choices.decide(run, node, decision.runs_url)
         if isinstance(verdict, Chosen):
-            _check_size(verdict.value, decision)
+            check_size(verdict.value, decision)
     except BindingError as error:
-        _node_failed(run, node, _binding_failure(error), decision)
+        _node_failed(run, node, unbound(error), decision)
         return
     live = run.nodes[node.index]
     match verdict:
@@ -121,7 +124,7 @@ def _open_loop(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> 
     try:
         laps = live.map = LiveLaps(node.items.render(RunScope(run, None)))
     except BindingError as error:
-        _node_failed(run, node, _binding_failure(error), decision)
+        _node_failed(run, node, unbound(error), decision)
         return
     live.state = StepState.RUNNING
     decision.touch(run, node)
@@ -139,7 +142,7 @@ def _go_round(run: LiveRun, node: Node, laps: LiveLaps, decision: Decision) -> N
     try:
         is_over = node.loop.until.holds(RunScope(run, laps.given))
     except BindingError as error:
-        _node_failed(run, node, _binding_failure(error), decision)
+        _node_failed(run, node, unbound(error), decision)
         return
     if is_over:
         run.nodes[node.index].value = Value(laps.given)
@@ -156,7 +159,7 @@ def _open_map(run: LiveRun, node: Node, live: LiveNode, decision: Decision) -> N
     try:
         live_map = live.map = _new_map(run, node)
     except BindingError as error:
-        _node_failed(run, node, _binding_failure(error), decision)
+        _node_failed(run, node, unbound(error), decision)
         return
     live.state = StepState.RUNNING
     decision.touch(run, node)
@@ -259,11 +262,16 @@ def _has_key(task: LiveTask, decision: Decision) -> bool:
     try:
         task.find_key()
     except BindingError as error:
-        failure = _binding_failure(error)
-        record_sub_step(task.run, task.node, task.item, StepState.FAILED, decision, failure=failure)
-        unit_failed(task.run, task.node, task.item, failure, decision)
+        _unit_unbound(task.run, task.node, task.item, error, decision)
         return False
     return True
+
+
+def _unit_unbound(run: LiveRun, node: Node, item: int, error: BindingError, decision: Decision) -> None:
+    """Fail a step run that cannot open, since what it is given cannot be put together."""
+    failure = unbound(error)
+    record_sub_step(run, node, item, StepState.FAILED, decision, failure=failure)
+    unit_failed(run, node, item, failure, decision)
 
 
 def _park(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
@@ -271,7 +279,7 @@ def _park(run: LiveRun, node: Node, item: int, decision: Decision) -> None:
     try:
         task = parked(run, node, item, decision)
     except BindingError as error:
-        _node_failed(run, node, _binding_failure(error), decision)
+        _node_failed(run, node, unbound(error), decision)
         return
     _attach(run, node, item, task)
     decision.opened.append(task)
@@ -290,10 +298,9 @@ def start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> No
     """Begin the run of a sub-workflow, or fail the step run if its input cannot be bound."""
     assert node.child is not None
     try:
-        arguments = _composed(node.inputs, RunScope(run, item_of(run, node, item)), decision)
+        arguments = composed(node.inputs, RunScope(run, item_of(run, node, item)), decision)
     except BindingError as error:
-        record_sub_step(run, node, item, StepState.FAILED, decision, failure=_binding_failure(error))
-        unit_failed(run, node, item, _binding_failure(error), decision)
+        _unit_unbound(run, node, item, error, decision)
         return
     begin_sub_run(run, node, item, node.child, arguments, decision)
 
@@ -325,22 +332,6 @@ def _go_on_from(earlier: Earlier, run: LiveRun, decision: Decision) -> None:
     decision.past[run.id] = past
     run.earlier = earlier.below
     apply_past(run, past)
-
-
-def _composed(expression: Expression, scope: RunScope, decision: Decision) -> bytes:
-    """Return a value that is to be stored.
-
-    Raises:
-        BindingError: it cannot be bound, or is too large.
-    """
-    value = expression.render(scope)
-    _check_size(value, decision)
-    return value
-
-
-def _check_size(value: bytes, decision: Decision) -> None:
-    if len(value) > decision.limits.composed_bytes:
-        raise BindingError(f"it has {len(value):,} bytes; at most {decision.limits.composed_bytes:,} are stored")
 
 
 def _signal(run: LiveRun, node: Node, decision: Decision) -> None:
@@ -470,34 +461,19 @@ def end_if_done(run: LiveRun, decision: Decision) -> None:
         return
     if run.ending is not None and undoing.go_on(run, decision):
         return
-    outcome, result = _outcome(run, decision)
-    if outcome is RunState.FAILED and run.ending is None and undoing.begin(run, outcome, decision):
+    state, result = outcome(run, decision)
+    if state is RunState.FAILED and run.ending is None and undoing.begin(run, state, decision):
         return
-    if closing.go_on(run, outcome, decision):
+    if closing.go_on(run, state, decision):
         return
     if result is None:
-        _end_without_success(run, outcome, decision)
+        _end_without_success(run, state, decision)
         return
-    end_run(run, outcome, decision, result)
+    end_run(run, state, decision, result)
     if run.parent is not None:
         parent, node, item = run.parent
         record_sub_step(parent, node, item, StepState.SUCCEEDED, decision, result=result, started_at=run.created_at)
         unit_succeeded(parent, node, item, result, decision)
-
-
-def _outcome(run: LiveRun, decision: Decision) -> tuple[RunState, bytes | None]:
-    """Return how a run ends, and its result if it succeeds, when everything in it has ended but for closing steps."""
-    if run.ending is RunState.CANCELLED:
-        return RunState.CANCELLED, None
-    if run.failure is None:
-        run.failure = _unheard_of(run)
-    if run.failure is not None:
-        return RunState.FAILED, None
-    try:
-        return RunState.SUCCEEDED, _composed(run.plan.result, RunScope(run, None), decision)
-    except BindingError as error:
-        run.failure = ("result", _binding_failure(error))
-        return RunState.FAILED, None
 
 
 def _end_without_success(run: LiveRun, state: RunState, decision: Decision) -> None:
@@ -506,16 +482,11 @@ def _end_without_success(run: LiveRun, state: RunState, decision: Decision) -> N
     if run.parent is None or run.parent.run.state is not RunState.RUNNING:
         return
     if state is RunState.FAILED:
-        sub_run_failed(run, _sub_run_failure(run), decision)
+        sub_run_failed(run, why_failed(run), decision)
     elif run.parent.run.ending is RunState.CANCELLED:
         _sub_run_cancelled(run, decision)
     else:
-        sub_run_failed(run, cancelled_failure(run), decision)
-
-
-def cancelled_failure(run: LiveRun) -> Failure:
-    """Return why a step failed whose run was cancelled."""
-    return Failure("Cancelled", f"its run {run.public_id} was cancelled", ("Cancelled",), final=True)
+        sub_run_failed(run, why_cancelled(run), decision)
 
 
 def _sub_run_cancelled(run: LiveRun, decision: Decision) -> None:
@@ -537,29 +508,9 @@ def _sub_run_cancelled(run: LiveRun, decision: Decision) -> None:
         _close_node(parent, node, StepState.CANCELLED, decision)
 
 
-def _unheard_of(run: LiveRun) -> tuple[str, Failure] | None:
-    """Return a step that did not end well although none failed whose failure counts; no compiler makes such a plan."""
-    for node, live in zip(run.plan.nodes, run.nodes, strict=False):
-        if live.state is StepState.SUCCEEDED or live.state is StepState.SKIPPED:
-            continue
-        if node.within is None and node.closes is None:
-            return node.id, Failure("UpstreamFailed", "it needs a step that did not succeed")
-    return None
-
-
-def _sub_run_failure(run: LiveRun) -> Failure:
-    assert run.failure is not None
-    step, failure = run.failure
-    return failure._replace(message=f"step {step} of run {run.public_id}: {failure.message}")
-
-
 def sub_run_failed(run: LiveRun, failure: Failure, decision: Decision) -> None:
     """Fail the step run that a sub-run was the execution of."""
     assert run.parent is not None
     parent, node, item = run.parent
     record_sub_step(parent, node, item, StepState.FAILED, decision, failure=failure, started_at=run.created_at)
     unit_failed(parent, node, item, failure, decision)
-
-
-def _binding_failure(error: BindingError) -> Failure:
-    return Failure("BindingError", str(error), ("BindingError",), final=True)

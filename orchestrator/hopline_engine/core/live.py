@@ -5,13 +5,14 @@ Everything here can be rebuilt from rows (``advance.begin`` with a ``Past``); me
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import msgspec
 
 from hopline_engine.core.binding import FAILURE, INPUT, ITEM, BindingError, Value
+from hopline_engine.core.failures import failure_from_json
 from hopline_engine.core.model import (
     WHOLE,
     DefinitionAdded,
@@ -437,34 +438,6 @@ def map_of(run: LiveRun, index: int) -> LiveMap:
     return live_map
 
 
-def above(run: LiveRun) -> Iterator[LiveRun]:
-    """Yield the runs that a run is a part of, the nearest first."""
-    while run.parent is not None:
-        run = run.parent.run
-        yield run
-
-
-def families(runs: Iterable[LiveRun]) -> dict[LiveRun, set[LiveRun]]:
-    """Return the runs, and all others below the same ones, by the run that somebody started."""
-    found: dict[LiveRun, set[LiveRun]] = {}
-    for run in runs:
-        root = run
-        while root.parent is not None:
-            root = root.parent.run
-        found.setdefault(root, {root}).add(run)
-    for family in found.values():
-        family.update(*map(family_of, tuple(family)))
-    return found
-
-
-def family_of(run: LiveRun) -> list[LiveRun]:
-    """Return a run and all below it, the run itself first."""
-    family = [run]
-    for each in family:
-        family += [unit for unit in each.units() if isinstance(unit, LiveRun)]
-    return family
-
-
 class StoredTask(NamedTuple):
     """A task's row as it is read back; fields as of ``TaskAdded``."""
 
@@ -493,33 +466,3 @@ class Past:
     """By node and item."""
     runs: "dict[tuple[int, int], LiveRun]" = field(default_factory=dict)
     """Live sub-runs, by the node and item they execute."""
-
-
-def failure_json(failure: Failure, step: str | None = None, *, is_final: bool = False) -> bytes:
-    """Return a failure as it is stored and shown; with all that is matched later where it is that of a step."""
-    shown: dict[str, object] = {"type": failure.type, "message": failure.message, "status": failure.status}
-    if is_final:
-        shown |= {"types": failure.types, "attempts": failure.attempts}
-    if failure.traceback:
-        shown["traceback"] = failure.traceback
-    if step:
-        shown["step"] = step
-    return msgspec.json.encode(shown)
-
-
-def failure_from_json(error: bytes | None) -> Failure:
-    """Return a failure as it was stored."""
-    stored = msgspec.json.decode(error) if error else {}
-    return Failure(
-        stored.get("type", "Failed"),
-        stored.get("message", "see the step"),
-        tuple(stored.get("types", ())),
-        status=stored.get("status"),
-        traceback=stored.get("traceback"),
-        attempts=stored.get("attempts", 0),
-    )
-
-
-def failed_step(error: bytes | None) -> str | None:
-    """Return the step that a stored failure names: another one than that it is stored of."""
-    return msgspec.json.decode(error).get("step") if error else None

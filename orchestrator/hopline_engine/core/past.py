@@ -3,14 +3,8 @@
 from typing import Final
 
 from hopline_engine.core.binding import Value, items_of
-from hopline_engine.core.live import (
-    LiveMap,
-    LiveRun,
-    Past,
-    RunScope,
-    failed_step,
-    failure_from_json,
-)
+from hopline_engine.core.failures import failed_step, failure_from_json
+from hopline_engine.core.live import LiveMap, LiveRun, Past, RunScope
 from hopline_engine.core.model import (
     WHOLE,
     StepEnded,

@@ -4,11 +4,8 @@ States stand in rows as plain values: for a member of an enum, SQLite's driver l
 """
 
 from hopline_engine.core.decision import Decision
-from hopline_engine.core.live import (
-    LiveRun,
-    LiveTask,
-    failure_json,
-)
+from hopline_engine.core.failures import failure_json
+from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import (
     WHOLE,
     AttemptEnded,

@@ -6,7 +6,8 @@ Steps that never opened get no row, for without a plan nobody knows them.
 from collections.abc import Iterable
 
 from hopline_engine.core.changes import Changes
-from hopline_engine.core.live import StoredTask, failure_json
+from hopline_engine.core.failures import failure_json
+from hopline_engine.core.live import StoredTask
 from hopline_engine.core.model import (
     AttemptEnded,
     AttemptState,

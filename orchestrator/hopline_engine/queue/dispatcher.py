@@ -19,6 +19,7 @@ import msgspec
 from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.clock import Clock
 from hopline_engine.core.binding import BindingError, BoundRequest, RequestTemplate
+from hopline_engine.core.failures import unbound
 from hopline_engine.core.live import LiveTask, RunScope, item_of
 from hopline_engine.core.model import WHOLE, TaskId
 from hopline_engine.core.names import idempotency_key
@@ -110,7 +111,7 @@ class Dispatcher:
             if isinstance(outcome, Succeeded) and len(outcome.result) > self.blobs.inline_bytes:
                 outcome = await self._spilled(task, outcome)
         except BindingError as error:
-            outcome = _unbound(error)
+            outcome = Unsendable(unbound(error))
         finally:
             self._patience.end(task.id)
         return outcome
@@ -145,7 +146,7 @@ class Dispatcher:
             try:
                 arguments = await self.blobs.whole(task.node.inputs.render(self._scope(task)))
             except BindingError as error:
-                outcomes[task.id] = _unbound(error)
+                outcomes[task.id] = Unsendable(unbound(error))
                 continue
             if parts and len(arguments) > room:
                 break
@@ -275,7 +276,7 @@ class Dispatcher:
         try:
             outcome = await self._ask_target(task, request, headers, seconds, values, redactor)
         except BindingError as error:
-            outcome = _unbound(error)
+            outcome = Unsendable(unbound(error))
         if isinstance(outcome, Failed | Unsendable):
             return replace(outcome, failure=redactor.failure(outcome.failure))
         return outcome
@@ -320,10 +321,6 @@ class Dispatcher:
             message = f"HTTP {answer.status}, but {error}"
             return Failed(Failure("InvalidResult", message, ("InvalidResult",), status=answer.status, final=True))
         return Succeeded(result, answer.status)
-
-
-def _unbound(error: BindingError) -> Unsendable:
-    return Unsendable(Failure("BindingError", str(error), ("BindingError",), final=True))
 
 
 def _with_own_headers(headers: Headers, bound: BoundRequest) -> Headers:

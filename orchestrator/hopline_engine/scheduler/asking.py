@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from hopline_engine.core.live import LiveTask, above
+from hopline_engine.core.families import above
+from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import TaskState
 from hopline_engine.core.waits import question_of
 from hopline_engine.errors import EventNotFoundError, InvalidEventError

@@ -5,7 +5,8 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
-from hopline_engine.core.live import LiveTask, failure_from_json
+from hopline_engine.core.failures import failure_from_json
+from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import AttemptEnded, AttemptState, RunId, RunState, StepEnded, TaskState
 from hopline_engine.core.names import parse_step_name, run_id
 from hopline_engine.core.retry import Failure

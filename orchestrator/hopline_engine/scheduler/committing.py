@@ -13,7 +13,8 @@ from typing import Protocol
 from hopline_engine.core import advance
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.decision import Decision
-from hopline_engine.core.live import LiveRun, LiveTask, families
+from hopline_engine.core.families import families
+from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import RunId, RunState, TaskState
 from hopline_engine.core.shards import shard_of
 from hopline_engine.core.waits import NEVER

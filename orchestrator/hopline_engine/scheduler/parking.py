@@ -11,7 +11,8 @@ from functools import partial
 from typing import Final
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.live import LiveRun, LiveTask, family_of
+from hopline_engine.core.families import family_of
+from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import RunId, RunState, TaskState
 from hopline_engine.core.waits import NEVER
 from hopline_engine.scheduler.coordinator import Coordinator
