@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from hopline_engine.core.binding import (
     BindingError,
-    BoundRequest,
     Literal,
     Ref,
     Secret,
@@ -20,10 +19,10 @@ from hopline_engine.core.binding import (
     Value,
     compile_expression,
     compile_object,
-    compile_request,
     decode_items,
 )
 from hopline_engine.core.definition import RequestSpec
+from hopline_engine.core.requests import BoundRequest, compile_request
 from tests.core.worlds import ref
 
 VALUES: dict[str, Any] = {

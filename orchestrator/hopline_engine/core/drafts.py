@@ -10,14 +10,13 @@ from hopline_engine.core.binding import (
     Expression,
     Object,
     Ref,
-    RequestTemplate,
     compile_expression,
     compile_object,
-    compile_request,
 )
 from hopline_engine.core.conditions import Guard, compile_condition, compile_guards
 from hopline_engine.core.definition import ArmSpec, LoopSpec, NodeSpec
 from hopline_engine.core.plan import CHOICES, WAITS, Loop, PlanError
+from hopline_engine.core.requests import RequestTemplate, compile_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ It is given the result of that step, or of one element of it, as its item.
 
 from typing import Any
 
-from hopline_engine.core.binding import INPUT, ITEM, compile_object, compile_request
+from hopline_engine.core.binding import INPUT, ITEM, compile_object
 from hopline_engine.core.definition import UndoSpec
 from hopline_engine.core.order import Order
+from hopline_engine.core.requests import compile_request
 from hopline_engine.core.retry import NamedFailures, RetryPolicy
 
 

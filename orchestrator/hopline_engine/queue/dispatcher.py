@@ -18,12 +18,13 @@ import msgspec
 
 from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.clock import Clock
-from hopline_engine.core.binding import BindingError, BoundRequest, RequestTemplate
+from hopline_engine.core.binding import BindingError
 from hopline_engine.core.failures import unbound
 from hopline_engine.core.live import LiveTask, RunScope, item_of
 from hopline_engine.core.model import WHOLE, TaskId
 from hopline_engine.core.names import idempotency_key
 from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.requests import BoundRequest, RequestTemplate
 from hopline_engine.core.retry import SECRET_MISSING, Failure
 from hopline_engine.queue.failing import exchange_type, exchange_types, status_failure
 from hopline_engine.queue.outcomes import Accepted, Failed, Lost, Outcome, Succeeded, Unsendable, Unserved
