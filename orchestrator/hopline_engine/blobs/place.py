@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 from hopline_engine import clock
 
-DIGEST_CHARACTERS: Final = 64
 DAY_CHARACTERS: Final = 8
 
 

@@ -29,7 +29,6 @@ from hopline_engine.core.references import Contents, Reference, filled
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Earlier
 
-NOTHING: Final = Value(b"null")
 _decode_outcome: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 

@@ -14,7 +14,6 @@ PREFIX: Final = "HOPLINE_SECRET_"
 """What the variables begin with that are meant for it; others cannot be read by name."""
 
 FILE_BYTES: Final = 65_536
-SOURCES: Final = ("env", "file", "store")
 
 
 class SecretMissingError(Exception):

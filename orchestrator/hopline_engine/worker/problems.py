@@ -9,8 +9,6 @@ from typing import Any
 from hopline.errors import DefinitionError
 from hopline.hints import misuse_hint
 
-_LOADERS = (f"{Path(__file__).parent}/", "<frozen importlib")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadError:

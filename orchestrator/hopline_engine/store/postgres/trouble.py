@@ -31,8 +31,6 @@ _TROUBLE_STATES: Final = frozenset(
 )
 """By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): the same may go through later."""
 
-QUERY_CANCELLED: Final = "57014"
-
 
 def cause_of(error: BaseException) -> BaseException:
     """Return the driver's error in that of SQLAlchemy, if it is one."""
