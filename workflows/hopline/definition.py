@@ -31,7 +31,7 @@ Kind = Literal[
     "approval",
     "turn",
 ]
-"""Those after loop are no steps of the user's: the engine decides them, or waits, itself."""
+"""Branch, recover and first are decided by the engine itself and have no task; the last four have one that waits."""
 Json = Any
 Expr = Any
 """JSON, with objects of one ``$`` key where values of the run go; see ``expressions``."""

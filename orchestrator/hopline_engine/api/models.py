@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from hopline_engine.core.definition import Kind
+from hopline.definition import Kind
 from hopline_engine.core.model import AttemptState, Phase, RunState, StepState
 
 
@@ -196,30 +196,33 @@ class Attempt(View):
     ended_at: Time
 
 
+ReasonName = Literal[
+    "upstream",
+    "retry",
+    "paused",
+    "queue_paused",
+    "rate",
+    "concurrency",
+    "key",
+    "no_worker",
+    "worker_busy",
+    "waiting_for_callback",
+    "sleeping",
+    "polling",
+    "waiting_for_event",
+    "waiting_for_approval",
+    "waiting_for_turn",
+    "running",
+    "done",
+]
+
+
 class Reason(View):
     """The one reason why a step run is where it is."""
 
     step: str
     item: int | None
-    reason: Literal[
-        "upstream",
-        "retry",
-        "paused",
-        "queue_paused",
-        "rate",
-        "concurrency",
-        "key",
-        "no_worker",
-        "worker_busy",
-        "waiting_for_callback",
-        "sleeping",
-        "polling",
-        "waiting_for_event",
-        "waiting_for_approval",
-        "waiting_for_turn",
-        "running",
-        "done",
-    ]
+    reason: ReasonName
     text: str
     """A sentence for people."""
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
-from hopline_engine.api.models import Reason
+from hopline_engine.api.models import Reason, ReasonName
 from hopline_engine.core.failures import failure_from_json
 from hopline_engine.core.live import LiveRun, LiveTask
 from hopline_engine.core.model import WHOLE, StepEnded, StepState, TaskState
@@ -14,36 +14,17 @@ from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.core.waits import NEVER, key_of, question_of, runs_at_a_time
 from hopline_engine.queue.admission import Admission, Hindrance
 
-Why = Literal[
-    "upstream",
-    "retry",
-    "paused",
-    "queue_paused",
-    "rate",
-    "concurrency",
-    "key",
-    "no_worker",
-    "worker_busy",
-    "waiting_for_callback",
-    "sleeping",
-    "polling",
-    "waiting_for_event",
-    "waiting_for_approval",
-    "waiting_for_turn",
-    "running",
-    "done",
-]
 _MOST_ITEMS = 20
 _MOST_HOLDERS = 3
 _DAY = 86_400.0
-assert set(Hindrance) <= set(get_args(Why))
+assert set(Hindrance) <= set(get_args(ReasonName))
 
 
 class Standing(NamedTuple):
     """Where an open step run stands."""
 
     state: StepState
-    why: Why
+    why: ReasonName
     text: str
     """Without the name of the step: ``is retrying, attempt 3 of 5 at 02:00:46 (in 4 s)``."""
     next_at: float | None = None

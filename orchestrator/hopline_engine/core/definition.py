@@ -9,23 +9,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from hopline.definition import Kind
 from hopline_engine.core.schedules import ScheduleSpec
 
-Kind = Literal[
-    "python",
-    "http",
-    "workflow",
-    "dynamic",
-    "loop",
-    "branch",
-    "recover",
-    "first",
-    "sleep",
-    "event",
-    "approval",
-    "turn",
-]
-"""Branch, recover and first are decided by the engine itself and have no task; the last four have one that waits."""
 Jitter = Literal["none", "full", "equal"]
 
 _CENTURY = 100 * 366 * 86_400

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
+from hopline.definition import Kind
 from hopline_engine.core.binding import Expression, Object
 from hopline_engine.core.conditions import Condition, Guard
-from hopline_engine.core.definition import Kind, QueueSpec
+from hopline_engine.core.definition import QueueSpec
 from hopline_engine.core.model import Digest
 from hopline_engine.core.order import Order
 from hopline_engine.core.requests import RequestTemplate
