@@ -23,18 +23,23 @@ class Context:
     """The attempt that is running. The defaults are what a step called as a plain function sees."""
 
     run_id: str = "local"
+    """The id that people see, as ``r_92081g2180``."""
     step: str = "local"
     """The node id: the name of the step, or ``name_2`` for its second use in the workflow."""
     item: int | None = None
     """Which element this is, when the step is mapped."""
     attempt: int = 1
+    """1 for the first."""
     deadline: datetime | None = None
     """When this attempt is given up, in UTC. Heartbeats move it."""
     idempotency_key: str = "local/local"
     """The same over all attempts: send it to services that can refuse to do a thing twice."""
     callback_url: str | None = None
+    """Where the result is reported of a step that returns ``defer()``."""
     callback_token: str | None = None
+    """What such a report proves with that it is of this attempt; good for no other."""
     traceparent: str | None = None
+    """The span of this attempt, as in the header of W3C Trace Context."""
     cancelled: bool = False
     """Whether nobody waits for this attempt any more: its run was cancelled, or the engine is gone and will try the
     step again. It changes while the step runs: one that takes long looks at it from time to time and returns. Async

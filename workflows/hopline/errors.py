@@ -107,6 +107,8 @@ class Failure:
     status: int | None = None
     """The HTTP status of the answer, if there was one."""
     attempts: int = 1
+    """How many were made of it."""
     run: str = "local"
+    """The id of the run."""
     run_url: str = ""
     """Where the run is looked at."""

@@ -26,7 +26,10 @@ class Retry:
     """How often, and how far apart, a step is attempted.
 
     ``attempts`` counts the first one too. The n-th wait is ``first * factor ** (n - 1)``, at most ``max``, spread by
-    ``jitter``. ``on`` replaces what is retried by default: exception types, HTTP statuses, ranges of statuses.
+    ``jitter``: "full" over all of it from zero, "equal" over its upper half.
+
+    ``on`` says what is retried: exception types, HTTP statuses, ranges of statuses. Without it that is every exception
+    but ``Fail``; of an HTTP step, what may pass by itself: 408, 429, 5xx, no connection, no answer in time.
 
     Retry(5)
     Retry(5, first="2s", factor=2, max="5m", on=(429, range(500, 600), TimeoutError))

@@ -10,9 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from hopline.definition import Kind
+from hopline.policy import Jitter
 from hopline_engine.core.schedules import ScheduleSpec
-
-Jitter = Literal["none", "full", "equal"]
 
 _CENTURY = 100 * 366 * 86_400
 """Seconds; what lies further ahead has no date that people could be shown."""

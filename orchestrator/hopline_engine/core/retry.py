@@ -6,7 +6,8 @@ Pure: no clock, no randomness, no I/O.
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hopline_engine.core.definition import Jitter, RetrySpec
+from hopline.policy import Jitter
+from hopline_engine.core.definition import RetrySpec
 
 TRANSIENT_STATUSES = frozenset({408, 429})
 NETWORK_ERRORS = frozenset({"ConnectionError", "TimeoutError"})
