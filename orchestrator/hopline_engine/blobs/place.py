@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from hopline_engine import clock
+from hopline_engine.disk import flush
 
 DAY_CHARACTERS: Final = 8
 
@@ -78,7 +79,7 @@ class Folder:
                 draft.unlink(missing_ok=True)
         # Also when it was there: who wrote it may have died before the folder was on the disk.
         for folder in (path.parent, self._root):
-            _sync(folder)
+            flush(folder)
 
     def read(self, name: str) -> bytes:
         """Return a blob.
@@ -110,11 +111,3 @@ class Folder:
             if day.is_dir() and len(day.name) == DAY_CHARACTERS and day.name < before:
                 for path in sorted(day.iterdir()):
                     yield f"{day.name}/{path.name}"
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

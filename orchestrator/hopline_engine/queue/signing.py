@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from hopline_engine.clock import token
+from hopline_engine.disk import flush
 from hopline_engine.errors import KeyFileError
 
 
@@ -66,5 +67,6 @@ def _make_key(path: Path) -> None:
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(draft)
+        flush(path.parent)
     finally:
         draft.unlink(missing_ok=True)

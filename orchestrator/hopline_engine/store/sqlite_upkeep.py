@@ -11,6 +11,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, StaticPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from hopline_engine.disk import flush
 from hopline_engine.store import schema
 from hopline_engine.store.errors import BackupError, CannotOpenError, NotAStoreError
 from hopline_engine.store.lock import ProcessLock
@@ -65,9 +66,9 @@ def backup(path: Path, target: Path) -> None:
             source.backup(copy)
             # A copy is opened by whoever restores it, and may lie where there can be no log beside it.
             copy.execute("PRAGMA journal_mode = DELETE").fetchone()
-        _flush(draft)
+        flush(draft)
         target.hardlink_to(draft)  # fails if somebody was faster
-        _flush(target.parent)
+        flush(target.parent)
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BackupError(str(target), reason, hint="check the folder and the disk") from error
@@ -95,11 +96,3 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise NotAStoreError(str(path)) from None
         raise CannotOpenError(path, str(error)) from error
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
