@@ -1,10 +1,10 @@
 """What people order runs to do after they were started, as the API takes it."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from hopline_engine.api.models import Run
+from hopline_engine.api.shown_runs import ShownRuns
 from hopline_engine.core.model import WHOLE, RunId, RunState
 from hopline_engine.core.names import parse_step_name
 from hopline_engine.core.plan import Node, Plan
@@ -22,16 +22,11 @@ from hopline_engine.scheduler.engine import Engine
 from hopline_engine.store.runs import RunRecord
 
 
-class RunOrders(ABC):
+class RunOrders:
     """The part of ``Service`` that changes runs."""
 
     _engine: Engine
-
-    @abstractmethod
-    async def _find(self, public: str) -> RunRecord: ...
-
-    @abstractmethod
-    async def _run(self, stored: RunRecord) -> Run: ...
+    _shown: ShownRuns
 
     async def cancel_run(self, run: str) -> Run:
         """End a run as cancelled."""
@@ -51,29 +46,29 @@ class RunOrders(ABC):
         if stored.state == RunState.SUCCEEDED and not items:
             raise RunNotRetryableError(run=run, state=stored.state)
         plan = await self._engine.catalogue.plan_of(stored.digest)
-        return await self._run(await self._engine.orders.retry(stored, plan, _again(run, plan, items)))
+        return await self._shown.run_view(await self._engine.orders.retry(stored, plan, _again(run, plan, items)))
 
     async def fork_run(self, run: str, step: str, given: dict[str, Any]) -> Run:
         """Start a new run with other arguments that makes a step and what follows it again."""
         stored = await self._ended(run)
         plan = await self._engine.catalogue.plan_of(stored.digest)
         node = node_of(run, plan, step)
-        return await self._run(await self._engine.orders.fork(stored, plan, node.index, given))
+        return await self._shown.run_view(await self._engine.orders.fork(stored, plan, node.index, given))
 
     async def _ordered(self, run: str, order: Callable[[RunId], Awaitable[bool]]) -> Run:
-        stored = await self._find(run)
+        stored = await self._shown.find(run)
         if stored.state is not RunState.RUNNING:  # said by any node: none works on it any more
             raise RunEndedError(run=run, state=stored.state)
         if not await order(stored.id):
-            stored = await self._find(run)
+            stored = await self._shown.find(run)
             if stored.state is RunState.RUNNING:
                 await self._engine.catalogue.plan_of(stored.digest)
                 raise StoreUnavailableError(reason=f"run {run} has to be read again")
             raise RunEndedError(run=run, state=stored.state)
-        return await self._run(await self._find(run))
+        return await self._shown.run_view(await self._shown.find(run))
 
     async def _ended(self, run: str) -> RunRecord:
-        stored = await self._find(run)
+        stored = await self._shown.find(run)
         if stored.state == RunState.RUNNING:
             raise RunNotFinishedError(run=run)
         return stored

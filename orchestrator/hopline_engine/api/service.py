@@ -1,8 +1,6 @@
 """The engine as the API sees it: names to numbers on the way in, rows and live state to views on the way out."""
 
-import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,42 +28,32 @@ from hopline_engine.api.models import (
     Emitted,
     Event,
     NodeAddress,
-    Parent,
     Queue,
-    Run,
     RunDetail,
     RunPage,
-    ScheduledTick,
-    Step,
     Why,
     Worker,
     Workflow,
     WorkflowDetail,
 )
 from hopline_engine.api.models import Node as EngineNode
-from hopline_engine.api.reasons import Explainer
 from hopline_engine.api.roster import live_worker, node_view, worker_view
 from hopline_engine.api.run_orders import RunOrders, node_of
-from hopline_engine.api.schedule_service import Schedules, scheduled_tick
+from hopline_engine.api.schedule_service import Schedules
+from hopline_engine.api.shown_runs import ShownRuns
 from hopline_engine.api.views import (
-    MOST_SUB_RUNS,
     approval_fields,
     attempt_view,
     detail_view,
     event_fields,
-    reused_steps,
-    run_view,
     shown_state,
-    step_views,
-    summary_view,
 )
 from hopline_engine.clock import Clock
 from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import WHOLE, Digest, RunId, RunState, StepState
 from hopline_engine.core.names import parse_step_name, public_id, run_id
-from hopline_engine.core.plan import Node, Plan
+from hopline_engine.core.plan import Plan
 from hopline_engine.core.retry import Failure
-from hopline_engine.core.schedules import tick_of_key
 from hopline_engine.core.states import FINAL_RUN_STATES
 from hopline_engine.errors import (
     ApprovalNotOpenError,
@@ -73,9 +61,7 @@ from hopline_engine.errors import (
     RunNotFinishedError,
     RunNotFoundError,
     RunNotSucceededError,
-    UnusableDefinitionError,
     VersionNotFoundError,
-    WorkflowNotFoundError,
 )
 from hopline_engine.queue import admission
 from hopline_engine.scheduler.approvals import form_of
@@ -85,11 +71,10 @@ from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.hearing import Heartbeat
 from hopline_engine.scheduler.needs import Need, needs_of_live_runs
 from hopline_engine.scheduler.secret_book import SecretBook
-from hopline_engine.store import approvals, needs, nodes, runs, schedules, steps
+from hopline_engine.store import approvals, needs, nodes, runs, steps
 from hopline_engine.store.needs import Version
 from hopline_engine.store.queues import QueueLimits as StoredLimits
-from hopline_engine.store.runs import RunFilter, RunRecord, RunSummary
-from hopline_engine.store.steps import Overview
+from hopline_engine.store.runs import RunFilter, RunRecord
 
 _MOST_ATTEMPTS = 10_000
 
@@ -101,6 +86,7 @@ class Service(RunOrders):
         self._engine = engine
         self._store = engine.store
         self._clock = clock
+        self._shown = ShownRuns(engine, clock)
 
     async def ready(self) -> None:
         """Return when the engine takes work and its store answers."""
@@ -151,7 +137,7 @@ class Service(RunOrders):
     @property
     def schedules(self) -> Schedules:
         """When workflows run by themselves."""
-        return Schedules(self._engine.schedules, self, self._clock)
+        return Schedules(self._engine.schedules, self._shown, self._clock)
 
     @property
     def secrets(self) -> SecretBook:
@@ -229,7 +215,7 @@ class Service(RunOrders):
     async def start_run(self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None) -> Started:
         """Start a run, or return the one that has the idempotency key."""
         run, created = await self._engine.start_run(workflow, run_input, idempotency_key)
-        return Started(await self._run(run), created)
+        return Started(await self._shown.run_view(run), created)
 
     async def resolve_run(self, ref: str) -> str:
         """Return the id of the run that *ref* names."""
@@ -240,30 +226,26 @@ class Service(RunOrders):
 
     async def run_detail(self, run: str) -> RunDetail:
         """Return a run with its steps."""
-        stored = await self._find(run)
-        plan = await self._plan(stored)
-        return detail_view(await self._run(stored), await self._steps(stored, plan) if plan is not None else [])
+        stored = await self._shown.find(run)
+        plan = await self._shown.plan_of(stored)
+        view = await self._shown.run_view(stored)
+        return detail_view(view, await self._shown.steps_of(stored, plan) if plan is not None else [])
 
     async def list_runs(self, query: RunQuery) -> RunPage:
         """Return one page of runs."""
-        after = (await self._find(await self.resolve_run(query.after))).id if query.after else None
-        above = await self._find(await self.resolve_run(query.parent)) if query.parent else None
+        after = (await self._shown.find(await self.resolve_run(query.after))).id if query.after else None
+        above = await self._shown.find(await self.resolve_run(query.parent)) if query.parent else None
         parent = above.id if above is not None else None
         wanted = RunFilter(
             state=query.state, workflow=query.workflow, since=query.since, parent=parent, retried=query.retried
         )
         page = await self._store.read(partial(runs.page, wanted=wanted, limit=query.limit, after=after))
-        ended = await self._ended_steps(page.runs)
-        views = []
-        for stored in page.runs:
-            plan = await self._plan(stored)
-            below = await self._parent(stored, above) if above is not None else None
-            views.append(summary_view(stored, plan, below, self._done(stored, plan, ended), self._note(stored)))
+        views = await self._shown.summaries(page.runs, above)
         return RunPage(runs=views, next=public_id(page.next) if page.next is not None else None)
 
     async def run_output(self, run: str) -> bytes:
         """Return what a run returned."""
-        stored = await self._find(run)
+        stored = await self._shown.find(run)
         if stored.state == RunState.RUNNING:
             raise RunNotFinishedError(run=run)
         if stored.result is None:
@@ -272,7 +254,7 @@ class Service(RunOrders):
 
     async def run_attempts(self, run: str, step: str | None, attempt: int | None) -> list[Attempt]:
         """Return the attempts of a run that are over."""
-        stored = await self._find(run)
+        stored = await self._shown.find(run)
         plan = await self._engine.catalogue.plan_of(stored.digest)
         node, item = None, None
         if step is not None:
@@ -286,7 +268,7 @@ class Service(RunOrders):
 
     async def why(self, run: str, step: str | None) -> Why:
         """Return why steps are not further."""
-        stored = await self._find(run)
+        stored = await self._shown.find(run)
         plan = await self._engine.catalogue.plan_of(stored.digest)
         nodes = plan.nodes if step is None else [node_of(run, plan, parse_step_name(step)[0])]
         live = self._engine.coordinator.runs.get(stored.id)
@@ -298,7 +280,7 @@ class Service(RunOrders):
         elif step is None and live.ending is not None:
             is_open = (node for node in plan.undos.values() if live.nodes[node.index].state is StepState.RUNNING)
             nodes = (*plan.nodes, *is_open)
-        explainer = self._explainer()
+        explainer = self._shown.explainer()
         reasons = [
             reason
             for node in nodes
@@ -322,7 +304,7 @@ class Service(RunOrders):
 
     async def subscribe(self, run: str) -> AsyncGenerator[RunDetail | RunChange, None]:
         """Yield a run as it is, then what changes in it, until it ends."""
-        stored = await self._find(run)
+        stored = await self._shown.find(run)
         plan = await self._engine.catalogue.plan_of(stored.digest)
         with self._engine.watchers.watch(stored.id) as watch:
             detail = await self.run_detail(run)
@@ -333,9 +315,9 @@ class Service(RunOrders):
                 if changed is None:
                     return
                 nodes = [node for index in sorted(changed) if (node := plan.node(index)) is not None]
-                stored = await self._stored(stored.id)
-                view = await self._run(stored)
-                yield RunChange(steps=tuple(await self._steps(stored, plan, nodes)), run=view)
+                stored = await self._shown.stored(stored.id)
+                view = await self._shown.run_view(stored)
+                yield RunChange(steps=tuple(await self._shown.steps_of(stored, plan, nodes)), run=view)
                 state = view.state
 
     # --- approvals --------------------------------------------------------------------------------------------------
@@ -350,7 +332,7 @@ class Service(RunOrders):
 
     async def approval(self, run: str, step: str) -> ApprovalDetail:
         """Return the question of one step."""
-        stored = await self._find(run)
+        stored = await self._shown.find(run)
         plan = await self._engine.catalogue.plan_of(stored.digest)
         place = (node_of(run, plan, parse_step_name(step)[0]).index, parse_step_name(step)[1])
         asked = await self._store.read(partial(approvals.of_run, run_id=stored.id))
@@ -431,108 +413,6 @@ class Service(RunOrders):
             scheduled=scheduled,
             in_flight=queue.in_flight,
             oldest_ready_seconds=max(0.0, self._clock.now() - oldest) if oldest is not None else None,
-        )
-
-    # --- parts ------------------------------------------------------------------------------------------------------
-
-    def _explainer(self) -> Explainer:
-        return Explainer(self._engine.admission, self._newest, self._engine.approvals.link, self._clock.now())
-
-    def _newest(self, workflow: str) -> Plan | None:
-        with contextlib.suppress(WorkflowNotFoundError, UnusableDefinitionError):
-            return self._engine.catalogue.current(workflow)
-        return None
-
-    async def _find(self, public: str) -> RunRecord:
-        number = run_id(public)
-        if number is None:
-            raise RunNotFoundError(run=public)
-        return await self._stored(number)
-
-    async def _stored(self, number: RunId) -> RunRecord:
-        stored = await self._store.read(lambda connection: runs.get(connection, number))
-        if stored is None:
-            raise RunNotFoundError(run=public_id(number))
-        return stored
-
-    async def _run(self, stored: RunRecord) -> Run:
-        plan = await self._plan(stored)
-        done = self._done(stored, plan, await self._ended_steps([stored]))
-        view = run_view(stored, plan, await self._parent(stored), done, self._note(stored))
-        tick = tick_of_key(stored.idempotency_key) if stored.idempotency_key is not None else None
-        return view if tick is None else view.model_copy(update={"scheduled": await self._scheduled(stored, *tick)})
-
-    async def run_view(self, stored: RunRecord) -> Run:
-        """Return a run."""
-        return await self._run(stored)
-
-    async def _scheduled(self, stored: RunRecord, schedule: str, at: float) -> ScheduledTick | None:
-        """Return the tick that a run was started for; ``None`` when the schedule is no more."""
-        known = await self._store.read(partial(schedules.get, name=schedule))
-        tick = await self._store.read(partial(schedules.tick_at, name=schedule, at=at))
-        return None if known is None or tick is None else scheduled_tick(known, tick, stored.created_at)
-
-    async def _plan(self, stored: RunSummary) -> Plan | None:
-        """Return the plan of a run; ``None`` when this server cannot run its version, which ``_note`` says."""
-        with contextlib.suppress(UnusableDefinitionError):
-            return await self._engine.catalogue.plan_of(stored.digest)
-        return None
-
-    def _note(self, stored: RunSummary) -> str | None:
-        if stored.state is not RunState.RUNNING or stored.id not in self._engine.resumer.left_out:
-            return None
-        reason = self._engine.catalogue.unusable.get(stored.digest)
-        return f"waits: {reason}" if reason is not None else "waits: the run above it cannot be taken up"
-
-    async def _ended_steps(self, stored: Sequence[RunSummary]) -> dict[RunId, int]:
-        """Return how many steps have ended of those of the runs that are open and not in this node's memory."""
-        live = self._engine.coordinator.runs
-        elsewhere = [run.id for run in stored if run.state is RunState.RUNNING and run.id not in live]
-        return await self._store.read(partial(steps.ended_counts, run_ids=elsewhere)) if elsewhere else {}
-
-    def _done(self, stored: RunSummary, plan: Plan | None, ended: dict[RunId, int]) -> int:
-        """Return how many steps are over: all of them once the run is."""
-        if plan is None:
-            return 0
-        live = self._engine.coordinator.runs.get(stored.id)
-        if live is not None:
-            return len(plan.nodes) - live.open_nodes
-        return ended.get(stored.id, 0) if stored.state is RunState.RUNNING else len(plan.nodes)
-
-    async def _parent(self, stored: RunSummary, above: RunRecord | None = None) -> Parent | None:
-        if stored.parent_id is None or stored.parent_node is None:
-            return None
-        above = above or await self._stored(stored.parent_id)
-        plan = await self._plan(above)
-        step = plan.nodes[stored.parent_node].id if plan is not None else str(stored.parent_node)
-        item = stored.parent_item
-        return Parent(run=above.public_id, step=step, item=None if item in {None, WHOLE} else item)
-
-    async def _steps(self, of: RunSummary, plan: Plan, nodes: Sequence[Node] | None = None) -> list[Step]:
-        run = of.id
-        # Undo steps are shown of runs that came to undo what they did.
-        wanted = ((*plan.nodes, *plan.undos.values()) if of.ending else plan.nodes) if nodes is None else nodes
-        single = [node.index for node in wanted if node.over is None and node.loop is None]
-        mapped = [node.index for node in wanted if node.over is not None or node.loop is not None]
-        # Taken before the rows are read: a step that ends in between is then seen as ended by one of the two.
-        live = self._engine.coordinator.runs.get(run)
-        rows = await self._store.read(partial(steps.overview, run_id=run, single=single, mapped=mapped))
-        called = [node.index for node in wanted if node.kind in {"workflow", "dynamic"}]
-        below = (
-            await self._store.read(partial(runs.sub_runs, parent=run, nodes=called, limit=MOST_SUB_RUNS))
-            if called
-            else []
-        )
-        reused = await self._reused(of, rows)
-        return step_views(plan, rows, below, live, self._explainer(), wanted, reused)
-
-    async def _reused(self, of: RunSummary, rows: Overview) -> AbstractSet[int]:
-        """Return the steps whose results are those of the run that this one goes on from."""
-        origin = of.retry_of or of.fork_of
-        if origin is None:
-            return frozenset()
-        return reused_steps(
-            rows, await self._store.read(partial(steps.without_results, run_id=origin, nodes=rows.ended))
         )
 
 
