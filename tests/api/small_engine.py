@@ -13,6 +13,7 @@ from hopline_engine.api.asked import (
     RunQuery,
     WorkerRegistration,
 )
+from hopline_engine.api.fleet_models import Node, NodeAddress, Worker
 from hopline_engine.api.interface import Fleet, LinkState, RunChange, Started, StepFailure, StepHeartbeat, StepResult
 from hopline_engine.api.models import (
     Approval,
@@ -22,8 +23,6 @@ from hopline_engine.api.models import (
     Emitted,
     Event,
     Failure,
-    Node,
-    NodeAddress,
     Queue,
     Reason,
     Run,
@@ -33,7 +32,6 @@ from hopline_engine.api.models import (
     ShownState,
     Step,
     Why,
-    Worker,
     Workflow,
     WorkflowDetail,
 )

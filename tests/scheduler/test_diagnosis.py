@@ -10,7 +10,8 @@ import pytest
 
 from hopline_engine.api.asked import QueueLimits, WorkerRegistration
 from hopline_engine.api.doctor import doctor_view
-from hopline_engine.api.models import Check, Doctor, ServedStep
+from hopline_engine.api.fleet_models import ServedStep
+from hopline_engine.api.models import Check, Doctor
 from hopline_engine.api.service import Service
 from hopline_engine.bootstrap import examine, open_engine
 from hopline_engine.core.live import LiveTask

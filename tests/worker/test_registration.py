@@ -10,7 +10,7 @@ import pytest
 
 from hopline import step, workflow
 from hopline_engine.api.app import create_app
-from hopline_engine.api.models import NodeAddress
+from hopline_engine.api.fleet_models import NodeAddress
 from hopline_engine.clock import SystemClock
 from hopline_engine.settings import Settings
 from hopline_engine.worker import registration as registration_module

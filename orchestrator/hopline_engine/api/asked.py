@@ -4,7 +4,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hopline_engine.api.models import ServedFile, ServedStep, Time
+from hopline_engine.api.fleet_models import ServedFile, ServedStep
+from hopline_engine.api.models import Time
 from hopline_engine.core.model import Phase, RunState
 from hopline_engine.core.schedules import KEY_PREFIX
 

@@ -17,21 +17,19 @@ from hopline_engine.api.asked import (
     RunQuery,
     WorkerRegistration,
 )
+from hopline_engine.api.fleet_models import Node, NodeAddress, Worker
 from hopline_engine.api.models import (
     Approval,
     ApprovalDetail,
     Attempt,
     Emitted,
     Event,
-    Node,
-    NodeAddress,
     Queue,
     Run,
     RunDetail,
     RunPage,
     Step,
     Why,
-    Worker,
     Workflow,
     WorkflowDetail,
 )

@@ -4,8 +4,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from hopline_engine.api.body import answer
+from hopline_engine.api.fleet_models import Nodes
 from hopline_engine.api.given import Engine
-from hopline_engine.api.models import Nodes
 
 router = APIRouter(prefix="/nodes", tags=["nodes"])
 

@@ -1,7 +1,7 @@
 """Workers and nodes: as they announce themselves, as the engine keeps them, as people see them."""
 
 from hopline_engine.api.asked import WorkerRegistration
-from hopline_engine.api.models import Node, ServedFile, ServedStep, Worker
+from hopline_engine.api.fleet_models import Node, ServedFile, ServedStep, Worker
 from hopline_engine.queue.workers import ServedFile as LiveFile
 from hopline_engine.queue.workers import Worker as LiveWorker
 from hopline_engine.queue.workers import routes_of

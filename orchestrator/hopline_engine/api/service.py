@@ -12,6 +12,8 @@ from hopline_engine.api.asked import (
     RunQuery,
     WorkerRegistration,
 )
+from hopline_engine.api.fleet_models import Node as EngineNode
+from hopline_engine.api.fleet_models import NodeAddress, Worker
 from hopline_engine.api.interface import (
     Fleet,
     LinkState,
@@ -27,16 +29,13 @@ from hopline_engine.api.models import (
     Attempt,
     Emitted,
     Event,
-    NodeAddress,
     Queue,
     RunDetail,
     RunPage,
     Why,
-    Worker,
     Workflow,
     WorkflowDetail,
 )
-from hopline_engine.api.models import Node as EngineNode
 from hopline_engine.api.roster import live_worker, node_view, worker_view
 from hopline_engine.api.run_orders import RunOrders, node_of
 from hopline_engine.api.schedule_service import Schedules

@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from hopline_engine.api.asked import WorkerRegistration
 from hopline_engine.api.body import answer, read_body, read_model, takes
+from hopline_engine.api.fleet_models import RegisteredWorker, Workers, WorkerTerms
 from hopline_engine.api.given import Configured, Engine
 from hopline_engine.api.interface import EngineService
-from hopline_engine.api.models import RegisteredWorker, Workers, WorkerTerms
 from hopline_engine.settings import Settings
 
 router = APIRouter(prefix="/workers", tags=["workers"])
