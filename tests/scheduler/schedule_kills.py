@@ -38,7 +38,7 @@ class Size(NamedTuple):
     nodes: int
     kills: int
     within: float = 170.0
-    """Seconds in which all is to be done."""
+    """Seconds in which so many ticks are to be started that the next engine is killed."""
 
 
 WHOLE = Size(schedules=200, ticks=50, nodes=5, kills=25)
@@ -149,8 +149,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     for name in ("schedules", "ticks", "nodes", "kills"):
         parser.add_argument(f"--{name}", type=int, default=getattr(WHOLE, name))
+    parser.add_argument("--within", type=float, default=WHOLE.within, help="seconds from one kill to the next at most")
     asked = parser.parse_args()
-    size = Size(asked.schedules, asked.ticks, asked.nodes, asked.kills)
+    size = Size(asked.schedules, asked.ticks, asked.nodes, asked.kills, asked.within)
     outcome = asyncio.run(trial(size, asked.seed))
     print(
         f"seed {asked.seed}: {outcome.ticks} ticks, {outcome.kills} engines killed: {outcome.missed} missed, "

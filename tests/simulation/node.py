@@ -207,10 +207,12 @@ class Node:
     def refused(self, writes: list[Write]) -> None:
         """See ``faults.Committing``: memory is as the rows are, so what it decides can be written.
 
-        Whether an event was emitted before is not in memory: of two at the same time the second one is refused.
+        Whether an event was emitted before is not in memory: of two at the same time the second one is refused. Nor are
+        schedules: what cannot be done with them, such as a second back-fill, is refused where they are stored.
         """
         is_event = any(kind == "events_added" for kind, _ in writes)
-        if not (is_event or self.world.is_shared or self.world.faults_drawn.commit_unknown):
+        is_of_schedule = self.world.timetable is not None and not writes
+        if not (is_event or is_of_schedule or self.world.is_shared or self.world.faults_drawn.commit_unknown):
             self.world.violated(f"{self.name} decided what cannot be written")
 
     # --- requests, out and in

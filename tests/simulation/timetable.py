@@ -24,6 +24,7 @@ DECLARED_SHARE: Final = 0.6
 """Of the workflows whose file says when they run."""
 OUTAGE_SHARE: Final = 0.5
 """Of the simulations with schedules that are not calm, in which no node runs for a while."""
+PEOPLE: Final = 2
 MADE: Final = "by-hand"
 OVERLAPS: Final = ("skip", "queue_one", "queue_all", "cancel_running", "allow")
 CATCHUPS: Final = ("none", "latest", "all")
@@ -80,7 +81,8 @@ class Timetable:
         """Return what happens to schedules within some seconds."""
         if self._is_making:
             yield self._make(self._random.uniform(0, seconds / 3))
-        yield self._change()
+        for _ in range(PEOPLE):
+            yield self._change()
         if not self._world.is_calm and self._random.random() < OUTAGE_SHARE:
             yield self._lose_all_nodes(self._random.uniform(5, seconds * 0.7), self._random.uniform(20, 125))
 
@@ -95,7 +97,7 @@ class Timetable:
     async def _change(self) -> None:
         random = self._random
         while True:
-            await asyncio.sleep(random.uniform(1, 15))
+            await asyncio.sleep(random.uniform(1, 10))
             names = sorted(self.ledger.schedules)
             if not names:
                 continue

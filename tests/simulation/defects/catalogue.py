@@ -332,6 +332,30 @@ DEFECTS: Final = (
         "        if due is not None:\n",
         "        if False:\n",
     ),
+    Defect(
+        "schedule_changed_unseen",  # B29
+        _STORE + "schedules",
+        "where(schedule.c.name == known.name, schedule.c.revision == known.revision)",
+        "where(schedule.c.name == known.name)",
+    ),
+    Defect(
+        "file_overrules_hand",
+        _SCHEDULER + "schedule_book",
+        "return known.is_edited or (known.declared is None and said is not None)",
+        "return known.declared is None and said is not None",
+    ),
+    Defect(
+        "missed_too_soon",
+        _CORE + "ticks",
+        "if standing.now - _due_at(standing, at) > GRACE_SECONDS]",
+        "if standing.now - _due_at(standing, at) > 5.0]",
+    ),
+    Defect(
+        "backfill_too_wide",
+        _CORE + "backfills",
+        "max(0, pace.max_parallel - running)",
+        "pace.max_parallel",
+    ),
     # --- several nodes
     Defect(
         "two_owners",  # B7
