@@ -76,9 +76,9 @@ async def _body(api: Api, name: str, wanted: Wish) -> dict[str, Any]:
 def _moment(text: str, zone: ZoneInfo) -> str:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return iso((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp())
+    except (ValueError, OverflowError):  # the second is of the first and the last day that there are
         raise UsageError(f"{text!r} is not a time", hint="write 2026-11-01 or 2026-11-01T06:00") from None
-    return iso((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp())
 
 
 def _show(ticks: list[PlannedTick]) -> None:

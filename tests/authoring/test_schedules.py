@@ -101,6 +101,8 @@ def test_zone_that_does_not_exist_is_answered_with_the_one_that_was_meant(given:
         (At("2040-01-01"), "no tick within 5 years"),
         (Every("5s"), "5 s apart"),
         (Cron("* * * * * *"), "1 s apart"),
+        (Cron("0 6 * * * " * 30), "the expression has 300 characters, more than 256"),
+        (Cron("0 6 30 2 *"), "no tick within 5 years"),
     ],
 )
 def test_new_schedule_is_checked_against_time_and_settings(schedule: Cron | Every | At, why: str) -> None:

@@ -327,6 +327,13 @@ async def test_backfill_starts_what_has_no_run_and_keeps_to_its_width(nodes: Nod
     assert [tick.reason for tick in await ticks(node, "s")][:3] == ["back-fill"] * 3
 
 
+async def test_backfill_may_begin_at_the_beginning_of_time(nodes: Nodes, node: Node) -> None:
+    cron = {"kind": "cron", "expression": "0 0 29 2 *", "tz": "America/New_York"}
+    await book(node).create("s", "call", cron, {})
+    shown = await book(node).plan_backfill("s", -62_135_596_800.0, 253_402_300_799.0)
+    assert 450 < len(shown) < 506
+
+
 async def test_backfill_can_be_given_up(nodes: Nodes, node: Node) -> None:
     await book(node).create("s", "held", hourly(aligned=True), {})
     with pytest.raises(InvalidScheduleError, match="no back-fill"):

@@ -56,6 +56,10 @@ class CronError(ValueError):
     """An expression cannot be used; the message says why."""
 
 
+class NeverFiresError(CronError):
+    """An expression means something that does not come, or not soon."""
+
+
 class Change(StrEnum):
     """What a change of the clocks does to a tick."""
 
@@ -287,4 +291,4 @@ def _check(expression: str) -> None:
     except (CroniterError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise CronError(f"{expression!r} is not a cron expression: {error}") from None
     if first is None or first.year - _PROBED_FROM.year >= FURTHEST_YEARS:
-        raise CronError(f"{expression!r} has no tick within {FURTHEST_YEARS} years")
+        raise NeverFiresError(f"{expression!r} has no tick within {FURTHEST_YEARS} years")

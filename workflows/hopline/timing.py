@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from hopline import cron
-from hopline.cron import FURTHEST_YEARS, CronError, CronTiming, Tick
+from hopline.cron import FURTHEST_YEARS, CronError, CronTiming, NeverFiresError, Tick
 
 _YEAR: Final = 366 * 86_400
 _FURTHEST: Final = FURTHEST_YEARS * _YEAR
@@ -138,6 +138,8 @@ def _timing(schedule: Mapping[str, Any], start: float) -> Timing:
 def _cron(expression: str, tz: str, gap: cron.Gap | None, fold: cron.Fold | None) -> CronTiming:
     try:
         return cron.parse(expression, zone_of(tz), gap, fold)
+    except NeverFiresError as error:
+        raise ScheduleError(str(error), "name days that come") from None
     except CronError as error:
         raise ScheduleError(
             str(error), 'write five fields, as in "0 6 * * *": minute, hour, day, month, weekday'

@@ -33,7 +33,8 @@ class _Policies(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class CronSpec(_Policies, frozen=True, kw_only=True, tag_field="kind", tag="cron"):
     """By a cron expression."""
 
-    expression: Annotated[str, Meta(max_length=256)]
+    expression: str
+    """Of a length that ``hopline.cron`` checks, and says what it is."""
     tz: _Zone = "UTC"
     gap: Gap | None = None
     fold: Fold | None = None

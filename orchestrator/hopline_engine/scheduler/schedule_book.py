@@ -40,6 +40,8 @@ from hopline_engine.store.schedules import StoredSchedule, StoredTick
 _TRIES: Final = 5
 """How often a change is tried when something else changes the same schedule at the same time."""
 _LAST_TICKS: Final = 10
+_EARLIEST: Final = -62_000_000_000.0
+"""In the year 5: no zone has the first of all days at this time."""
 _ELSEWHERE_SECONDS: Final = 12.0
 """Longer than another node looks at nothing."""
 _LOOK_SECONDS: Final = 0.1
@@ -429,7 +431,7 @@ def _planned(connection: Transaction, name: str, first: float, last: float) -> l
     to_come = schedules.moment(connection)
     if schedule is not None and not schedule.is_paused and schedule.next_tick is not None:
         to_come = min(to_come, schedule.next_tick - 0.001)
-    last = min(last, to_come)
+    first, last = max(first, _EARLIEST), min(last, to_come)
     known = schedules.ticks_between(connection, name, first, last)
     return planned(schedules.versions(connection, name), first, last, known)
 
