@@ -101,6 +101,18 @@ async def test_slots_that_are_given_back_are_not_used_while_the_store_is_told(
     is_told.set()
 
 
+async def test_clock_that_is_set_back_keeps_no_node_from_slots(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = await nodes.joined(2)
+    await first.define("call", queue=ONE)
+    await second.beat()
+    assert set(await first.ended(await first.start("call", 2))) == {"succeeded"}
+    (shares,) = (each for each in first.engine._shared if isinstance(each, Shares))
+    await until(lambda: all(part.is_idle for part in shares._parts.values()), "nothing is in use")
+    own = first.engine._clock.now
+    monkeypatch.setattr(first.engine._clock, "now", lambda: own() - 100.0)
+    assert set(await first.ended(await first.start("call", 2))) == {"succeeded"}
+
+
 async def test_slots_of_a_node_that_was_fenced_are_free(nodes: Nodes) -> None:
     first, second = await nodes.joined(2)
     await first.define("held", queue=TEN)

@@ -48,9 +48,11 @@ class _Part:
         """Whether the store has nothing of this node that it might take back."""
         return not (self.slots or self.wanted or self.returned)
 
-    def ask_at(self, queue: Queue) -> float:
-        """Return when it is of use to ask for what the queue lacks."""
-        return self.slots_at if queue.is_full else self.tokens_at
+    def ask_at(self, queue: Queue, now: float) -> float:
+        """Return when it is of use to ask for what the queue lacks; at once, if the clock has been set back since."""
+        if not queue.is_full:
+            return self.tokens_at
+        return self.slots_at if self.slots_at <= now + ROUND_SECONDS else now
 
     def owes(self, queue: Queue) -> bool:
         """Return whether this node has free slots that others want."""
@@ -81,7 +83,7 @@ class Shares:
 
     def look(self, now: float) -> None:
         """Note what lacks a slot or a token, and what is free that others wait for; called after each admission."""
-        is_short = any(self._part(queue).ask_at(queue) <= now for queue in self._admission.shared_short())
+        is_short = any(self._part(queue).ask_at(queue, now) <= now for queue in self._admission.shared_short())
         if is_short or any(part.owes(queue) for queue, part in self._parts.items()):
             self._wake.set()
 
@@ -103,9 +105,10 @@ class Shares:
 
     def _seconds_to_next(self) -> float | None:
         """Return how long to wait unless woken; ``None`` when there is nothing to wait for."""
+        now = self._clock.now()
         times = [part.round_at for part in self._parts.values() if not part.is_idle]
-        times += [self._part(queue).ask_at(queue) for queue in self._admission.shared_short()]
-        return max(0.0, min(times) - self._clock.now()) if times else None
+        times += [self._part(queue).ask_at(queue, now) for queue in self._admission.shared_short()]
+        return max(0.0, min(times) - now) if times else None
 
     def _part(self, queue: Queue) -> _Part:
         part = self._parts.get(queue)
@@ -115,7 +118,7 @@ class Shares:
 
     def _needy(self, now: float) -> list[Queue]:
         """Return the queues about which to ask now."""
-        needy = [queue for queue in self._admission.shared_short() if self._part(queue).ask_at(queue) <= now]
+        needy = [queue for queue in self._admission.shared_short() if self._part(queue).ask_at(queue, now) <= now]
         needy += [
             queue
             for queue, part in self._parts.items()
