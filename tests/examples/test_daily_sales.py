@@ -23,7 +23,7 @@ from examples.daily_sales.workflow import (
     totals,
 )
 from hopline import Fail
-from hopline.testing import Engine, answer, crash_points, stub
+from hopline.testing import Engine, answer, stub
 from hopline_engine.testing import Run, Server
 from tests.examples.conftest import EXAMPLES, Hopline, served, service, until_there
 
@@ -139,10 +139,11 @@ def test_outcome_is_the_same_wherever_the_engine_dies(tmp_path: Path) -> None:
             engine.approve(run.step("approval"))
         engine.advance("5s")
 
-    secrets = {"ERP_TOKEN": TOKEN}
-    for point in crash_points(tmp_path, daily_sales, DAY, API, prepare=prepare, drive=drive, secrets=secrets):
+    engine = Engine(tmp_path, secrets={"ERP_TOKEN": TOKEN})
+    for point in engine.crash_points(daily_sales, DAY, API, prepare=prepare, drive=drive):
         assert point.outcome == point.outcome_without_crash
         assert point.duplicate_effects == []
+    engine.close()
 
 
 def test_token_is_not_in_the_definition() -> None:

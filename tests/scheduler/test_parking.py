@@ -68,7 +68,7 @@ async def until_parked(engine: Engine, count: int = 1) -> None:
         return not engine.coordinator.runs and await engine.store.read(parked.count) == count
 
     await until_seen(look, "the runs are parked")
-    assert len(engine.coordinator._timers) == 0, "a timer would keep a run in memory"
+    assert len(engine.coordinator.timers) == 0, "a timer would keep a run in memory"
 
 
 async def test_parked_run_fails_at_its_deadline(tmp_path: Path, store: str) -> None:

@@ -1,12 +1,11 @@
 """The event by which a workflow is given the links of approvals, to send them to people."""
 
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from hopline import ApprovalRequest, Request, approval, approval_requested, http, step, workflow
-from hopline.testing import Engine, crash_points
+from hopline.testing import Engine
 from hopline_engine.errors import InvalidEventError
 from hopline_engine.testing import Run
 
@@ -52,7 +51,7 @@ def test_link_of_an_approval_is_sent_once_and_is_good(engine: Engine) -> None:
     assert asked.prompt == "Publish 12.5 EUR?"
 
 
-def test_link_is_sent_once_wherever_the_engine_dies(tmp_path: Path) -> None:
+def test_link_is_sent_once_wherever_the_engine_dies(engine: Engine) -> None:
     def prepare(engine: Engine) -> None:
         engine.server(CHAT).post("/hook").reply(200)
         engine.register(send_link)
@@ -62,7 +61,7 @@ def test_link_is_sent_once_wherever_the_engine_dies(tmp_path: Path) -> None:
         assert len({sent.headers["Idempotency-Key"] for sent in engine.server(CHAT).requests}) == 1
         engine.advance("3h")  # nobody decides
 
-    for point in crash_points(tmp_path, publish, 1.0, prepare=prepare, drive=drive):
+    for point in engine.crash_points(publish, 1.0, prepare=prepare, drive=drive):
         assert point.outcome == point.outcome_without_crash
 
 

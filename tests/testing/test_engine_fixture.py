@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from hopline import Event, Request, Retry, context, dynamic, http, secret, sleep, step, workflow
-from hopline_engine.testing import CallbackRefusedError, Engine, NoDoubleError, Run, crash_points
+from hopline_engine.testing import CallbackRefusedError, Engine, NoDoubleError, Run
 
 PLUG_IN = "hopline_engine.pytest_plugin"
 PAY = "https://pay.example.com"
@@ -152,7 +152,9 @@ def test_outcome_is_the_same_wherever_the_engine_dies(tmp_path: Path) -> None:
     def prepare(engine: Engine) -> None:
         engine.server(PAY).post("/card").reply(503).then(202)
 
-    points = list(crash_points(tmp_path, ship, "7", prepare=prepare, drive=drive, secrets={"PAY": "s3cret"}))
+    engine = Engine(tmp_path, secrets={"PAY": "s3cret"})
+    points = list(engine.crash_points(ship, "7", prepare=prepare, drive=drive))
+    engine.close()
     assert len(points) > 20
     assert {point.moment for point in points} == {
         *("before a commit", "after a commit"),

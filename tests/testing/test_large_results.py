@@ -5,7 +5,7 @@ from pathlib import Path
 from hopline import step, workflow
 from hopline.testing import Engine
 from hopline_engine.blobs.place import Folder
-from hopline_engine.testing import Run, crash_points
+from hopline_engine.testing import Run
 
 EVERY_DAY = "99999999"
 
@@ -29,13 +29,13 @@ def blobs(folder: Path) -> list[str]:
     return list(Folder(folder / "blobs").names(EVERY_DAY))
 
 
-def test_outcome_is_the_same_wherever_the_engine_dies(tmp_path: Path) -> None:
+def test_outcome_is_the_same_wherever_the_engine_dies(engine: Engine) -> None:
     left = set()
 
     def drive(engine: Engine, run: Run[list[int]]) -> None:
         engine.advance("1m")
 
-    for point in crash_points(tmp_path, sizes, 2, prepare=lambda _: None, drive=drive):
+    for point in engine.crash_points(sizes, 2, drive=drive):
         assert point.outcome == point.outcome_without_crash == ("succeeded", [150_000] * 2)
         assert point.duplicate_effects == []
         left.add(point.moment)

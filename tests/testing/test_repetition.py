@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hopline import Err, Ok, Retry, Workflow, dynamic, loop, step, workflow
-from hopline.testing import Engine, crash_points
+from hopline.testing import Engine
 
 traced: list[int] = []
 
@@ -68,17 +68,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     opened.close()
 
 
-def nothing(_: Engine) -> None:
-    """There is no server to be called."""
-
-
-def wait(engine: Engine, _: Any) -> None:
-    engine.advance("1d")
-
-
 @pytest.mark.parametrize(("called", "result"), OUTCOMES, ids=lambda value: getattr(value, "name", ""))
-def test_outcome_is_the_same_wherever_the_engine_dies(tmp_path: Path, called: Workflow[[], Any], result: Any) -> None:
-    points = list(crash_points(tmp_path, called, prepare=nothing, drive=wait))
+def test_outcome_is_the_same_wherever_the_engine_dies(engine: Engine, called: Workflow[[], Any], result: Any) -> None:
+    points = list(engine.crash_points(called))
     assert len(points) > 4
     for point in points:
         assert point.outcome == ("succeeded", result), point
@@ -86,12 +78,12 @@ def test_outcome_is_the_same_wherever_the_engine_dies(tmp_path: Path, called: Wo
         assert point.duplicate_effects == [], point
 
 
-def test_graph_that_is_durable_is_never_traced_again(tmp_path: Path) -> None:
+def test_graph_that_is_durable_is_never_traced_again(engine: Engine) -> None:
     @workflow
     def once() -> int:
         return grown(1)
 
-    for point in crash_points(tmp_path, once, prepare=lambda _: traced.clear(), drive=wait):
+    for point in engine.crash_points(once, prepare=lambda _: traced.clear()):
         # The body runs again only where its answer was lost: when the engine died before the commit that pins it.
         assert len(traced) <= 2, point
         assert "grown" not in point.duplicate_effects

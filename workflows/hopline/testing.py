@@ -19,9 +19,9 @@ from hopline.events import Event
 from hopline.steps import Step
 
 if TYPE_CHECKING:
-    from hopline_engine.testing import Engine, crash_points
+    from hopline_engine.testing import Engine
 
-__all__ = ["CloudTasks", "Engine", "Stub", "answer", "cloud_tasks", "crash_points", "deliver", "stub"]
+__all__ = ["CloudTasks", "Engine", "Stub", "answer", "cloud_tasks", "deliver", "stub"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,10 +32,10 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 def __getattr__(name: str) -> Any:
     """Return what tests on the real engine need, which is imported only for them."""
-    if name in {"Engine", "crash_points"}:
-        from hopline_engine import testing
+    if name == "Engine":
+        from hopline_engine.testing import Engine
 
-        return getattr(testing, name)
+        return Engine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -78,14 +78,14 @@ class Coordinator:
         self._clock = clock
         self.ids = ids
         self._limits = limits
-        self._timers = Timers(clock, self.wake)
+        self.timers = Timers(clock, self.wake)
         self.sending = Sending(dispatcher, admission, self._on_answers, self.look_again)
         self.committing = Committing(
             commits=commits,
             runs=self.runs,
             admission=admission,
             sending=self.sending,
-            timers=self._timers,
+            timers=self.timers,
             calling_off=CallingOff(dispatcher),
             epoch=epoch,
             listeners=self.listeners,
@@ -188,7 +188,7 @@ class Coordinator:
 
     def let_go_of_timers(self) -> None:
         """Keep nothing of runs that left memory, which have timers that are far ahead."""
-        self._timers.sweep()
+        self.timers.sweep()
 
     def emit(self, event: EventAdded, begun: Iterable[tuple[LiveRun, str]]) -> "asyncio.Future[None]":
         """Keep an event and begin the runs that it starts, each with its idempotency key: all of that, or nothing."""
@@ -302,7 +302,7 @@ class Coordinator:
         What is not answered by then is cut off: it is lost, and tried again by the next engine.
         """
         await self.sending.drain(grace_seconds)
-        self._timers.stop()
+        self.timers.stop()
         await self.committing.stop()
         await self.sending.cut_off_all()
 

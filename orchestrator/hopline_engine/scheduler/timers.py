@@ -26,6 +26,8 @@ class Timers:
         """Make timers that hand what is due to *fire*, on the loop."""
         self._clock = clock
         self._fire = fire
+        self.longest_seconds = 60.0
+        """How long it rests at most: the wall clock may be set while the loop's clock runs on."""
         self._heap: list[tuple[float, int, Timed]] = []
         self._order = count()
         self._handle: asyncio.TimerHandle | None = None
@@ -64,8 +66,7 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
         self._armed_for = at
-        # At most a minute at a time: the wall clock may be set while the loop's clock runs on.
-        delay = min(max(0.0, at - self._clock.now()), 60.0)
+        delay = min(max(0.0, at - self._clock.now()), self.longest_seconds)
         self._handle = asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake(self) -> None:

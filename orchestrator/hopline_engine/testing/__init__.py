@@ -1,6 +1,6 @@
 """Tests on the real engine without a server: virtual time, steps in the test's process, servers that are doubles."""
 
-from hopline_engine.testing.crashes import CrashPoint, crash_points
+from hopline_engine.testing.crashes import CrashPoint
 from hopline_engine.testing.doubles import NoDoubleError, Route, Sent, Server
 from hopline_engine.testing.engine import CallbackRefusedError, Engine, Run, StepRun
 
@@ -14,5 +14,4 @@ __all__ = [
     "Sent",
     "Server",
     "StepRun",
-    "crash_points",
 ]

@@ -1,17 +1,21 @@
 """Killing the engine at every moment at which it matters, and what comes of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hopline import Workflow
 from hopline_engine.core.model import AttemptState
-from hopline_engine.testing.engine import Engine, Run
 
-Drive = Callable[[Engine, Run[Any]], object]
+if TYPE_CHECKING:
+    from hopline_engine.testing.engine import Engine, Run
+
+Drive = Callable[["Engine", "Run[Any]"], object]
 """Lets time pass and things happen until a run has ended."""
+
+CarryOut = Callable[["Engine"], "Run[Any]"]
+"""Starts a run, and drives it to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,38 +34,19 @@ class CrashPoint:
     lost have the same ``Idempotency-Key`` and do not count."""
 
 
-def crash_points(
-    folder: Path,
-    workflow: Workflow[..., Any],
-    *args: Any,
-    prepare: Callable[[Engine], object],
-    drive: Drive,
-    secrets: Mapping[str, str] | None = None,
-    **kwargs: Any,
-) -> Iterator[CrashPoint]:
-    """Run a workflow again and again, killing the engine at one moment further each time, until none is left.
+def crash_points(folder: Path, opened: Callable[[Path], "Engine"], carry_out: CarryOut) -> Iterator[CrashPoint]:
+    """Carry something out again and again, killing the engine at one moment further each time, until none is left.
 
     Args:
         folder: for the stores.
-        workflow: to be run.
-        args: of the workflow.
-        prepare: says what servers answer, for each run anew.
-        drive: lets time pass until the run has ended.
-        secrets: of each engine.
-        kwargs: of the workflow.
+        opened: opens an engine in a folder of its own.
+        carry_out: starts a run and lets time pass until it has ended.
     """
-
-    def carry_out(engine: Engine) -> Run[Any]:
-        prepare(engine)
-        run = engine.start(workflow, *args, key="crash point", **kwargs)
-        drive(engine, run)
-        return run
-
     whole = _Trial(None)
-    expected, _ = whole.run(folder, secrets, carry_out)
+    expected, _ = whole.run(folder, opened, carry_out)
     for number in range(1, whole.seen + 1):
         trial = _Trial(number)
-        outcome, repeated = trial.run(folder, secrets, carry_out)
+        outcome, repeated = trial.run(folder, opened, carry_out)
         yield CrashPoint(
             number=number,
             moment=trial.moment,
@@ -78,10 +63,10 @@ class _Trial:
         self.moment = ""
 
     def run(
-        self, folder: Path, secrets: Mapping[str, str] | None, carry_out: Callable[[Engine], Run[Any]]
+        self, folder: Path, opened: Callable[[Path], "Engine"], carry_out: CarryOut
     ) -> tuple[tuple[str, Any], list[str]]:
         with TemporaryDirectory(dir=folder) as place:
-            engine = Engine(Path(place), secrets=secrets)
+            engine = opened(Path(place))
             try:
                 engine.die_when(self._happened)
                 run = carry_out(engine)
@@ -98,7 +83,7 @@ class _Trial:
         return True
 
 
-def _repeated(engine: Engine, run: Run[Any]) -> list[str]:
+def _repeated(engine: "Engine", run: "Run[Any]") -> list[str]:
     """Return the steps that were sent once more after an attempt that succeeded."""
     succeeded = {
         attempt.step if attempt.item is None else f"{attempt.step}[{attempt.item}]": attempt.attempt

@@ -1,7 +1,7 @@
 """``Engine``: the real engine under a test, in virtual time; steps run in this process, and servers are doubles."""
 
 import json
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,8 +17,10 @@ from hopline_engine.api.interface import StepFailure, StepResult
 from hopline_engine.api.models import Attempt, Failure, RunDetail
 from hopline_engine.api.models import Step as StepDetail
 from hopline_engine.api.service import Service
+from hopline_engine.core.states import FINAL_RUN_STATES
 from hopline_engine.errors import ApprovalNotOpenError, RunNotSucceededError
 from hopline_engine.scheduler.callbacks import CallbackOutcome
+from hopline_engine.testing.crashes import CrashPoint, Drive, crash_points
 from hopline_engine.testing.doubles import Doubles, Server
 from hopline_engine.testing.installation import Execution, Happened, Heartbeats, Installation
 from hopline_engine.testing.steps import InProcessWorker, python_steps
@@ -30,6 +32,8 @@ T = TypeVar("T")
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """When tests begin, unless they say otherwise."""
 _RUNS_AT_A_TIME: Final = 500
+_LONGEST_DAYS: Final = 366
+"""For how long a run is given time to end, where the test does not say what happens meanwhile."""
 
 
 class CallbackRefusedError(AssertionError):
@@ -111,6 +115,17 @@ class Run(Generic[R]):
     def runs(self, step: str) -> "list[Run[Any]]":
         """Return the runs that a step is executed by, where that is a workflow."""
         return [Run(self._engine, below.run, None) for below in self.step(step).detail.runs]
+
+
+def _leave_as_it_is(_: "Engine") -> None:
+    """Say nothing of servers."""
+
+
+def _drive_to_the_end(engine: "Engine", run: Run[Any]) -> None:
+    for _ in range(_LONGEST_DAYS):
+        engine.advance("1d")
+        if run.state in FINAL_RUN_STATES:
+            return
 
 
 class Engine:
@@ -300,6 +315,38 @@ class Engine:
         Killed so, it is started again at the same moment.
         """
         self._happened = happened
+
+    def crash_points(
+        self,
+        workflow: Workflow[..., Any],
+        *args: Any,
+        prepare: Callable[["Engine"], object] = _leave_as_it_is,
+        drive: Drive = _drive_to_the_end,
+        **kwargs: Any,
+    ) -> Iterator[CrashPoint]:
+        """Run a workflow with these arguments again and again, killing the engine at one moment further each time.
+
+        Each run has an engine of its own, which begins as this one did.
+
+        Args:
+            workflow: to be run.
+            args: of the workflow.
+            prepare: says what servers answer, for each run anew.
+            drive: lets time pass and things happen until the run has ended; without it time passes, a year at most.
+            kwargs: of the workflow.
+        """
+
+        def opened(folder: Path) -> "Engine":
+            return Engine(folder, start=self._start, secrets=self._secrets, settings=self._settings)
+
+        def carry_out(engine: "Engine") -> "Run[Any]":
+            prepare(engine)
+            run = engine.start(workflow, *args, key="crash point", **kwargs)
+            drive(engine, run)
+            return run
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return crash_points(self._folder, opened, carry_out)
 
     def close(self) -> None:
         """End; the fixture does it."""

@@ -111,6 +111,7 @@ class Installation:
             store=store, dispatcher=self._dispatcher(clock), signer=self.signer, clock=clock, settings=self.settings
         )
         self.engine.scheduling.rests = _RESTS
+        self.engine.coordinator.timers.longest_seconds = float("inf")  # its two clocks are one
         self.service = Service(self.engine, clock)
         await self.engine.open(watches=False)
 

@@ -34,7 +34,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._time = 0.0
         self._limit = 0.0
         self._selector = _Turns(self)
-        self._clock_resolution = 1e-9
+        # What is added to the time must change it: after a hundred years, floats are half a microsecond apart.
+        self._clock_resolution = 1e-6
         self._is_over = False
         self._buried: list[object] = []
         """What was in hand when everything ended. Kept: to be collected would run ``finally`` blocks."""
