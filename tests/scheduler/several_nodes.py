@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
@@ -55,6 +55,8 @@ class Targets:
         """The nodes that wait for an answer now, by run and step."""
         self.most = 0
         """How many answers were waited for at a time."""
+        self.most_of: Counter[str] = Counter()
+        """The same by step."""
         self.sent: list[Sent] = []
         """All that was called."""
         self.twice: list[tuple[int, str]] = []
@@ -73,6 +75,8 @@ class Targets:
             self.twice.append(place)
         self.sent.append(Sent(node, task.run.id, task.name, task.attempt, clock.now()))
         self.most = max(self.most, self.in_flight)
+        of_step = sum(len(out) for (_, step), out in self.out.items() if step == task.name)
+        self.most_of[task.name] = max(self.most_of[task.name], of_step)
         try:
             if task.node.id == "held":
                 await self.open.wait()

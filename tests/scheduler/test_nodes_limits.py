@@ -10,6 +10,7 @@ import pytest
 
 from hopline_engine.clock import now
 from hopline_engine.scheduler.shares import Shares
+from tests.core.worlds import definition, http_step
 from tests.scheduler.several_nodes import Nodes, in_flight, several_nodes
 from tests.support.waiting import WITHIN, until
 
@@ -48,6 +49,21 @@ async def test_no_more_than_the_limit_is_in_flight_at_all_nodes_together(nodes: 
     started = [run for node in (first, second) for run in await node.start("call", 30)]
     assert set(await first.ended(started)) == {"succeeded"}
     assert nodes.targets.most == limits["max_concurrent_dispatches"]
+    assert {sent.attempt for sent in nodes.targets.sent} == {1}
+
+
+async def test_limit_of_a_queue_is_exact_beside_keys(nodes: Nodes) -> None:
+    first, second = await nodes.joined(2)
+    keyed = http_step("keyed", "http://x")
+    keyed["policy"] |= {"queue": "ten", "key": "one", "key_limit": 2}
+    await first.define("call", queue=TEN)
+    await first.engine.controls.register([{**definition("keyed", [keyed]), "queues": [TEN]}], ["keyed"])
+    await second.beat()
+    nodes.targets.seconds = 0.02
+    started = [run for node in (first, second) for name in ("keyed", "call") for run in await node.start(name, 20)]
+    assert set(await first.ended(started)) == {"succeeded"}
+    assert nodes.targets.most == 10
+    assert nodes.targets.most_of["keyed"] == 2
     assert {sent.attempt for sent in nodes.targets.sent} == {1}
 
 

@@ -12,6 +12,8 @@ import msgspec
 
 from hopline_engine.clock import Clock
 from hopline_engine.core.definition import QueueSpec
+from hopline_engine.core.model import Digest
+from hopline_engine.core.plan import Plan
 from hopline_engine.errors import QueueNotFoundError, closest
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.scheduler.definitions import Catalogue
@@ -71,7 +73,7 @@ class Controls:
         checked = self._catalogue.check(given)
         by_name = {definition.name: definition.digest for definition in checked.definitions}
         newest = {name: by_name[name] for name in current if name in by_name}
-        queued = [spec for digest in newest.values() for spec in checked.plans[digest].queues]
+        queued = _queues_of(checked.plans[digest] for digest in newest.values())
         limits = [QueueLimits(**msgspec.structs.asdict(spec)) for spec in queued]
         now = self._clock.now()
         with self._change():
@@ -154,7 +156,7 @@ class Controls:
 
     def described(self, name: str) -> QueueLimits | None:
         """Return the limits that workflows describe a queue with, if one does."""
-        specs = (spec for plan in self._catalogue.all_current() for spec in plan.queues if spec.name == name)
+        specs = (spec for spec in _queues_of(self._catalogue.all_current()) if spec.name == name)
         spec = next(specs, None)
         return None if spec is None else QueueLimits(**msgspec.structs.asdict(spec))
 
@@ -195,6 +197,17 @@ class Controls:
         rate, concurrent = limits.max_dispatches_per_second, limits.max_concurrent_dispatches
         queue.is_shared = not self._store.owner.alone and (rate, concurrent) != (None, None)
         queue.limit(rate, limits.max_burst_size, concurrent, self._clock.now())
+
+
+def _queues_of(plans: Iterable[Plan]) -> list[QueueSpec]:
+    """Return the queues that workflows describe, and those that the workflows describe which they call."""
+    pending, seen = list(plans), dict[Digest, Plan]()
+    while pending:
+        plan = pending.pop()
+        if plan.digest not in seen:
+            seen[plan.digest] = plan
+            pending += [node.child for node in plan.nodes if node.child is not None]
+    return [spec for plan in reversed(seen.values()) for spec in plan.queues]
 
 
 def _limits(queue: Queue) -> QueueLimits:

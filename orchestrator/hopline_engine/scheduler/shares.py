@@ -136,8 +136,9 @@ class Shares:
             part.recent = used
         returned, part.returned, queue.unused = part.returned + queue.unused, 0.0, 0.0
         keep, tokens = 0, queue.ready
-        if queue.is_shared and queue.slots is not None:
-            queue.slots = min(part.slots, part.wanted, part.part)
+        if queue.is_shared and queue.slots is not None and queue.max_concurrent_dispatches is not None:
+            # What was granted under a limit that has been lowered since is not used any more.
+            queue.slots = min(part.slots, part.wanted, part.part, queue.max_concurrent_dispatches)
             keep = max(queue.slots, queue.in_flight)
             tokens = min(tokens, keep - queue.in_flight)
         if not queue.is_shared or queue.bucket is None or queue.is_paused:
