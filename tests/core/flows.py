@@ -19,7 +19,7 @@ from hopline_engine.core.model import Digest, TaskState
 from hopline_engine.core.plan import Plan
 from hopline_engine.core.planning import build_plan
 from hopline_engine.core.retry import Failure
-from tests.core.worlds import ACCEPT, Outcome, definition, event_step, ref, sleep_step, step
+from tests.core.worlds import ACCEPT, Outcome, definition, event_step, ref, sleep_step, step, turn_step
 
 ALWAYS = 1000
 MAIN = "main"
@@ -147,7 +147,7 @@ def _settled(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[st
 
 
 def _call_once(flow: Flow, workflow: str, node: dict[str, Any], arguments: dict[str, Any], item: int | None) -> Any:
-    if node["kind"] in {"sleep", "event"}:
+    if node["kind"] in {"sleep", "event", "turn"}:
         return None
     conduct = flow.conduct(workflow, node["id"])
     is_bad = conduct.bad_element is None or conduct.bad_element == item
@@ -236,6 +236,7 @@ def _nodes(
             max_parallel=draw(st.sampled_from([None, 1, 2])),
             workflow=(called, called) if calls and called else None,
         )
+        _exclude(draw, node, [source for source in plain if f"from_{source}" in inputs])
         if settled and over is not None and not calls and draw(st.booleans()):
             node["settled"] = True
         if over is None and draw(st.integers(0, 4)) == 0 and (failures or not calls):
@@ -244,6 +245,23 @@ def _nodes(
             node |= {"kind": "dynamic", "signature": "s", "workflow": None, "traces": called}
         nodes.append(node)
     return nodes
+
+
+def _take_turns(nodes: list[dict[str, Any]], limit: int) -> None:
+    """Let runs wait for turns, as the compiler does."""
+    for node in nodes:
+        if not _sources(node) - {"$input"}:
+            node["after"] = [*node["after"], "turn"]
+    nodes.append(turn_step(limit))
+
+
+def _exclude(draw: st.DrawFn, node: dict[str, Any], numbers: list[str]) -> None:
+    """Let few tasks of one key be worked on at a time, of some steps; *numbers* are steps that may say which it is."""
+    if node["kind"] != "python" or draw(st.integers(0, 2)) > 0:
+        return
+    limit = draw(st.integers(1, 2))
+    key = {"key": ref(numbers[0], "v"), "key_limit": 1} if numbers else {"key": f"of {limit}", "key_limit": limit}
+    node["policy"] |= key
 
 
 def _repeat(node: dict[str, Any], limit: int, every: float | None) -> None:
@@ -275,9 +293,11 @@ def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False, se
         called = next(reversed(definitions), None)
         nodes = draw(_nodes(called, has_input=name != MAIN, deadlines=deadlines, settled=settled, failures=failures))
         result = {"all": [ref(node["id"]) for node in nodes]}
+        if draw(st.integers(0, 3)) == 0:
+            _take_turns(nodes, draw(st.integers(1, 2)))
         definitions[name] = definition(name, nodes, result)
         for node in nodes:
-            if node["workflow"] is None and node["kind"] not in {"sleep", "event"}:
+            if node["workflow"] is None and node["kind"] not in {"sleep", "event", "turn"}:
                 conduct = draw(_conducts(failures))
                 is_traced = node["kind"] == "dynamic"  # by a worker, which answers at once
                 conducts[name, node["id"]] = replace(conduct, accepts=False) if is_traced else conduct

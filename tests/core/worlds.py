@@ -5,10 +5,12 @@ undone, and then goes on from its rows alone. After every commit it checks what 
 every change of state that people would see, as data for the tests of the transition tables.
 """
 
+import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -28,12 +30,16 @@ from hopline_engine.core.model import (
     TaskState,
 )
 from hopline_engine.core.names import parse_step_name
+from hopline_engine.core.order import Place
 from hopline_engine.core.plan import Plan
 from hopline_engine.core.planning import build_plan
+from hopline_engine.core.references import Reference, filled
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.reusing import Again, Earlier, kept_of
 from tests.core import invariants
-from tests.core.rows import Numbers, Place, Rows, items_of, shown_state
+from tests.core.held import Held, place_of
+from tests.core.rows import Numbers, Rows, items_of, shown_state
+from tests.core.rows import Place as StepPlace
 
 ANY: dict[str, Any] = {}
 
@@ -105,6 +111,11 @@ def branch(name: str, *arms: tuple[list[dict[str, Any]], Any], **more: Any) -> d
 def guarded(node: dict[str, Any], *guards: dict[str, Any]) -> dict[str, Any]:
     """Return a step that runs only where all guards pass."""
     return node | {"guards": list(guards)}
+
+
+def turn_step(limit: int, name: str = "turn") -> dict[str, Any]:
+    """Return the node in which a run waits for its turn."""
+    return step(name, {"limit": limit}) | {"kind": "turn", "step": "turn", "signature": ""}
 
 
 def sleep_step(name: str, seconds: float, **options: Any) -> dict[str, Any]:
@@ -207,6 +218,8 @@ class Faults:
     """A request cannot be made."""
     expire: float = 0.0
     """The deadline of a waiting step comes before anything else."""
+    beat: float = 0.0
+    """Of the answers to what was accepted, those that only say that it goes on."""
 
 
 @dataclass
@@ -224,16 +237,21 @@ class World:
     live: dict[RunId, LiveRun] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     losses: int = 0
-    seen: dict[Place, StepState] = field(default_factory=dict)
+    seen: dict[StepPlace, StepState] = field(default_factory=dict)
     """The state of each step run as people saw it last."""
     transitions: set[tuple[StepState, StepState]] = field(default_factory=set)
     dies_at_commit: bool = False
     """Whether the next decision is undone by a crash."""
     haste: float = 0.0
     """Share of the tasks that are leased by the decision which makes them due, as the coordinator does."""
+    spills: float = 0.0
+    """Share of the results of steps that are kept elsewhere, and referred to."""
+    held: Held = field(default_factory=Held)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self.elsewhere: dict[str, bytes] = {}
+        self.limits = replace(self.limits, contents=self._content)
 
     # --- events
 
@@ -277,11 +295,13 @@ class World:
             self.sent.append(Sent(task.run.id, task.name, task.attempt))
         scope = RunScope(task.run, item_of(task.run, task.node, task.item))
         try:
-            arguments = msgspec.json.decode(task.node.inputs.render(scope))
+            arguments = msgspec.json.decode(scope.whole(task.node.inputs.render(scope)))
         except BindingError as error:
             self.reject(task, Failure("BindingError", str(error), ("BindingError",), final=True))
             return
         outcome = self.execute(task, arguments)
+        if isinstance(outcome, bytes) and self.random.random() < self.spills:
+            outcome = self._spilled(outcome)
         with self.event() as decision:
             match outcome:
                 case Accept():
@@ -328,6 +348,11 @@ class World:
         with self.event() as decision:
             waiting.fulfil(task, says, decision)
 
+    def beat(self, task: LiveTask, seconds: float = 3600.0) -> None:
+        """Let the target of an accepted task say that it goes on."""
+        with self.event() as decision:
+            advance.extend(task, self.now + seconds, decision)
+
     def reject(self, task: LiveTask, failure: Failure) -> None:
         with self.event() as decision:
             advance.reject(task, failure, decision)
@@ -345,7 +370,7 @@ class World:
 
     def pause(self, run: LiveRun) -> None:
         with self.event() as decision:
-            advance.pause(run, decision)
+            _release_keys(advance.pause(run, decision), decision)
 
     def resume(self, run: LiveRun) -> None:
         with self.event() as decision:
@@ -379,6 +404,7 @@ class World:
             assert opened == [], f"nothing may be opened anew after a crash, but was: {opened}"
             leased = [unit for run in runs.values() for unit in run.units() if _is_leased(unit)]
             self.losses += len(leased)
+            _release_keys(self._scheduled(runs.values()), decision)
             for task in leased:
                 assert isinstance(task, LiveTask)
                 advance.lose(task, decision, "the engine stopped", blame=False)
@@ -419,10 +445,12 @@ class World:
             self.expire(task)
         elif task.state is TaskState.SCHEDULED:
             self.lease(task)
-        elif task.state is TaskState.PARKED and task.node.kind == "event":
+        elif task.state is TaskState.PARKED and task.node.kind in {"event", "turn"}:
             self.happen(task)
         elif task.state is TaskState.PARKED:
             self.wake(task)
+        elif chance() < faults.beat:
+            self.beat(task)
         else:
             self.answer(task)
 
@@ -436,7 +464,7 @@ class World:
 
     def sendable(self) -> list[LiveTask]:
         """Return the open tasks to which something can happen: of paused runs those that are out."""
-        return [task for task in self.tasks() if task.state is not TaskState.SCHEDULED or not task.run.is_held]
+        return [task for task in self.tasks() if self._can_move(task)]
 
     def tasks(self) -> list[LiveTask]:
         """Return the open tasks of all runs."""
@@ -469,7 +497,7 @@ class World:
 
     def result(self, run: LiveRun) -> Any:
         ended = self.rows.ended[run.id]
-        return msgspec.json.decode(ended.result) if ended.result is not None else None
+        return msgspec.json.decode(filled(ended.result, self._content)) if ended.result is not None else None
 
     def error(self, run: LiveRun) -> dict[str, Any]:
         """Return why a run failed."""
@@ -493,12 +521,32 @@ class World:
 
     # --- inside
 
+    def _can_move(self, task: LiveTask) -> bool:
+        if task.state is TaskState.SCHEDULED:
+            return not task.run.is_held and self.held.may_go(task)
+        return task.node.kind != "turn" or self.held.may_go(task)
+
+    def _spilled(self, value: bytes) -> bytes:
+        location = f"20260101/{hashlib.sha256(value).hexdigest()}"
+        self.elsewhere[location] = value
+        return Reference(location, len(value)).raw()
+
+    def _content(self, reference: Reference) -> bytes:
+        return self.elsewhere[reference.location]
+
+    @staticmethod
+    def _scheduled(runs: Iterable[LiveRun]) -> list[LiveTask]:
+        units = [unit for run in runs for unit in run.units()]
+        return [unit for unit in units if isinstance(unit, LiveTask) and unit.state is TaskState.SCHEDULED]
+
     def _lease_at_once(self, decision: Decision) -> None:
+        given: Counter[Place] = Counter()
         for task in (*decision.opened, *decision.rescheduled):
             can_be_sent = task.state is TaskState.SCHEDULED and task.id not in decision.closed
             is_due = can_be_sent and task.schedule_time <= self.now and not task.run.is_held
-            if is_due and self.random.random() < self.haste:
+            if is_due and self.held.may_go(task, given) and self.random.random() < self.haste:
                 advance.lease(task, decision, self.epoch)
+                given.update([place_of(task)] if task.key is not None else [])
 
     def _commit(self, decision: Decision) -> None:
         for run in decision.began:
@@ -509,8 +557,10 @@ class World:
         for run in decision.ended:
             self.live.pop(run.id, None)
         self.rows.apply(decision.seal())
+        self.held.apply(decision, {run: self.plans[row.workflow] for run, row in self.rows.runs.items()})
         self._observe(decision)
         invariants.check(self.rows, self.live, self.plans)
+        self.held.check(self.rows, self.live)
 
     def _stored_runs(self) -> tuple[dict[RunId, LiveRun], dict[RunId, Past]]:
         runs: dict[RunId, LiveRun] = {}
@@ -576,6 +626,13 @@ class World:
             if need not in steps or (steps[need].state != StepState.SUCCEEDED and not nodes[need[0]].settled)
         ]
         assert not missing, f"{task.name} is sent, but {missing} have not succeeded"
+
+
+def _release_keys(tasks: Iterable[LiveTask], decision: Decision) -> None:
+    """Let go of the keys of tasks that are not out, as the coordinator does."""
+    for task in tasks:
+        if task.key is not None:
+            decision.rows.release_key(task.id)
 
 
 def _is_leased(unit: LiveTask | LiveRun) -> bool:
