@@ -52,6 +52,8 @@ class Run(TypedDict):
     ended_at: str | None
     steps_total: int
     steps_done: int
+    priority: NotRequired[int]
+    deadline_at: NotRequired[str | None]
     note: str | None
     scheduled: NotRequired[ScheduledTick | None]
 

@@ -210,6 +210,9 @@ def _shortened(text: str, next_at: str | None, now: float) -> str:
     >>> _shortened("is retrying, attempt 3 of 5 at 02:00:46 UTC (in 4.0 s); HTTP 503", "2026-11-20T02:00:46Z",
     ...            1795140044.5)
     'attempt 3 of 5 in 1.5 s; HTTP 503'
+    >>> _shortened("has found nothing for 3 h and looks every 30 s, next at 02:00:46 UTC (in 4.0 s), until noon",
+    ...            "2026-11-20T02:00:46Z", 1795140044.5)
+    'has found nothing for 3 h and looks every 30 s, next in 1.5 s, until noon'
     """
     text = _SAID_BY_THE_STATE.sub("", text)
     if next_at is None:

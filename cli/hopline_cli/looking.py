@@ -136,9 +136,9 @@ async def show_run(ref: str, *, as_json: bool, server: str | None) -> None:
     if as_json:
         screen.put_json(run)
     elif screen.is_terminal():
-        screen.put(*lines(run, now, screen.data().width), *_particulars(run))
+        screen.put(*lines(run, now, screen.data().width), *_particulars(run, now))
     else:
-        screen.put(*_head(run), *_particulars(run), "", *_step_table(run, now))
+        screen.put(*_head(run), *_particulars(run, now), "", *_step_table(run, now))
 
 
 def _head(run: RunDetail) -> Iterator[str]:
@@ -151,7 +151,16 @@ def _head(run: RunDetail) -> Iterator[str]:
         yield f"ended     {run['ended_at']}"
 
 
-def _particulars(run: RunDetail) -> Iterator[str]:
+def _terms(run: RunDetail, now: float) -> Iterator[str]:
+    """Yield a line for its priority, and for its deadline: how far that is, while it still counts."""
+    if priority := run.get("priority"):
+        yield f"priority  {priority}"
+    if deadline := run.get("deadline_at"):
+        left = unix(deadline) - now
+        yield f"deadline  {deadline}" + ("" if run["ended_at"] or left < 0 else f" (in {duration(left)})")
+
+
+def _particulars(run: RunDetail, now: float) -> Iterator[str]:
     yield f"input     {json_text(run['input'], indent=None)}"
     if tick := run.get("scheduled"):
         yield f"tick      {one_line(tick['local'])} of schedule {one_line(tick['schedule'])}"
@@ -159,6 +168,7 @@ def _particulars(run: RunDetail) -> Iterator[str]:
         yield f"late      {duration(tick['late_seconds'])}{why}"
     elif run["idempotency_key"]:
         yield f"key       {one_line(run['idempotency_key'])}"
+    yield from _terms(run, now)
     if run["retry_of"]:
         yield f"retry of  {run['retry_of']}"
     if run["fork_of"]:

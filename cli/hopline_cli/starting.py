@@ -26,6 +26,7 @@ class Wish:
     workflow: str | None
     inputs: Sequence[Assignment]
     key: str | None
+    priority: int = 0
 
 
 def split_target(target: str) -> tuple[str | None, str | None]:
@@ -115,7 +116,7 @@ async def _start(api: Api, name: str, wish: Wish) -> Run:
     parameters = (await api.get(f"/workflows/{quoted(name)}"))["parameters"]
     given = bind(wish.inputs, parameters)
     try:
-        run, new = await api.start(name, given, wish.key)
+        run, new = await api.start(name, given, wish.key, wish.priority)
     except CliError as error:
         if error.exit_code == ExitCode.USAGE:
             error.hints = [parameter_list(parameters)]  # which says more than the server's

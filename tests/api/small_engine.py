@@ -224,7 +224,9 @@ class SmallEngine:
     async def workers(self) -> list[Worker]:
         return list(self._workers.values())
 
-    async def start_run(self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None) -> Started:
+    async def start_run(
+        self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None, priority: int = 0
+    ) -> Started:
         definition = self._definition(workflow)
         if idempotency_key in self._keys:
             return Started(plain(self._runs[self._keys[idempotency_key]]), created=False)

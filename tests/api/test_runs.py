@@ -13,6 +13,8 @@ RUN_KEYS = {
     "id",
     "workflow",
     "scheduled",
+    "priority",
+    "deadline_at",
     "digest",
     "state",
     "input",

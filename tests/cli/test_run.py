@@ -57,6 +57,14 @@ def test_named_workflow_and_key_are_sent(served: FakeApi, cli: Cli) -> None:
     ]
 
 
+def test_priority_is_sent_where_there_is_one_and_has_its_range(served: FakeApi, cli: Cli) -> None:
+    cli("run", "wf.py", "number=7", "--priority", "-3")
+    assert [body["priority"] for body in served.asked_for("POST", "/runs")] == [-3]
+    refused = cli("run", "wf.py", "number=7", "--priority", "6")
+    assert refused.code == ExitCode.USAGE
+    assert "Input should be less than or equal to 5" in refused.err
+
+
 def test_key_that_has_a_run_is_said(served: FakeApi, cli: Cli) -> None:
     served.answer("POST", "/runs", RUNNING, 200)
     assert "key order-17 has a run already: r_1" in cli("run", "wf.py", "number=7", "--key", "order-17").err

@@ -86,6 +86,16 @@ def test_attempts_of_a_map_are_not_one_number(api: FakeApi, cli: Cli) -> None:
     assert cli("runs", "show", "r_1").out.splitlines()[-1].split()[:3] == ["each", "succeeded", "-"]
 
 
+def test_show_tells_priority_and_deadline_of_a_run_and_how_far_that_is_while_it_counts(api: FakeApi, cli: Cli) -> None:
+    later = "2226-11-20T02:00:00.000Z"
+    for state, shown in (("running", f"deadline  {later} (in "), ("succeeded", f"deadline  {later}")):
+        api.answer("GET", "/runs/r_1", a_run("r_1", state, deadline_at=later, priority=-2))
+        assert "priority  -2" in cli("runs", "show", "r_1").out.splitlines()
+        (told,) = [line for line in cli("runs", "show", "r_1").out.splitlines() if line.startswith("deadline")]
+        assert told.startswith(shown)
+        assert told.endswith(")" if state == "running" else later)
+
+
 def test_show_as_json_is_what_the_api_said(two_runs: FakeApi, cli: Cli) -> None:
     done = cli("runs", "show", BAD["id"], "--json")
     assert json.loads(done.out) == BAD

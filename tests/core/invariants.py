@@ -164,7 +164,8 @@ def _check_attempts(rows: Rows, plans: Mapping[str, Plan]) -> None:
         under_way = task.state in UNDER_WAY
         assert task.attempt == len(rows.attempts.get(place, ())) + under_way
         assert (task.leased_at is not None) == under_way
-        assert (task.first_attempt_at is not None) == (task.attempt > 0 or task.state == TaskState.PARKED)
+        is_looking = plans[rows.runs[task.run_id].workflow].nodes[task.node].every is not None
+        assert is_looking or (task.first_attempt_at is not None) == (task.attempt > 0 or task.state == TaskState.PARKED)
         lost = sum(row.state == "lost" for row in rows.attempts.get(place, ()))
         assert task.lost == lost >= task.blamed
 

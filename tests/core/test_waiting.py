@@ -157,6 +157,9 @@ def test_sensor_looks_again_after_a_rest_and_that_is_no_attempt() -> None:
         world.crash()
     world.run_step("s")
     assert (world.result(run), world.attempts(run, "s")) == ("found", ["succeeded"])
+    row = world.step_row(run, "s")
+    assert row is not None
+    assert (row.started_at, row.ended_at) == (1000.0, 1090.0), "it began with its first look"
 
 
 def test_looks_do_not_use_up_the_attempts_of_a_sensor() -> None:

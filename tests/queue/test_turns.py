@@ -30,12 +30,12 @@ class Due:
     def __init__(self, *nodes: dict[str, Any], concurrent: int | None = None) -> None:
         self.admission = Admission(Workers(), Queue("default", max_concurrent_dispatches=concurrent))
         self._plan = plan(list(nodes))
-        self._run = LiveRun.fresh(RunId(1), self._plan, b"{}", NOW, None)
         self._last = 0
 
-    def offer(self, name: str, key: str | None = None) -> LiveTask:
+    def offer(self, name: str, key: str | None = None, *, of_run: int = 0) -> LiveTask:
         self._last += 1
-        task = LiveTask(TaskId(self._last), self._run, self._plan.by_id[name], WHOLE, None)
+        run = LiveRun.fresh(RunId(1), self._plan, b"{}", NOW, None, of_run)
+        task = LiveTask(TaskId(self._last), run, self._plan.by_id[name], WHOLE, None)
         task.key = key
         self.admission.offer(task)
         return task
@@ -224,11 +224,12 @@ def all_of(due: Due) -> list[LiveTask]:
 def test_no_priority_waits_for_more_turns_of_a_higher_one_than_the_bound(
     counts: dict[int, int], data: st.DataObject
 ) -> None:
-    due = Due(*(node(f"p{priority}", priority=priority) for priority in counts), concurrent=1)
+    of_runs = {priority: data.draw(st.integers(max(-5, priority - 5), min(5, priority + 5))) for priority in counts}
+    due = Due(*(node(f"p{each}", priority=each - of_runs[each]) for each in counts), concurrent=1)
     waiting = [priority for priority, count in counts.items() for _ in range(count)]
     for priority in data.draw(st.permutations(waiting)):
-        due.offer(f"p{priority}")
-    order = [task.node.order.priority if task.node.order else 0 for task in all_of(due)]
+        due.offer(f"p{priority}", of_run=of_runs[priority])
+    order = [task.priority for task in all_of(due)]
     assert Counter(order) == Counter(counts)
     for low in counts:
         for high in counts:
@@ -239,6 +240,12 @@ def test_no_priority_waits_for_more_turns_of_a_higher_one_than_the_bound(
                 for priority in order[: last + 1]:
                     between = 0 if priority == low else between + (priority == high)
                     assert between <= bound
+
+
+def test_priority_of_a_run_is_added_to_those_of_its_steps_up_to_the_highest_and_down_to_the_lowest() -> None:
+    due = Due(node("low", priority=-4), node("normal"), node("high", priority=4))
+    added = {(name, of): due.offer(name, of_run=of).priority for name in ("low", "normal", "high") for of in (-3, 0, 3)}
+    assert list(added.values()) == [-5, -4, -1, -3, 0, 3, 1, 4, 5]
 
 
 def test_flood_of_the_highest_priority_leaves_the_lowest_one_turn_in_1025() -> None:

@@ -62,6 +62,7 @@ def test_run_that_waits_past_its_deadline_fails_and_tells(engine: Engine, *, die
     run = engine.start(waits, 1)
     engine.advance("3h59m")
     assert run.state == "running"
+    assert run.detail.deadline_at == run.detail.created_at + 4 * 3600
     if dies:
         engine.crash()
     engine.advance("1m1s")

@@ -28,6 +28,10 @@ def run(
         str | None,
         typer.Option("--key", help="Idempotency key: a second run with it is the first.", show_default=False),
     ] = None,
+    priority: Annotated[
+        int,
+        typer.Option("--priority", min=-5, max=5, help="Added to the priorities of its steps.", metavar="N"),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole run, not only its result.")] = False,
     no_live: options.NoLive = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start the run at a server, print its id, leave.")] = False,
@@ -43,7 +47,7 @@ def run(
     from hopline_cli.starting import Wish, split_target, starter
 
     file, workflow = split_target(target)
-    wish = Wish(target=target, workflow=workflow, inputs=parse(inputs or []), key=key)
+    wish = Wish(target=target, workflow=workflow, inputs=parse(inputs or []), key=key, priority=priority)
     order = Order(file=file, server=server, live=not no_live, as_json=as_json, wait=not detach)
     from hopline_engine import event_loop
 

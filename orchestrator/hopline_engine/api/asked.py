@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from hopline_engine.api.fleet_models import ServedFile, ServedStep
 from hopline_engine.api.models import Time
 from hopline_engine.core.model import Phase, RunState
+from hopline_engine.core.order import LEVELS
 from hopline_engine.core.schedules import KEY_PREFIX
 
 
@@ -23,6 +24,8 @@ class RunRequest(Asked):
     input: dict[str, Any] = Field(default_factory=dict)
     idempotency_key: str | None = Field(default=None, min_length=1, max_length=500)
     """A second request with the same key starts nothing and answers with the run of the first."""
+    priority: int = Field(default=0, ge=-LEVELS, le=LEVELS)
+    """Added to the priorities of its steps, and of those of the runs below it."""
 
     @field_validator("idempotency_key")
     @classmethod

@@ -214,7 +214,9 @@ class EngineService(Protocol):
         """Return the workers that are there now."""
         ...
 
-    async def start_run(self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None) -> Started:
+    async def start_run(
+        self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None, priority: int = 0
+    ) -> Started:
         """Start a run of the newest version of a workflow, or return the one that has the idempotency key.
 
         Raises:

@@ -107,6 +107,10 @@ class RunSummary(View):
     steps_total: int
     """0 when this server cannot run the version."""
     steps_done: int
+    priority: int = 0
+    """Added to the priorities of its steps."""
+    deadline_at: Time | None = None
+    """When it fails if it is still at work; null when its workflow sets no deadline."""
     note: str | None = None
     """What keeps the run as a whole from going on; null when its steps say it."""
 

@@ -88,7 +88,9 @@ class Explainer:
     def _scheduled(self, task: LiveTask) -> Standing:
         """Return where a task stands that waits for its time."""
         if _is_looking(task):
-            text = f"has found nothing yet and looks again at {self._at(task.schedule_time)}"
+            since = self._now if task.first_attempt_at is None else task.first_attempt_at
+            looks = f"looks every {_seconds(task.node.every or 0.0)}, next at {self._at(task.schedule_time)}"
+            text = f"has found nothing for {_seconds(self._now - since)} and {looks}"
             if task.deadline_time is not None:
                 text += f", until {self._at(task.deadline_time)}"
             return Standing(StepState.SCHEDULED, "polling", text, task.schedule_time)

@@ -22,7 +22,7 @@ StepName = Annotated[str | None, Query(max_length=600)]
 async def start_run(request: Request, engine: Engine) -> Response:
     """Start a run; 200 instead of 201 when the idempotency key already had one."""
     asked = read_model(await read_body(request), RunRequest)
-    started = await engine.start_run(asked.workflow, asked.input, asked.idempotency_key)
+    started = await engine.start_run(asked.workflow, asked.input, asked.idempotency_key, asked.priority)
     return answer(started.run, 201 if started.created else 200)
 
 

@@ -211,9 +211,11 @@ class Service(RunOrders):
 
     # --- runs -------------------------------------------------------------------------------------------------------
 
-    async def start_run(self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None) -> Started:
+    async def start_run(
+        self, workflow: str, run_input: dict[str, Any], idempotency_key: str | None, priority: int = 0
+    ) -> Started:
         """Start a run, or return the one that has the idempotency key."""
-        run, created = await self._engine.start_run(workflow, run_input, idempotency_key)
+        run, created = await self._engine.start_run(workflow, run_input, idempotency_key, priority=priority)
         return Started(await self._shown.run_view(run), created)
 
     async def resolve_run(self, ref: str) -> str:

@@ -83,6 +83,8 @@ def _summary_fields(
         "ended_at": stored.ended_at,
         "steps_total": len(plan.nodes) if plan is not None else 0,
         "steps_done": done,
+        "priority": stored.priority,
+        "deadline_at": stored.created_at + plan.deadline if plan is not None and plan.deadline is not None else None,
         "note": note,
     }
 

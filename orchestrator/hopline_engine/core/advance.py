@@ -70,7 +70,7 @@ def unlease(task: LiveTask, decision: Decision) -> None:
     task.attempt -= 1
     task.leased_at = None
     task.schedule_time = decision.now
-    if task.attempt == 0:
+    if task.attempt == 0 and task.node.every is None:  # a sensor has begun with its first look
         task.first_attempt_at = None
     if task.key is not None and task.run.is_held:
         decision.rows.release_key(task.id)

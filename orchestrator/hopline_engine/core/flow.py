@@ -307,7 +307,8 @@ def start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> No
 
 def begin_sub_run(run: LiveRun, node: Node, item: int, plan: Plan, arguments: bytes, decision: Decision) -> None:
     """Begin the run that is the execution of a step run from now on."""
-    sub_run = LiveRun.fresh(decision.ids.next_run(run.id), plan, arguments, decision.now, Parent(run, node, item))
+    number, parent = decision.ids.next_run(run.id), Parent(run, node, item)
+    sub_run = LiveRun.fresh(number, plan, arguments, decision.now, parent, run.priority)
     sub_run.is_held, sub_run.contents = run.is_held, run.contents
     _attach(run, node, item, sub_run)
     earlier = run.earlier.get((node.index, item)) if run.earlier is not None else None

@@ -79,6 +79,14 @@ class LiveTask:
         return self.heard if self.heard is not None and self.heard.attempt == self.attempt else None
 
     @property
+    def priority(self) -> int:
+        """How many turns its queue gives it: the level of its step, moved by that of its run."""
+        order, moved = self.node.order, self.run.priority
+        if order is None:
+            return moved
+        return order.raised(moved) if moved else order.priority
+
+    @property
     def made(self) -> int:
         """How many attempts count against the retry policy."""
         return self.attempt - self.lost
@@ -261,6 +269,8 @@ class LiveRun:
     """The steps by index; once it is undone, also the undo steps, at their negative indexes."""
     open_nodes: int
     parent: Parent | None = None
+    priority: int = 0
+    """What moves the priorities of all its steps, and of those of the runs below it."""
     paused_at: float | None = None
     ending: RunState | None = None
     """How it will end when its undo steps are done."""
@@ -284,11 +294,13 @@ class LiveRun:
         self.public_id = public_id(self.id)
 
     @classmethod
-    def fresh(cls, run: RunId, plan: Plan, input_: bytes, created_at: float, parent: Parent | None) -> "LiveRun":
+    def fresh(
+        cls, run: RunId, plan: Plan, input_: bytes, created_at: float, parent: Parent | None, priority: int = 0
+    ) -> "LiveRun":
         """Return a run in which nothing has happened."""
         nodes = [LiveNode(StepState.PENDING, node.waits) for node in plan.nodes]
         undoing = Undoing() if plan.compensates and plan.undos else None
-        return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent, undoing=undoing)
+        return cls(run, plan, Value(input_), created_at, nodes, len(nodes), parent, priority, undoing=undoing)
 
     @property
     def is_open(self) -> bool:

@@ -105,6 +105,7 @@ class RunAdded(NamedTuple):
     retry_of: RunId | None
     created_at: float
     fork_of: RunId | None = None
+    priority: int = 0
 
 
 class RunMoved(NamedTuple):

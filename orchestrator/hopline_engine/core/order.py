@@ -14,6 +14,9 @@ from hopline_engine.core.model import RunId, TaskId
 LONGEST_KEY: Final = 500
 """Characters; databases index it."""
 
+LEVELS: Final = 5
+"""Of priorities, above and below the one that all have who name none."""
+
 
 class Order(NamedTuple):
     """What the tasks of a step have of it."""
@@ -30,6 +33,10 @@ class Order(NamedTuple):
             return None
         key = None if policy.key is None else compile_expression(policy.key)
         return cls(policy.priority, key, policy.key_limit)
+
+    def raised(self, by: int) -> int:
+        """Return the priority of a task in a run of a priority."""
+        return max(-LEVELS, min(LEVELS, self.priority + by))
 
     def key_in(self, scope: Scope) -> str | None:
         """Return the key of a task, if its step has one.

@@ -45,6 +45,7 @@ def record_run(
             retry_of,
             run.created_at,
             fork_of,
+            run.priority,
         )
     )
 

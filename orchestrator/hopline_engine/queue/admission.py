@@ -76,6 +76,11 @@ class Queued(Protocol):
         ...
 
     @property
+    def priority(self) -> int:
+        """How many turns its level has: twice as many as the one below it, from -5 to 5."""
+        ...
+
+    @property
     def group(self) -> object:
         """What it may be sent together with, asked only where ``batch`` is more than one."""
         ...
@@ -176,7 +181,8 @@ class Queue:
 
     def line_up(self, task: Queued) -> None:
         """Add a task that may be sent as soon as the limits allow it."""
-        lanes = self.lanes if task.node.order is None else self.lanes_of(task)
+        priority = task.priority
+        lanes = self.lanes if priority == 0 else self.lanes_of(priority)
         lane = lanes.get(task.node.route)
         if lane is None or task.key is not None:
             turns.add(lanes, task.node.route, task)
@@ -184,14 +190,13 @@ class Queue:
             lane.append(task)
         self.ready += 1
 
-    def lanes_of(self, task: Queued) -> Lanes[Queued]:
-        """Return the lanes of a task's priority."""
-        order = task.node.order
-        if order is None or order.priority == 0:
+    def lanes_of(self, priority: int) -> Lanes[Queued]:
+        """Return the lanes of a priority."""
+        if priority == 0:
             return self.lanes
         if self.levels is None:
             self.levels = Levels(self.lanes)
-        return self.levels.of(order.priority)
+        return self.levels.of(priority)
 
     def all_lanes(self) -> Iterator[tuple[Route, Lane[Queued]]]:
         """Yield the lanes of all priorities."""
@@ -431,7 +436,7 @@ class Admission:
     def _companions_of(self, task: Queued, queue: Queue) -> list[Queued]:
         """Take out the tasks behind *task* that are sent together with it."""
         found: list[Queued] = []
-        lane = queue.lanes_of(task).get(task.node.route)
+        lane = queue.lanes_of(task.priority).get(task.node.route)
         while lane and len(found) < task.node.batch - 1:
             if self._is_in_line(lane[0]):
                 if lane[0].group is not task.group:

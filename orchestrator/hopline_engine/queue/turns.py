@@ -6,11 +6,10 @@ counted in turns, so that nothing is looked at again as time goes by.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
+from hopline_engine.core.order import LEVELS
 from hopline_engine.core.plan import Route
-
-HIGHEST: Final = 5
 
 
 class Keyed(Protocol):
@@ -134,4 +133,4 @@ class Levels(Generic[_T]):
     def note(self, priority: int) -> None:
         """Note that a priority had its turn."""
         self._now = max(self._at[priority], self._now)
-        self._at[priority] = self._now + (1 << (HIGHEST - priority))
+        self._at[priority] = self._now + (1 << (LEVELS - priority))

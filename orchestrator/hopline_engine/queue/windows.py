@@ -52,6 +52,11 @@ class PushTask:
         return f"task {self.number}"
 
     @property
+    def priority(self) -> int:
+        """How many turns its level has: that of all who name none."""
+        return 0
+
+    @property
     def group(self) -> None:
         """What it may be sent together with: nothing."""
 

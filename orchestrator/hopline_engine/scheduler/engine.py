@@ -320,11 +320,16 @@ class Engine:
         return (await self.start_run(workflow, given, key, shard)).run
 
     async def start_run(
-        self, workflow: str, given: Mapping[str, Any], idempotency_key: str | None, shard: int | None = None
+        self,
+        workflow: str,
+        given: Mapping[str, Any],
+        idempotency_key: str | None,
+        shard: int | None = None,
+        priority: int = 0,
     ) -> Started:
         """Start a run, durably; or return the one that the idempotency key already has.
 
-        It is in *shard*, which this node holds, or else in any of this node's.
+        It is in *shard*, which this node holds, or else in any of this node's. *priority* moves those of its steps.
 
         Raises:
             WorkflowNotFoundError
@@ -333,7 +338,7 @@ class Engine:
         plan = self.catalogue.current(workflow)
         run_input = complete_input(plan, given)
         if idempotency_key is None:
-            return Started(await self._start(plan, run_input, None), created=True)
+            return Started(await self._start(plan, run_input, None, priority=priority), created=True)
         starting = self._starting.get(idempotency_key)
         if starting is not None:
             return Started(await asyncio.shield(starting), created=False)
@@ -342,7 +347,7 @@ class Engine:
             by_key = partial(runs.by_idempotency_key, key=idempotency_key)
             stored = await self.store.read(by_key)
             try:
-                run = stored or await self._start(plan, run_input, idempotency_key, shard=shard)
+                run = stored or await self._start(plan, run_input, idempotency_key, shard=shard, priority=priority)
             except ChangesRefusedError:
                 stored = await self.store.read(by_key)  # another node was first
                 if stored is None:
@@ -366,12 +371,13 @@ class Engine:
         fork_of: RunId | None = None,
         earlier: Earlier | None = None,
         shard: int | None = None,
+        priority: int = 0,
     ) -> RunRecord:
         coordinator = self.coordinator
         if shard is not None and shard not in self.membership.held:
             raise NoShardError  # it went to another node while the tick was looked at, which now starts the run
         number = coordinator.ids.next_run(None if shard is None else RunId(shard))
-        run = LiveRun.fresh(number, plan, run_input, self._clock.now(), None)
+        run = LiveRun.fresh(number, plan, run_input, self._clock.now(), None, priority)
         record = RunRecord(
             id=run.id,
             public_id=run.public_id,
@@ -388,6 +394,7 @@ class Engine:
             created_at=run.created_at,
             ended_at=None,
             fork_of=fork_of,
+            priority=priority,
             paused_at=None,
             ending=None,
             error=None,
@@ -404,9 +411,18 @@ class Engine:
         return record
 
     async def _go_on(
-        self, plan: Plan, run_input: bytes, earlier: Earlier, *, retry_of: RunRecord | None, fork_of: RunId | None
+        self,
+        plan: Plan,
+        run_input: bytes,
+        earlier: Earlier,
+        *,
+        retry_of: RunRecord | None,
+        fork_of: RunId | None,
+        priority: int,
     ) -> RunRecord:
-        return await self._start(plan, run_input, None, retry_of=retry_of, fork_of=fork_of, earlier=earlier)
+        return await self._start(
+            plan, run_input, None, retry_of=retry_of, fork_of=fork_of, earlier=earlier, priority=priority
+        )
 
     # --- watching ---------------------------------------------------------------------------------------------------
 

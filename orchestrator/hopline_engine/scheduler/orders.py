@@ -25,7 +25,14 @@ class Begin(Protocol):
     """Starts a run that goes on from an earlier one."""
 
     async def __call__(
-        self, plan: Plan, run_input: bytes, earlier: Earlier, *, retry_of: RunRecord | None, fork_of: RunId | None
+        self,
+        plan: Plan,
+        run_input: bytes,
+        earlier: Earlier,
+        *,
+        retry_of: RunRecord | None,
+        fork_of: RunId | None,
+        priority: int,
     ) -> RunRecord:
         """Return the run when it is durable."""
         ...
@@ -102,7 +109,7 @@ class Orders:
     async def retry(self, ended: RunRecord, plan: Plan, again: Again) -> RunRecord:
         """Start a run that keeps what succeeded in one that has ended, but for what is made *again*."""
         earlier = await repairing.earlier(self._reads, plan, ended.id, ended.input, again)
-        return await self._begin(plan, ended.input, earlier, retry_of=ended, fork_of=None)
+        return await self._begin(plan, ended.input, earlier, retry_of=ended, fork_of=None, priority=ended.priority)
 
     async def fork(self, ended: RunRecord, plan: Plan, node: int, given: Mapping[str, Any]) -> RunRecord:
         """Start a run with some arguments changed that makes a step, and all that depends on it, again.
@@ -113,7 +120,9 @@ class Orders:
         run_input = await self._changed(plan, ended, given) if given else ended.input
         earlier = await repairing.earlier(self._reads, plan, ended.id, ended.input, Again.of_step(plan, node))
         # Nothing is gone on with: a fork is for another outcome, a retry for the same one.
-        return await self._begin(plan, run_input, earlier._replace(below={}), retry_of=None, fork_of=ended.id)
+        return await self._begin(
+            plan, run_input, earlier._replace(below={}), retry_of=None, fork_of=ended.id, priority=ended.priority
+        )
 
     async def _changed(self, plan: Plan, ended: RunRecord, given: Mapping[str, Any]) -> bytes:
         whole = await self._whole(ended.input)

@@ -178,7 +178,7 @@ class Resumer:
 
     def _rebuilt(self, stored: StoredRun, taken: Mapping[RunId, tuple[LiveRun, Past]]) -> tuple[LiveRun, Past]:
         row = stored.run
-        run = LiveRun.fresh(row.id, self._catalogue.plan(row.digest), row.input, row.created_at, None)
+        run = LiveRun.fresh(row.id, self._catalogue.plan(row.digest), row.input, row.created_at, None, row.priority)
         run.paused_at, run.is_held = stored.paused_at, stored.paused_at is not None
         if stored.ending is not None:
             run.begin_ending(RunState(stored.ending))

@@ -43,6 +43,7 @@ class RunSummary:
     created_at: float
     ended_at: float | None
     fork_of: RunId | None
+    priority: int
     paused_at: float | None
     ending: str | None
     error: bytes | None

@@ -23,6 +23,7 @@ REVISIONS: Final = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """Every revision of the history in ``migrations``, oldest first; a test compares."""
 

@@ -90,6 +90,7 @@ class RunRow(Row, table=True):
     paused_at: float | None = time_column()
     ending: str | None = text_column()
     """The final state that it will have when its undo steps are done."""
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
 
 
 class StepRunRow(Row, table=True):

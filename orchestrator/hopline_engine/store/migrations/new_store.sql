@@ -2,7 +2,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0013');
+INSERT INTO "alembic_version" VALUES('0014');
 CREATE TABLE approval (
 	task_id INTEGER NOT NULL, 
 	run_id INTEGER NOT NULL, 
@@ -179,7 +179,7 @@ CREATE TABLE run (
 	ended_at DOUBLE, 
 	input BLOB NOT NULL, 
 	result BLOB, 
-	error BLOB, fork_of INTEGER, paused_at DOUBLE, ending TEXT, 
+	error BLOB, fork_of INTEGER, paused_at DOUBLE, ending TEXT, priority INTEGER DEFAULT 0 NOT NULL, 
 	CONSTRAINT pk_run PRIMARY KEY (id), 
 	CONSTRAINT ck_run_state CHECK (state = 'running' OR state = 'succeeded' OR state = 'failed' OR state = 'cancelled'), 
 	CONSTRAINT ck_run_ended CHECK ((state = 'running') = (ended_at IS NULL)), 
