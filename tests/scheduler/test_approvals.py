@@ -140,6 +140,7 @@ async def test_decision_by_the_api_is_checked(engine: RunningEngine) -> None:
     assert (missing.status_code, missing.json()["error"]["code"]) == (422, "invalid-approval")
     wrong = await engine.client.http.post(path, json={"approved": True, "by": "Ada", "form": {"score": 1}})
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (422, "invalid-approval")
+    assert "['form']: 'reason' is a required property" in wrong.json()["error"]["message"]
     done = await engine.client.ask("POST", path, json={"approved": True, "by": "Ada", "form": {"reason": "x"}})
     assert (done["state"], done["link"]) == ("approved", None)
     twice = await engine.client.http.post(path, json={"approved": False, "by": "Eve"})

@@ -1,6 +1,7 @@
 """Steps whose results come by callback: HTTP steps, and Python steps that defer."""
 
 import json as plain_json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -113,6 +114,7 @@ async def test_python_step_that_defers_has_its_result_by_callback(tmp_path: Path
         headers = {"Hopline-Callback-Token": token}
         wrong = await engine.client.http.post(url, json={"result": "many"}, headers=headers)
         assert wrong.status_code == 422, "it is checked against the declared type"
+        assert wrong.json()["error"]["message"] == "render: 'many' is not of type 'integer'"
         assert (await engine.client.http.post(url, json={"result": 24}, headers=headers)).status_code == 200
         assert (await engine.client.ended(run))["result"] == "24 frames"
 
@@ -151,9 +153,12 @@ async def test_sensor_looks_until_it_finds(tmp_path: Path) -> None:
     async with running_engine(tmp_path, file) as engine:
         run = await engine.client.start("watch", {"path": str(parcel)})
         await until(lambda: looks.exists() and len(looks.read_text()) >= 3, "it looks again and again")
-        await engine.client.step_in(run, "arrived", "scheduled")
+        begun = await engine.client.step_in(run, "arrived", "scheduled")
         (reason,) = (await engine.client.ask("GET", f"/runs/{run}/why"))["reasons"]
         assert reason["reason"] in {"polling", "running"}
+        waits = await engine.client.step_in(run, "arrived", "scheduled")
+        assert re.match(r"has found nothing for [\d.]+ s and looks every 0.2 s, next at ", waits["note"])
+        assert waits["started_at"] == begun["started_at"], "it began with its first look"
         parcel.write_text("lamp")
         ended = await engine.client.ended(run)
         assert (ended["result"], ended["steps"][0]["attempts"]) == ("lamp", 1)

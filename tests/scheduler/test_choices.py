@@ -87,7 +87,7 @@ async def test_fallback_is_told_what_failed_and_where_the_run_is_looked_at(tmp_p
         run = await engine.client.ended(await engine.client.start("told", {}))
         url = f"{engine.url}/api/v1/runs/{run['id']}"
         assert run["result"] == f"charge wf.CardError declined 2 None {run['id']} {url}"
-        assert (await engine.client.ask("GET", f"/runs/{run['id']}"))["id"] == run["id"]
+        assert (await engine.client.http.get(url)).json()["id"] == run["id"]
 
 
 async def test_recovered_step_is_not_called_again_by_a_retry(tmp_path: Path) -> None:

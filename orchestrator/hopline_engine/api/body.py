@@ -75,7 +75,8 @@ async def limited_body(request: Request, limit: int) -> AsyncGenerator[bytes, No
 
 
 def _too_large(limit: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"the body has more than {limit} bytes")
+    hint = "keep large values in files, buckets or results of steps, and send where they are"
+    return BodyTooLargeError(f"the body has more than {limit} bytes", hint=hint)
 
 
 def _too_slow() -> SlowBodyError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hopline_engine.core.changes import Changes
+from hopline_engine.core.doubts import Part
 from hopline_engine.core.live import (
     LiveRun,
     LiveTask,
@@ -20,7 +21,7 @@ from hopline_engine.core.model import (
     TaskMoved,
     WaitAdded,
 )
-from hopline_engine.core.plan import Node
+from hopline_engine.core.plan import Node, Plan
 from hopline_engine.core.references import Contents
 
 
@@ -36,6 +37,14 @@ class Ids(Protocol):
         ...
 
 
+Misfit = Callable[[Plan, Part, bytes], str | None]
+"""Returns why a value is no input of a workflow, or no result of it; ``None`` when it is one."""
+
+
+def fits(plan: Plan, part: Part, value: bytes) -> None:
+    """Take every value for what it has to be."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """The engine's own bounds on steps."""
@@ -49,6 +58,8 @@ class Limits:
     composed_bytes: int = 256 * 2**20
     """Of what is put together from results and stored: the result of a run, the input of a sub-run. SQLite's own limit,
     10**9, must never be met: a run that cannot be ended never ends."""
+    misfit: Misfit = fits
+    """Says why a value is not of the type that a workflow declares."""
     contents: Contents = nowhere
     """What large values say that are not in rows; decisions look into some, as into the list that a map goes over."""
 

@@ -183,6 +183,7 @@ class DefinitionSpec(msgspec.Struct, frozen=True):
     nodes: list[NodeSpec]
     result: Any
     queues: list[QueueSpec]
+    result_schema: dict[str, Any] = {}
     schedule: ScheduleSpec | None = None
     on: OnSpec | None = None
     compensate: bool = False

@@ -3,6 +3,7 @@
 import msgspec
 
 from hopline_engine.core.binding import BindingError
+from hopline_engine.core.doubts import MisfitError
 from hopline_engine.core.retry import Failure
 
 
@@ -38,4 +39,5 @@ def failed_step(error: bytes | None) -> str | None:
 
 def unbound(error: BindingError) -> Failure:
     """Return the failure of a step whose values cannot be put together; to try again would not help."""
-    return Failure("BindingError", str(error), ("BindingError",), final=True)
+    kind = "InvalidValue" if isinstance(error, MisfitError) else "BindingError"
+    return Failure(kind, str(error), (kind,), final=True)

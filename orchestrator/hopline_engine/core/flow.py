@@ -10,7 +10,7 @@ from typing import Final, assert_never
 from hopline_engine.core import choices, closing, undoing
 from hopline_engine.core.binding import BindingError, Value, items_of
 from hopline_engine.core.choices import Blocked, Chosen, Failed, Skipped
-from hopline_engine.core.composing import check_size, composed
+from hopline_engine.core.composing import check_size, check_type, composed
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.ending import cancel_nodes, end_run
 from hopline_engine.core.failures import unbound
@@ -298,7 +298,10 @@ def start_sub_run(run: LiveRun, node: Node, item: int, decision: Decision) -> No
     """Begin the run of a sub-workflow, or fail the step run if its input cannot be bound."""
     assert node.child is not None
     try:
-        arguments = composed(node.inputs, RunScope(run, item_of(run, node, item)), decision)
+        scope = RunScope(run, item_of(run, node, item))
+        arguments = composed(node.inputs, scope, decision)
+        if node.id in run.plan.doubts.inputs:
+            check_type(node.child, "input", scope.whole(arguments), decision)
     except BindingError as error:
         _unit_unbound(run, node, item, error, decision)
         return

@@ -1,7 +1,7 @@
 """How a run ends in which everything has ended, and what that says of the step that it is the execution of."""
 
 from hopline_engine.core.binding import BindingError
-from hopline_engine.core.composing import composed
+from hopline_engine.core.composing import check_type, composed
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.failures import unbound
 from hopline_engine.core.live import LiveRun, RunScope
@@ -18,10 +18,14 @@ def outcome(run: LiveRun, decision: Decision) -> tuple[RunState, bytes | None]:
     if run.failure is not None:
         return RunState.FAILED, None
     try:
-        return RunState.SUCCEEDED, composed(run.plan.result, RunScope(run, None), decision)
+        scope = RunScope(run, None)
+        result = composed(run.plan.result, scope, decision)
+        if run.plan.doubts.result is not None:
+            check_type(run.plan, "result", scope.whole(result), decision)
     except BindingError as error:
         run.failure = ("result", unbound(error))
         return RunState.FAILED, None
+    return RunState.SUCCEEDED, result
 
 
 def _unheard_of(run: LiveRun) -> tuple[str, Failure] | None:

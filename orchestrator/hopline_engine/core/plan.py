@@ -12,6 +12,7 @@ from hopline.definition import Kind
 from hopline_engine.core.binding import Expression, Object
 from hopline_engine.core.conditions import Condition, Guard
 from hopline_engine.core.definition import QueueSpec
+from hopline_engine.core.doubts import NO_DOUBTS, Doubts
 from hopline_engine.core.model import Digest
 from hopline_engine.core.order import Order
 from hopline_engine.core.requests import RequestTemplate
@@ -163,6 +164,8 @@ class Plan:
     """The steps that run when everything else has ended, in order."""
     deadline: float | None = None
     """Seconds after its start at which a run fails that is still at work."""
+    doubts: Doubts = NO_DOUBTS
+    """What has to be checked as it runs."""
 
     def node(self, index: int) -> Node | None:
         """Return a step or an undo step by its index."""

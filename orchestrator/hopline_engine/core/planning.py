@@ -11,6 +11,7 @@ import msgspec
 from hopline_engine.core import undo_steps
 from hopline_engine.core.binding import INPUT, compile_expression
 from hopline_engine.core.definition import DefinitionSpec, FormatSpec, UndoSpec
+from hopline_engine.core.doubts import doubts_of
 from hopline_engine.core.drafts import Draft, DraftArm, check_sources
 from hopline_engine.core.model import Digest
 from hopline_engine.core.order import Order
@@ -83,6 +84,7 @@ def _build(spec: DefinitionSpec, digest: Digest, children: Mapping[str, Plan]) -
         compensates=spec.compensate,
         turn=next((node for node in nodes if node.kind == "turn"), None),
         closing=tuple(node for node in nodes if node.closes),
+        doubts=doubts_of(spec, {child: plan.parameters for child, plan in children.items()}),
         deadline=spec.deadline,
     )
 

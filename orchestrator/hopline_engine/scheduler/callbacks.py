@@ -106,7 +106,7 @@ class Callbacks:
         try:
             read = self._dispatcher.result_type(task.run.plan, task.node).read(report)
         except InvalidResultError as error:
-            return CallbackAnswer(CallbackOutcome.INVALID, str(error))
+            return CallbackAnswer(CallbackOutcome.INVALID, f"{task.name}: {error}")
         kept = await self._blobs.kept(read)
         if task is not self._coordinator.find(task.run.id, node, item) or task.state is not TaskState.ACCEPTED:
             return CallbackAnswer(CallbackOutcome.UNKNOWN, "the attempt ended while its result was kept; try again")

@@ -37,7 +37,7 @@ from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.scheduler.events import Events
 from hopline_engine.scheduler.hearing import Hearing
 from hopline_engine.scheduler.ids import TimeOrderedIds
-from hopline_engine.scheduler.inputs import complete_input
+from hopline_engine.scheduler.inputs import complete_input, misfit
 from hopline_engine.scheduler.key_claims import KeyClaims
 from hopline_engine.scheduler.membership import Membership
 from hopline_engine.scheduler.orders import Orders
@@ -105,6 +105,7 @@ class Engine:
                 retry_after_cap=settings.retry_after_cap_seconds,
                 lost_limit=settings.lost_limit,
                 map_window=settings.map_window,
+                misfit=misfit,
                 contents=dispatcher.blobs.content,
             ),
             epoch=store.owner.epoch,

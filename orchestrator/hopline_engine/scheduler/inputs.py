@@ -1,4 +1,4 @@
-"""The input of a run, checked against the parameters of its workflow."""
+"""Inputs of runs, and what else may not be of the type that a workflow declares, checked."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -8,6 +8,7 @@ import msgspec
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from hopline_engine.core.doubts import Part
 from hopline_engine.core.plan import Plan
 from hopline_engine.errors import InvalidInputError, closest
 from hopline_engine.queue.results import describe, validator
@@ -58,6 +59,18 @@ def _signature(plan: Plan) -> str:
     return ", ".join(shown) or "none"
 
 
+def misfit(plan: Plan, part: Part, value: bytes) -> str | None:
+    """Return why a value is no input of a workflow, or no result of it, and where; ``None`` when it is one."""
+    checker = _validator(plan) if part == "input" else _validator_of_result(plan)
+    error = best_match(checker.iter_errors(msgspec.json.decode(value)))
+    return None if error is None else describe(error)
+
+
 @lru_cache(maxsize=256)
 def _validator(plan: Plan) -> Draft202012Validator:
     return validator(plan.parameters)
+
+
+@lru_cache(maxsize=256)
+def _validator_of_result(plan: Plan) -> Draft202012Validator:
+    return validator(plan.doubts.result or {})
