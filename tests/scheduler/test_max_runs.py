@@ -13,7 +13,7 @@ from hopline_engine.store.tables import key_claim
 from hopline_engine.testing import Engine, Run
 from tests.core.worlds import definition, http_step
 from tests.core.worlds import step as plain_step
-from tests.scheduler.several_nodes import Nodes, several_nodes
+from tests.scheduler.several_nodes import Nodes, in_flight, several_nodes
 
 PAY = "https://pay.example.com"
 
@@ -109,11 +109,12 @@ async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 async def test_no_more_runs_than_the_limit_are_under_way_at_all_nodes_together(nodes: Nodes) -> None:
     first, second = await nodes.joined(2)
     turn = plain_step("turn", {"limit": 2}) | {"kind": "turn", "signature": ""}
-    call = {**http_step("call", "http://x"), "after": ["turn"]}
-    await first.engine.controls.register([{**definition("call", [turn, call]), "queues": []}], ["call"])
+    held = {**http_step("held", "http://x"), "after": ["turn"]}
+    await first.engine.controls.register([{**definition("held", [turn, held]), "queues": []}], ["held"])
     await second.beat()
-    nodes.targets.seconds = 0.01
-    started = [run for node in (first, second) for run in await node.start("call", 8)]
+    started = [run for node in (first, second) for run in await node.start("held", 8)]
+    await in_flight(nodes.targets, 2)
+    nodes.targets.open.set()
     assert set(await first.ended(started)) == {"succeeded"}
     assert nodes.targets.most == 2
     assert {sent.node for sent in nodes.targets.sent} == {first.id, second.id}
