@@ -152,6 +152,7 @@ def _put(schedule: Schedule) -> None:
         ("overlap", said["overlap"]),
         ("catchup", said["catchup"]),
     ]
+    lines += [(name, said[name]) for name in ("gap", "fold") if said.get(name)]
     if said["jitter"]:
         lines.append(("jitter", duration(said["jitter"])))
     if schedule["input"]:

@@ -1,7 +1,7 @@
-"""What schedules cost: ``python tests/benchmarks/schedules.py [--postgres] [--schedules N] [--due N]``.
+"""What schedules cost: ``python tests/benchmarks/schedules.py [--postgres] [--schedules N] [--due N] [--spread S]``.
 
 One engine whose targets answer at once. First nothing is due, and the CPU time of that is told. Then some schedules
-become due, spread over a minute, and it is told how late their runs were started.
+become due, spread over a minute or as many seconds as are said, and it is told how late their runs were started.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _POLICIES = b'"overlap":"skip","catchup":"latest","jitter":0.0'
 _CRON = b'{"kind":"cron","expression":"0 6 1 1 *","tz":"Europe/Berlin","gap":null,"fold":null,%s}' % _POLICIES
 
 
-async def measure(kind: str, schedules: int, due: int) -> None:
+async def measure(kind: str, schedules: int, due: int, spread: float) -> None:
     with TemporaryDirectory() as folder:
         async with several_nodes(kind, Path(folder)) as nodes:
             node = await nodes.join()
@@ -44,9 +44,9 @@ async def measure(kind: str, schedules: int, due: int) -> None:
             await asyncio.sleep(IDLE_SECONDS)
             used = (time.process_time() - before) / IDLE_SECONDS
             print(f"{kind}: {schedules:,} schedules, none due: {100 * used:.2f} % of a core")
-            await _make_due(node, due)
+            await _make_due(node, due, spread)
             await _all_started(node, due)
-            await _tell(node, kind, due)
+            await _tell(node, kind, due, spread)
             firing.cancel()
             await asyncio.gather(firing, return_exceptions=True)
 
@@ -80,14 +80,14 @@ def _insert(connection: Transaction, rows: list[dict[str, object]]) -> None:
     connection.execute(insert(schedule), rows)
 
 
-async def _make_due(node: Node, count: int) -> None:
-    """Let schedules be due in the next minute, spread evenly, each with one tick."""
+async def _make_due(node: Node, count: int, spread: float) -> None:
+    """Let schedules be due from the next second on, spread evenly, each with one tick."""
     now = clock.now()
 
     def change(connection: Transaction) -> None:
         names = connection.execute(select(schedule.c.name).order_by(schedule.c.name).limit(count)).scalars().all()
         for number, name in enumerate(names):
-            at = now + 1 + number * SPREAD_SECONDS / count
+            at = now + 1 + number * spread / count
             moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)).encode()
             spec = b'{"kind":"at","times":["%s"],"tz":"UTC",%s}' % (moment, _POLICIES)
             changed = {"next_tick": float(int(at)), "due_at": at, "spec": spec}
@@ -105,11 +105,11 @@ async def _all_started(node: Node, count: int) -> None:
     await until_seen(are_started, "all are started", 10 * SPREAD_SECONDS)
 
 
-async def _tell(node: Node, kind: str, due: int) -> None:
+async def _tell(node: Node, kind: str, due: int, spread: float) -> None:
     query = select(tick.c.started_at - tick.c.at)
     late = sorted(await node.store.read(lambda connection: connection.execute(query).scalars().all()))
     print(
-        f"{kind}: {due:,} due within {SPREAD_SECONDS:.0f} s: late by {late[len(late) // 2]:.2f} s at the median, "
+        f"{kind}: {due:,} due within {spread:.0f} s: late by {late[len(late) // 2]:.2f} s at the median, "
         f"{late[-max(1, len(late) // 100)]:.2f} s at p99, {late[-1]:.2f} s at most; up to 1 s of it is the rounding"
     )
 
@@ -119,8 +119,9 @@ def main() -> None:
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--schedules", type=int, default=100_000)
     parser.add_argument("--due", type=int, default=10_000)
+    parser.add_argument("--spread", type=float, default=SPREAD_SECONDS)
     asked = parser.parse_args()
-    asyncio.run(measure("postgres" if asked.postgres else "sqlite", asked.schedules, asked.due))
+    asyncio.run(measure("postgres" if asked.postgres else "sqlite", asked.schedules, asked.due, asked.spread))
 
 
 if __name__ == "__main__":

@@ -62,9 +62,10 @@ def test_schedule_of_a_served_file_is_there_and_can_be_steered(hopline: Cli, sta
     assert "file" in hopline("schedules", "list").out
     assert len(hopline("schedules", "next", "daily", "--count", "3").out.splitlines()) == 3
 
-    changed = hopline("schedules", "update", "daily", "--cron", "0 6 * * *", "--overlap", "allow")
+    changed = hopline("schedules", "update", "daily", "--cron", "0 6 * * *", "--overlap", "allow", "--gap", "skip")
     assert changed.code == 0, changed.err
     assert "0 6 * * * (Europe/Berlin)" in changed.out
+    assert "gap        skip" in changed.out
     assert "the workflow's file says otherwise" in changed.out
     (Path("daily.py")).write_text(FILE.replace("30 2", "45 2"))
     running.wait_for("what was set by hand stays in force")
