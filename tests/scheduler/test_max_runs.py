@@ -16,6 +16,7 @@ from tests.core.worlds import step as plain_step
 from tests.scheduler.several_nodes import Nodes, in_flight, several_nodes
 
 PAY = "https://pay.example.com"
+delivered: list[int] = []
 
 
 @http(callback=True, deadline="2d")
@@ -31,6 +32,19 @@ def book(order: int, paid: int) -> int:
 @workflow(max_runs=2)
 def sell(order: int) -> int:
     return book(order, charge(order))
+
+
+@step
+def deliver(order: int) -> int:
+    delivered.append(order)
+    if order == 2 and delivered.count(2) == 1:
+        raise OSError("the van broke down")
+    return order
+
+
+@workflow(max_runs=1)
+def tour(orders: list[int]) -> list[int]:
+    return deliver.map(orders)
 
 
 @workflow
@@ -66,6 +80,23 @@ def test_runs_wait_for_their_turns_and_begin_in_the_order_in_which_they_were_sta
     engine.callback(runs[2].step("charge"), 5)
     engine.callback(runs[3].step("charge"), 5)
     assert [run.result() for run in runs] == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_retry_that_waits_for_its_turn_keeps_the_elements_that_its_run_had(engine: Engine, *, dies: bool) -> None:
+    delivered.clear()
+    failed = engine.start(tour, [1, 2, 3])
+    assert failed.state == "failed"
+    engine.ask(lambda service: service.pause_queue("default"))
+    other = engine.start(tour, [4])
+    retried = engine.ask(lambda service: service.retry_run(failed.id, [])).id
+    if dies:
+        engine.crash()
+    assert engine.ask(lambda service: service.run_detail(retried)).steps[0].state.value == "waiting"
+    engine.ask(lambda service: service.resume_queue("default"))
+    assert other.result() == [4]
+    assert engine.ask(lambda service: service.run_output(retried)) == b"[1,2,3]"
+    assert delivered == [1, 2, 3, 4, 2]
 
 
 def test_turns_outlast_a_crash(engine: Engine) -> None:
