@@ -15,10 +15,12 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
+from pydantic import BaseModel
 from starlette.responses import Response
 
-from hopline import Request, Retry, http, secret, workflow
+from hopline import Request, Retry, approval, http, secret, workflow
 from hopline_engine.queue.redacting import Redactor
+from tests.support.client import Client
 from tests.support.postgres import STORES
 from tests.support.running_engine import RunningEngine, running_engine
 from tests.support.targets import Asked, accepted, json, target
@@ -107,7 +109,18 @@ def undoing(url: str) -> None:
     return breaks.after(holds(url))(url)
 
 
-ALL = (echoing, breaking, erring, missing, waiting, undoing)
+class Review(BaseModel):
+    note: str
+
+
+@workflow
+def asking(url: str) -> Any:
+    echoed = echoes(url)
+    prompt = f"Publish {echoed['as it is'][0]} of {echoed['json']}, or {echoed['base64']}?"
+    return approval(prompt, to=["ada@example.com"], form=Review)
+
+
+ALL = (echoing, breaking, erring, missing, waiting, undoing, asking)
 
 
 def everything(asked: Asked) -> dict[str, Any]:
@@ -170,9 +183,11 @@ async def push_through(engine: RunningEngine) -> list[bytes]:
                 assert (await asked.call_back({"error": {"type": "Declined", "message": text}})).status_code == 200
             else:
                 assert await client.cancel(runs[name])
+        runs["asking"] = await client.start("asking", {"url": careless.url})
+        answers += await on_the_page(client, runs["asking"])
         states = {name: (await client.ended(run))["state"] for name, run in runs.items()}
         sent = plain_json.dumps([everything(asked) for asked in careless.asked])
-    assert states == dict.fromkeys(runs, "failed") | dict.fromkeys(("echoing", "later"), "succeeded") | {
+    assert states == dict.fromkeys(runs, "failed") | dict.fromkeys(("echoing", "later", "asking"), "succeeded") | {
         "cancelled": "cancelled"
     }
     assert all(value in plain_json.loads(sent)[0]["as it is"] for value in VALUES.values()), "the target was told"
@@ -182,6 +197,21 @@ async def push_through(engine: RunningEngine) -> list[bytes]:
     for path in ("/runs", "/workflows", "/workflows/echoing", "/secrets", "/doctor", "/queues", "/openapi.json"):
         answers.append(await read(client.http, path))
     return answers
+
+
+async def on_the_page(client: Client, run: str) -> list[bytes]:
+    """Return what the page of an approval shows, asked for, refused, decided and asked for again, and what is told."""
+    await client.step_in(run, "approval", "waiting")
+    told = [await read(client.http, path) for path in ("/approvals", f"/approvals/{run}/approval", f"/runs/{run}/why")]
+    link = plain_json.loads(told[1])["link"]
+    origin = {"Origin": link.partition("/api")[0]}
+    pages = [await client.http.get(link)]
+    for by in ("", "Ada"):
+        form = {"decision": "approve", "by": by, "form.note": "fine"}
+        pages.append(await client.http.post(link, data=form, headers=origin))
+    pages.append(await client.http.get(link))
+    assert [page.status_code for page in pages] == [200, 422, 200, 200]
+    return [*told, *(page.content for page in pages), await read(client.http, "/approvals?state=all")]
 
 
 async def read(http: Any, path: str) -> bytes:
@@ -275,6 +305,8 @@ async def test_no_secret_is_kept_said_or_printed(
 ) -> None:
     async with STORES[kind]() as store:
         found = await all_that_is_kept(tmp_path, secrets, store, caplog, capfd)
+    pages = [text for text in found["api"] if text.startswith(b"<!doctype html>")]
+    assert [b"[secret env:CANARY_VARIABLE]" in page for page in pages] == [True] * 4, "pages show what was echoed"
     assert {place: leaks(texts) for place, texts in found.items()} == {place: [] for place in found}
 
 
