@@ -141,6 +141,19 @@ class Ledger:
         span = f"SELECT max(ended_at) - min(created_at) FROM run WHERE public_id IN ({marks})"
         return float(self._one(span, *runs))
 
+    def first_element(self, run: str) -> float:
+        """Return the seconds from when the map of a run was opened to when the first of its elements had ended.
+
+        When one was sent is stamped with the time of the decision that opens the map, and says nothing of how long that
+        took and its commit.
+        """
+        span = (
+            "SELECT min(a.ended_at) - min(m.started_at) FROM run r"
+            " JOIN attempt a ON a.run_id = r.id AND a.item >= 0"
+            " JOIN step_run m ON m.run_id = r.id AND m.node = a.node AND m.item = -1 WHERE r.public_id = ?"
+        )
+        return float(self._one(span, run))
+
     def hops(self, run: str) -> list[float]:
         """Return the seconds from the start of each attempt of a chain to that of the next."""
         starts = "SELECT a.started_at FROM attempt a JOIN run r ON r.id = a.run_id WHERE r.public_id = ? ORDER BY 1"

@@ -166,12 +166,18 @@ def _memory(name: str, engine: int, worker: int) -> Figure:
 async def wide(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
     """One map of very many elements."""
     for width in setting.sizes.wide:
+        first: list[float] = []
 
-        async def work(width: int = width) -> float:
+        async def work(width: int = width, first: list[float] = first) -> float:
             run = await plant.run("fan", width=width)
+            first.append(plant.ledger.first_element(run) * 1000)
             return width / plant.ledger.seconds([run])
 
-        yield await _figure(f"W8 map of {width:,}", "steps/s", plant, setting, work, width)
+        name = f"W8 map of {width:,}"
+        yield await _figure(name, "steps/s", plant, setting, work, width)
+        yield Figure(
+            name=f"{name}: its first element has ended", value=statistics.median(first), unit="ms", rounds=first
+        )
 
 
 async def _figure(
