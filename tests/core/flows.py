@@ -247,7 +247,7 @@ def _nodes(
     return nodes
 
 
-def _take_turns(nodes: list[dict[str, Any]], limit: int) -> None:
+def take_turns(nodes: list[dict[str, Any]], limit: int) -> None:
     """Let runs wait for turns, as the compiler does."""
     for node in nodes:
         if not _sources(node) - {"$input"}:
@@ -294,7 +294,7 @@ def flows(draw: st.DrawFn, *, failures: bool = True, deadlines: bool = False, se
         nodes = draw(_nodes(called, has_input=name != MAIN, deadlines=deadlines, settled=settled, failures=failures))
         result = {"all": [ref(node["id"]) for node in nodes]}
         if draw(st.integers(0, 3)) == 0:
-            _take_turns(nodes, draw(st.integers(1, 2)))
+            take_turns(nodes, draw(st.integers(1, 2)))
         definitions[name] = definition(name, nodes, result)
         for node in nodes:
             if node["workflow"] is None and node["kind"] not in {"sleep", "event", "turn"}:

@@ -7,6 +7,7 @@ from typing import Any
 from hopline_engine.core.model import RunState
 from tests.simulation import checks
 from tests.simulation.flows import EVENT, KEYS, main_of
+from tests.simulation.kinds import called_from
 from tests.simulation.network import Answer
 from tests.simulation.world import Wanted, World
 
@@ -28,7 +29,7 @@ class Acts:
     async def open(self) -> None:
         """Register the workflows, and let workers come."""
         world = self._world
-        given = [body for flow in world.flows for body in flow.definitions.values()]
+        given = [flow.definitions[name] for flow in world.flows for name in called_from(flow, main_of(flow))]
         current = [main_of(flow) for flow in world.flows]
         answer = await world.insist("POST", "/definitions", {"definitions": given, "current": current})
         assert answer.status < 300, answer
@@ -246,6 +247,7 @@ class Acts:
             checks.check_healed(self._world)
             await checks.check_waiting(self._world)
             await checks.check_events(self._world)
+            await checks.check_deadlines(self._world)
 
     # --- fate
 

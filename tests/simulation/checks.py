@@ -11,6 +11,7 @@ from hopline_engine.core.states import FINAL_STEP_STATES
 from hopline_engine.queue.admission import Hindrance
 from hopline_engine.scheduler.comparing import STALLED_TASK
 from tests.core import invariants
+from tests.simulation import scarce
 from tests.simulation.network import Answer, Request
 from tests.simulation.node import SETTINGS
 from tests.simulation.people import Key
@@ -56,7 +57,7 @@ def problem_of_answer(world: "World", request: Request, answer: Answer) -> str |
             return _problem_of_event(world, answer)
         case ("POST", "callbacks", run, attempt, step):
             place = world.ledger.place(run, unquote(step))
-            return _problem_of_callback(world, (place, int(attempt)), answer)
+            return _problem_of_callback(world, (place, int(attempt)), request, answer)
         case ("POST", "queues", name, "pause") if answer.status == 200 and not world.is_shared:
             if not world.is_pausing_certain:
                 return None
@@ -101,9 +102,12 @@ def _problem_of_event(world: "World", answer: Answer) -> str | None:
     return None if is_there else "the event is not durable"
 
 
-def _problem_of_callback(world: "World", key: Key, answer: Answer) -> str | None:
+def _problem_of_callback(world: "World", key: Key, request: Request, answer: Answer) -> str | None:
     """Check what a target is told of its report; see the answers in the design of correctness, §2.2."""
     place, attempt = key
+    if request.body.startswith(b'{"heartbeat"'):
+        world.heartbeats.note(place, attempt, answer)
+        return None
     attempts = world.ledger.rows.attempts.get(place, [])
     ended = next((row for row in attempts if row.attempt == attempt), None)
     is_stored = ended is not None and ended.state in {AttemptState.SUCCEEDED, AttemptState.FAILED}
@@ -144,10 +148,12 @@ def check_memory(world: "World") -> None:
         invariants.check(world.ledger.rows, live, by_name)
     except AssertionError as error:
         world.violated(f"memory is not as the rows are: {error} {_differing_tasks(world, live)}")
+    scarce.check_keys(world, live.values())
     for run in live.values():
         _check_windows(world, run)
     for node in nodes:
         _check_places(world, node)
+        scarce.check_holders(world, node)
 
 
 def _check_windows(world: "World", run: LiveRun) -> None:
@@ -226,8 +232,9 @@ def _check_places(world: "World", node: "Node") -> None:
     if gone := {task for task in sent if task not in world.ledger.rows.tasks}:
         world.violated(f"{node.name}: requests are out for {gone}, whose steps have ended")
     taken = sum(queue.in_flight for queue in admission.queues.values())
-    if taken != len(reserved):
-        world.violated(f"{node.name}: queues count {taken} in flight, and {len(reserved)} are")
+    places = sum(queue is not None for queue, _ in admission._reserved.values())
+    if taken != places:
+        world.violated(f"{node.name}: queues count {taken} in flight, and {places} are")
 
 
 async def check_waiting(world: "World") -> None:
@@ -238,6 +245,26 @@ async def check_waiting(world: "World") -> None:
         still = _needlessly_waiting(world)
         if needless := sorted(first.keys() & still.keys()):
             world.violated(f"nothing hinders {[first[task] for task in needless]}, and they are not sent")
+
+
+async def check_deadlines(world: "World") -> None:
+    """Check that no run is at work long after its deadline, where clocks run as the loop's own."""
+    if world.faults_drawn.clock_jumps or world.faults_drawn.skew:
+        return
+    if first := _over_deadline(world):
+        await asyncio.sleep(NOTICED_SECONDS)
+        if late := first & _over_deadline(world):
+            world.violated(f"runs {late} are over their deadlines, and go on")
+
+
+def _over_deadline(world: "World") -> set[tuple[str, RunId]]:
+    found: set[tuple[str, RunId]] = set()
+    for node in filter(_is_settled, world.nodes.values()):
+        assert node.engine is not None
+        now = node.clock.now()
+        runs = [run for run in node.engine.coordinator.runs.values() if run.ending is None]
+        found |= {(node.name, run.id) for run in runs if run.deadline_time is not None and run.deadline_time < now}
+    return found
 
 
 async def check_events(world: "World") -> None:
@@ -255,14 +282,16 @@ def _overdue(world: "World") -> set[int]:
 
 
 def _needlessly_waiting(world: "World") -> dict[tuple[str, int], str]:
-    found: dict[tuple[str, int], str] = {}
-    for node in world.nodes.values():
+    nodes = list(world.nodes.values())
+    found = scarce.without_turn(world) if all(map(_is_settled, nodes)) else {}
+    for node in nodes:
         if not _is_settled(node):
             continue
         assert node.engine is not None
         admission = node.engine.admission
         if not node.engine.coordinator.sending.is_on:
             continue
+        found |= scarce.without_key(world, node)
         token_at = admission.next_token_at()
         for queue in admission.queues.values():
             for task in admission.waiting(queue):

@@ -12,10 +12,10 @@ from typing import Any
 
 from tests.core.flows import ALWAYS, HALF, Conduct, Flow, with_undo
 from tests.core.worlds import definition, event_step, ref, retry, sleep_step, step
+from tests.simulation.kinds import Kinds
 
 TARGET = "http://target.test/steps"
 STEPS = "abcde"
-SIGNATURE = "s"
 EVENT = "happened"
 KEYS = ("k0", "k1", "k2")
 """Of the events that steps wait for."""
@@ -41,7 +41,7 @@ def draw_queues(random: Random) -> list[dict[str, Any]]:
     ]
 
 
-def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], *, is_calm: bool) -> Flow:
+def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], kinds: Kinds, *, is_calm: bool) -> Flow:
     """Return a workflow, perhaps with sub-workflows, and what its steps do."""
     definitions: dict[str, dict[str, Any]] = {}
     conducts: dict[tuple[str, str], Conduct] = {}
@@ -55,15 +55,19 @@ def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], *, is_cal
         compensates = random.random() < COMPENSATING
         if compensates:
             nodes = [with_undo(node) for node in nodes]
-        body = definition(each, nodes, {"all": [ref(node["id"]) for node in nodes]})
+        result = {"all": [ref(node["id"]) for node in nodes]}
+        conducts |= kinds.add_to(each, nodes)
+        body = definition(each, nodes, result)
         if compensates:
             body["compensate"] = True
+        if not is_calm and (deadline := kinds.deadline_of(each)) is not None:
+            body["deadline"] = deadline
         body["parameters"] = {"type": "object", "properties": {"x": {}}}
         body["queues"] = queues
         definitions[each] = body
         for node in nodes:
             if node["kind"] in {"python", "http", "loop"}:
-                conducts[each, node["id"]] = _draw_conduct(random, node)
+                conducts[each, node["id"]] = kinds.conduct(each, node["id"], _draw_conduct(random, node))
             if "undo" in node:
                 conducts[each, node["undo"]["id"]] = _draw_conduct(random, node["undo"])
     return Flow(definitions, conducts)

@@ -53,6 +53,8 @@ class Ledger:
     """Of the transaction that is looked at."""
     deadlines: dict[Place, float] = field(default_factory=dict)
     """When step runs fail whatever they are doing."""
+    turns: dict[str, int] = field(default_factory=dict)
+    """How many runs of each workflow may be under way at a time, where that is limited."""
 
     def commit(self, writes: list[Write]) -> None:
         """Take in one transaction."""
@@ -159,6 +161,7 @@ class Ledger:
         if self.paused_runs:
             held = [lease for lease in self._new_leases if self.root(lease.place[0]) in self.paused_runs]
             assert not held, f"{held} are leased although their runs are paused"
+        self._check_turns(changes)
         for end in changes.runs_ended:
             steps = rows.steps[end.id]
             open_nodes = [node.id for node in self.plan_of(end.id).nodes if (node.index, WHOLE) not in steps]
@@ -170,6 +173,9 @@ class Ledger:
 
     def _check_upstreams(self, run: RunId, node: int, item: int) -> None:
         missing = self.missing_upstreams((run, node, item))
+        turn = self.plan_of(run).turn
+        if turn is not None and self.rows.runs[run].retry_of is not None and missing == [turn.id]:
+            return  # what a retry keeps succeeded in another run's turn
         assert not missing, f"{self.name((run, node, item))} succeeded before {missing}"
 
     def _check_event(self, step: StepEnded) -> None:
@@ -195,6 +201,20 @@ class Ledger:
             for needed, element in needs
             if (needed, element) not in steps or steps[needed, element].state != StepState.SUCCEEDED
         ]
+
+    def under_way(self, workflow: str) -> list[RunId]:
+        """Return the runs of a workflow with limited runs that have their turn, and have not ended."""
+        return [run.id for run in self.open_runs() if run.workflow == workflow and self._has_turn(run.id)]
+
+    def _has_turn(self, run: RunId) -> bool:
+        turn = self.plan_of(run).turn
+        end = self.rows.steps[run].get((turn.index, WHOLE)) if turn is not None else None
+        return end is not None and end.state == StepState.SUCCEEDED
+
+    def _check_turns(self, changes: Changes) -> None:
+        for workflow in {self.rows.runs[step.run_id].workflow for step in changes.steps_ended} & self.turns.keys():
+            runs = self.under_way(workflow)
+            assert len(runs) <= self.turns[workflow], f"{runs} of {workflow} are under way at the same time"
 
     def open_runs(self) -> list[RunAdded]:
         """Return the runs that have not ended."""

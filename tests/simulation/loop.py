@@ -61,6 +61,8 @@ class SimulationLoop(VirtualLoop):
         super().__init__()
         self.random = Random(f"loop {seed}")
         self.disk = Delays()
+        self.reads = self.disk
+        """Of what is not written; what is, or is flushed, may take longer."""
         self.turns = 0
         self._most_turns = most_turns
 
@@ -106,16 +108,16 @@ class SimulationLoop(VirtualLoop):
         """Call a function that would block after a while, and tell of it after another while."""
         future = self.create_future()
         self._buried.append(future)
-        self.call_later(self.disk.draw(self.random), self._run_job, func, args, future)
+        self.call_later(self.reads.draw(self.random), self._run_job, func, args, future)
         return future
 
     def _run_job(self, func: Callable[..., Any], args: tuple[Any, ...], future: "asyncio.Future[Any]") -> None:
         try:
             result = func(*args)
         except Exception as error:  # noqa: BLE001 - it is told to whoever waits
-            self.call_later(self.disk.draw(self.random), _settle, future, None, error)
+            self.call_later(self.reads.draw(self.random), _settle, future, None, error)
         else:
-            self.call_later(self.disk.draw(self.random), _settle, future, result, None)
+            self.call_later(self.reads.draw(self.random), _settle, future, result, None)
 
     def turn(self, timeout: float | None) -> None:
         """Let time pass if nothing can happen now, and put in order what happens next."""

@@ -15,7 +15,6 @@ from hopline_engine.api.app import create_app
 from hopline_engine.api.forwarding import Forwarder
 from hopline_engine.api.interface import EngineService
 from hopline_engine.api.service import Service
-from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.clock import DatabaseClock
 from hopline_engine.queue.connection import RawAnswer
 from hopline_engine.queue.dispatcher import Dispatcher
@@ -47,6 +46,10 @@ SETTINGS = Settings(
     node_silence_seconds=6.0,
     audit_seconds=12.0,
 )
+
+
+PARKING = SETTINGS.model_copy(update={"park_seconds": 3.0})
+"""Of simulations in which runs that only wait leave memory."""
 
 
 class _Relay:
@@ -123,13 +126,14 @@ class Node:
             workers=Target(SimulatedTransport(self._send), LIMITS),
             signer=signer,
             secrets=Secrets({}),
-            blobs=Blobs(None, self.clock, inline_bytes=1),
+            blobs=world.bucket.blobs(self.clock, is_used="blobs" in world.kinds.names),
             clock=self.clock,
             attempt_timeout=SETTINGS.attempt_timeout_seconds,
             result_max_bytes=SETTINGS.result_max_bytes,
         )
         dispatcher.callback_base = f"{self.url}/api/v1"
-        engine = Engine(store=store, dispatcher=dispatcher, signer=signer, clock=self.clock, settings=SETTINGS)
+        settings = PARKING if "parking" in world.kinds.names else SETTINGS
+        engine = Engine(store=store, dispatcher=dispatcher, signer=signer, clock=self.clock, settings=settings)
         if self.slot not in _apps:
             relay = _Relay()
             _apps[self.slot] = create_app(cast("EngineService", relay), SETTINGS), relay

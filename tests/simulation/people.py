@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hopline_engine.core.model import WHOLE
 from hopline_engine.core.names import parse_step_name
 from hopline_engine.queue.connection import RawAnswer
-from tests.core.flows import outcome
 from tests.core.rows import Place
-from tests.simulation.flows import SIGNATURE, STEPS
+from tests.simulation.batches import elements_of, is_batch
+from tests.simulation.flows import STEPS
+from tests.simulation.kinds import SIGNATURE, answer_of
 from tests.simulation.loop import Process
 from tests.simulation.network import Host, Request, json_answer
 
@@ -44,13 +45,13 @@ class Conducts:
         await asyncio.sleep(world.random.expovariate(1 / 0.2))
         if world.hits(world.faults.slow):
             self.disturbed.add(key)
-            await asyncio.sleep(world.random.uniform(2, 30))
+            await world.heartbeats.pass_time(request, world.random.uniform(2, 30))
         node, item = parse_step_name(step)
         workflow = world.ledger.rows.runs[place[0]].workflow
         conduct = world.flow_of(workflow).conduct(workflow, node)
         is_bad = conduct.bad_element is None or conduct.bad_element == (item if item != WHOLE else None)
         said: str = "succeeded"
-        value: Any = outcome(node, json.loads(request.body or b"{}"))
+        value: Any = answer_of(world.flow_of(workflow), workflow, node, json.loads(request.body or b"{}"))
         if is_bad and attempt <= conduct.fails:
             said, value = "failed", f"attempt {attempt}"
         if conduct.accepts:
@@ -71,7 +72,7 @@ class Conducts:
         await asyncio.sleep(world.random.choice((0.0, world.random.expovariate(1 / 0.5))))
         if world.hits(faults.callback_late):
             self.disturbed.add(key)
-            await asyncio.sleep(world.random.uniform(5, 60))
+            await world.heartbeats.pass_time(request, world.random.uniform(5, 60))
         self.note(key, said)
         # Of a type that the policy of an HTTP step tries again, too.
         report = {"result": value} if said == "succeeded" else {"error": {"type": "ConnectionError", "message": value}}
@@ -166,13 +167,24 @@ class WorkerHost(Host):
         if world.hits(world.faults.answer_bad):
             world.note_fault(request)
             return json_answer(503, "stopping")
-        said, value = await world.conducts.execute(request)
+        if not is_batch(request):
+            return json_answer(*await self._execute(request))
+        answers: list[dict[str, Any]] = []
+        for element in elements_of(request):
+            if answers and world.hits(world.faults.answer_bad):
+                break  # those that are left are sent once more
+            status, answer = await self._execute(element)
+            answers.append({"status": status, "answer": answer})
+        return json_answer(200, answers)
+
+    async def _execute(self, request: Request) -> tuple[int, dict[str, Any]]:
+        said, value = await self._world.conducts.execute(request)
         match said:
             case "accepted":
-                return RawAnswer(202, [], b"")
+                return 202, {}
             case "failed":
-                return json_answer(200, {"error": {"type": "ValueError", "message": value, "types": ["ValueError"]}})
-        return json_answer(200, {"result": value})
+                return 200, {"error": {"type": "ValueError", "message": value, "types": ["ValueError"]}}
+        return 200, {"result": value}
 
 
 def about(request: Request) -> tuple[str, str, int]:

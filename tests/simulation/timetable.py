@@ -91,6 +91,9 @@ class Timetable:
         flow = self._random.choice(self._world.flows)
         body = {"name": MADE, "workflow": main_of(flow), "schedule": self._draw(MADE)}
         answer = await self._world.insist("POST", "/schedules", body)
+        while answer.status == 404 and self._world.is_shared:  # this node has not heard of the workflow yet
+            await asyncio.sleep(1.0)
+            answer = await self._world.insist("POST", "/schedules", body)
         if answer.status not in {201, 409}:  # what was lost on its way back was done all the same
             self._world.violated(f"schedule {body} is refused: {answer}")
 

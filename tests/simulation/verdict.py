@@ -103,8 +103,10 @@ class Verdict:
         if end.state == RunState.SUCCEEDED:
             if must_fail:
                 self._wrong(f"run {row.public_id} succeeded, and cannot")
-            elif msgspec.json.decode(end.result or b"") != result:
+            elif msgspec.json.decode(self._world.bucket.whole(end.result or b"")) != result:
                 self._wrong(f"run {row.public_id} returned {end.result!r}, not {result}")
+        if b" bytes is gone: " in (end.error or b""):
+            self._wrong(f"run {row.public_id} lost a value: {end.error!r}")
         if end.state == RunState.FAILED and self._world.is_calm and not must_fail:
             self._wrong(f"run {row.public_id} failed for no reason: {end.error!r}")
         if end.state == RunState.CANCELLED and row.parent_id is None:

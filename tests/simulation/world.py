@@ -19,14 +19,18 @@ from typing import Any
 import httpx
 import msgspec
 
-from hopline_engine.core.model import RunId
+from hopline_engine.core.model import RunId, RunMoved
 from hopline_engine.core.planning import build_plan
 from hopline_engine.store.errors import OwnershipLostError
 from tests.core.flows import Flow
-from tests.simulation import checks, flows
+from tests.simulation import checks, flows, scarce
+from tests.simulation.batches import elements_of
 from tests.simulation.faults import CALM_SHARE, Faults
+from tests.simulation.heartbeats import Heartbeats
+from tests.simulation.kinds import Kinds
+from tests.simulation.large import Bucket
 from tests.simulation.ledger import Ledger, ViolationError, Write
-from tests.simulation.loop import SimulationLoop
+from tests.simulation.loop import Delays, SimulationLoop
 from tests.simulation.network import Answer, Network, Request
 from tests.simulation.node import FIRST_PORT, START, Node
 from tests.simulation.people import Conducts, Key, ServiceHost, WorkerHost, about
@@ -37,6 +41,10 @@ log = logging.getLogger(__name__)
 SHARED_SHARE = 0.2
 SLUGGISH_SHARE = 0.15
 """Of the simulations that are not calm: much waits for the disk, and so meets what is decided meanwhile."""
+FAST_READS = 0.5
+"""Of these: only commits wait, so that rows are read while what was decided before is not yet among them."""
+KILLED_UNDOING = 0.7
+"""Share of the moments at which a run begins to undo that are the last ones of a node, where nodes are killed."""
 TARGET_HOST = "target.test"
 CALL_SECONDS = 10.0
 
@@ -85,6 +93,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = Random(f"world {self.seed}")
+        self.fate = Random(f"fate {self.seed}")
+        """Of what was added later, so that it leaves the rest of each simulation alone."""
         self.is_calm = self.random.random() < CALM_SHARE
         self.is_shared = self.random.random() < SHARED_SHARE
         """Whether there are several nodes."""
@@ -96,10 +106,15 @@ class World:
             self.faults.disk_tail, self.faults.commit_unknown = 0.4, self.random.choice((0.0, 0.15))
         self.loop = SimulationLoop(self.seed)
         self.loop.disk.tail, self.loop.disk.longest = self.faults.disk_tail, self.random.choice((0.5, 3.0, 12.0))
-        self.ledger = Ledger()
+        if self.is_sluggish and self.fate.random() < FAST_READS:
+            self.loop.reads, self.faults.commit_unknown = Delays(), 0.15
+        self.kinds = Kinds(self.seed)
+        self.bucket = Bucket(self.seed)
+        self.ledger = Ledger(turns=self.kinds.turns)
         self.timetable = Timetable.draw(self)
         """The schedules, in some simulations."""
         self.conducts = Conducts(self)
+        self.heartbeats = Heartbeats(self)
         self.nodes: dict[int, Node] = {}
         self.started_nodes = 0
         self.workers: list[WorkerHost] = []
@@ -155,10 +170,11 @@ class World:
 
     def note_fault(self, request: Request) -> None:
         """Note that a message about an attempt was touched by a fault."""
-        if b"hopline-run" in request.headers:
-            public, step, attempt = about(request)
-            self.conducts.disturbed.add((self.ledger.place(public, step), attempt))
-            self.say(f"fault on {public}/{step} attempt {attempt}")
+        for each in elements_of(request):
+            if b"hopline-run" in each.headers:
+                public, step, attempt = about(each)
+                self.conducts.disturbed.add((self.ledger.place(public, step), attempt))
+                self.say(f"fault on {public}/{step} attempt {attempt}")
 
     def note_trouble(self, node: Node, error: Exception | None) -> None:
         self.say(f"{node.name}: {f'trouble: {error}' if error else 'trouble is over'}")
@@ -178,17 +194,38 @@ class World:
             self.violated(f"{node.name} commits, and was taken for dead before")
         try:
             self.ledger.commit(writes)
+            scarce.check_stored_keys(self)
+            self.heartbeats.check(writes)
         except Exception as error:  # noqa: BLE001 - it must not look like trouble of the disk
             self.violated(repr(error))
         if self.timetable is not None:
             self.timetable.ledger.look(node)
+        self._threaten(node, writes)
+
+    def _threaten(self, node: Node, writes: list[Write]) -> None:
+        """Perhaps let a node die that has begun to undo a run: this takes so short that it would hardly ever happen."""
+        moves = [RunMoved(*row) for kind, rows in writes if kind == "runs_moved" for row in rows]
+        may_die = self.faults.kills or self.faults.killed_at_commit
+        if may_die and any(move.ending for move in moves) and self.fate.random() < KILLED_UNDOING:
+            self.loop.spawn(None, self._kill_soon(node))
+
+    async def _kill_soon(self, node: Node) -> None:
+        await asyncio.sleep(self.fate.uniform(0, 1))
+        if node.can_be_killed and node.process.is_alive and not self.is_healed:
+            self.kill(node)
 
     def on_open(self, node: Node) -> None:
         """Check what a node knows before it sends anything."""
         checks.check_tokens(self, node)
 
     def on_send(self, node: Node, request: Request) -> str:
-        """Check a request that leaves a node: its attempt is durable, and so is all that it needs (I6, P6)."""
+        """Check a request that leaves a node; return the queue that it takes a slot of."""
+        queues = [self._check_sent(node, each) for each in elements_of(request)]
+        checks.check_concurrency(self, node, queues[0])
+        return queues[0]
+
+    def _check_sent(self, node: Node, request: Request) -> str:
+        """Check an attempt that is sent: it is durable, and so is all that it needs (I6, P6)."""
         public, step, attempt = about(request)
         place = self.ledger.place(public, step)
         self.say(f"{node.name} sends {public}/{step} attempt {attempt}")
@@ -203,7 +240,6 @@ class World:
         # Who was taken for dead may still send what it had leased before.
         if is_cancelled and not is_undone and self.is_member(node):
             self.violated(f"{public}/{step} attempt {attempt} is sent after its run was cancelled")
-        checks.check_concurrency(self, node, lease.queue)
         return lease.queue
 
     def on_answer(self, node: Node, request: Request, answer: Answer) -> None:
@@ -359,7 +395,7 @@ class World:
     def _draw_flows(self) -> None:
         """Draw the workflows of this simulation."""
         for number in range(self.random.randint(1, 3)):
-            flow = flows.draw_flow(self.random, f"w{number}", self.queues, is_calm=self.is_calm)
+            flow = flows.draw_flow(self.random, f"w{number}", self.queues, self.kinds, is_calm=self.is_calm)
             self.flows.append(flow)
             if self.timetable is not None:
                 self.timetable.declare(flow)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from tests.simulation.defects.catalogue import Defect
+from tests.simulation.defects.defect import Defect
 
 
 class RottenDefectError(Exception):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.defects.catalogue import BY_NAME, DEFECTS, Defect
+from tests.simulation.defects.catalogue import BY_NAME, DEFECTS
+from tests.simulation.defects.defect import Defect
 from tests.simulation.defects.planting import source_of, spoiled
 from tests.simulation.defects.score import KNOWN
 

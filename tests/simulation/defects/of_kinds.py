@@ -1,0 +1,114 @@
+"""Planted defects in what only some simulations have: see ``tests.simulation.kinds``."""
+
+from typing import Final
+
+from tests.simulation.defects.defect import CORE, QUEUE, SCHEDULER, STORE, Defect
+
+OF_KINDS: Final = (
+    # --- keys, and turns of runs
+    Defect(
+        "key_overrun", QUEUE + "keys", "len(key.holders) < _limit(first)", "len(key.holders) <= _limit(first)"
+    ),  # B14
+    Defect(
+        "key_not_passed_on",  # B11
+        QUEUE + "admission",
+        "        for following in self.keys.leave(task):\n            self._line_up(following)\n",
+        "        self.keys.leave(task)\n",
+    ),
+    Defect(
+        "key_of_accepted_forgotten",  # B21
+        SCHEDULER + "coordinator",
+        "                    self.admission.hold_key(task)\n",
+        "                    pass\n",
+    ),
+    Defect(
+        "key_kept_after_failure",  # B32
+        CORE + "advance",
+        "    task.last_failure = failure\n    if task.key is not None:\n",
+        "    task.last_failure = failure\n    if False:\n",
+    ),
+    Defect(
+        "claims_granted_twice",  # B14
+        STORE + "key_claims",
+        "if held + len(granted) >= row.key_limit:",
+        "if len(granted) >= row.key_limit:",
+    ),
+    Defect(
+        "turn_kept",  # B32
+        CORE + "ending",
+        "    if run.plan.turn is not None:\n        decision.rows.release_key(turn_of(run.id))\n    decision.touched",
+        "    decision.touched",
+    ),
+    Defect(
+        "turn_not_asked_for_again", SCHEDULER + "coordinator", "decision.in_turn = (*decision.in_turn, task)", "pass"
+    ),
+    Defect(
+        "turn_not_passed_on",  # B11
+        SCHEDULER + "run_turns",
+        "[turn_of(task.run.id)] = task\n        self._wake.set()\n",
+        "[turn_of(task.run.id)] = task\n        if tasks: self._wake.set()\n",
+    ),
+    # --- dynamic workflows, batches
+    Defect(
+        "graph_not_stored",  # B21
+        SCHEDULER + "pinning",
+        "        if graph.digest in self._stored:",
+        "        if graph.digest in self._plans:",
+    ),
+    Defect(
+        "places_of_batch_leak",  # B32
+        SCHEDULER + "sending",
+        "            for task in batch:\n                self.give_back(task)\n            raise",
+        "            self.give_back(batch[0])\n            raise",
+    ),
+    Defect(
+        "rest_of_batch_lost",
+        QUEUE + "dispatcher",
+        "return [outcomes.get(task.id, _NO_ROOM) for task in tasks]",
+        "return [outcomes.get(task.id, Succeeded(b'null', 200)) for task in tasks]",
+    ),
+    # --- deadlines of runs, heartbeats, priorities, results in blobs
+    Defect(
+        "heartbeat_not_heard",  # B10
+        QUEUE + "patience",
+        "        if before is not None and at > before:\n",
+        "        if False:\n",
+    ),
+    Defect(
+        "heartbeat_only_in_memory",  # B21
+        CORE + "advance",
+        "        task.has_alarm = False\n        decision.moved[task.id] = task\n",
+        "        task.has_alarm = False\n",
+    ),
+    Defect(
+        "deadline_of_run_not_watched",  # B10
+        SCHEDULER + "committing",
+        "            if run.plan.deadline is not None:",
+        "            if False:",
+    ),
+    Defect(
+        "low_priorities_wait_for_ever",  # B11
+        QUEUE + "turns",
+        "for priority, lanes in self.lanes.items() if lanes]",
+        "for priority, lanes in self.lanes.items() if lanes and priority >= 0]",
+    ),
+    Defect(
+        "blob_only_in_memory",  # B22
+        "hopline_engine.blobs.blobs",
+        "        await self._ask(self.place.write, reference.location, value)\n",
+        "",
+    ),
+    Defect(
+        "callback_outlives_its_attempt",  # B19
+        SCHEDULER + "callbacks",
+        "if task is not self._coordinator.find(task.run.id, node, item) or task.state",
+        "if False and task.state",
+    ),
+    # --- runs that leave memory
+    Defect(
+        "parked_run_not_woken",  # B10
+        SCHEDULER + "parking",
+        "        self._next = first if self._next is None else min(self._next, first)\n",
+        "",
+    ),
+)
