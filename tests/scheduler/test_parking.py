@@ -1,5 +1,6 @@
 """Runs that only wait leave memory, and come back when something happens to them; on each kind of store."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 from hopline import Event, approval, sleep, workflow
 from hopline_engine.bootstrap import open_engine
 from hopline_engine.clock import SystemClock
+from hopline_engine.core.names import run_id
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.settings import Settings
 from hopline_engine.store import parked
@@ -121,6 +123,20 @@ async def test_parked_run_can_be_looked_at_decided_and_cancelled(tmp_path: Path,
         assert (await running.client.ended(run))["result"] is True
         assert await running.client.cancel(other)
         assert await engine.store.read(parked.count) == 0
+
+
+async def test_run_that_was_just_asked_for_is_not_parked_before_it_was_looked_at(tmp_path: Path, store: str) -> None:
+    async with opened(tmp_path, store) as (running, engine):
+        run = run_id(await running.client.start("waits", {"key": "k"}))
+        assert run is not None
+        await until_parked(engine)
+        for is_there in (True, False):
+            engine.parking._park_at = math.inf
+            if is_there:
+                await engine.parking.wake(run)
+            engine.parking._park_at = 0.0
+            await engine.parking._look()
+            assert (run in engine.coordinator.runs) is is_there
 
 
 async def test_parked_run_is_there_after_a_restart(tmp_path: Path, store: str) -> None:

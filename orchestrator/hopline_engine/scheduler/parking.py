@@ -67,6 +67,8 @@ class Parking:
         """Whether ``_next`` is so."""
         self._park_at = 0.0
         """When it is looked next for runs that only wait."""
+        self._asked_for: set[RunId] = set()
+        """Runs that somebody wanted to have in memory since it was looked last for those that only wait."""
         self._wake = asyncio.Event()
         self._waking = asyncio.Lock()
 
@@ -88,7 +90,8 @@ class Parking:
         self._wake.set()
 
     async def wake(self, run: RunId) -> None:
-        """Have a run in memory again, if it is parked and this node works on it."""
+        """Have a run in memory, if this node works on it, and keep it there for a while."""
+        self._asked_for.add(run)
         if run in self._coordinator.runs or not self._resumer.is_ours(run):
             return
         if await self._store.read(partial(runs.state, run_id=run)) is not RunState.RUNNING:
@@ -140,11 +143,12 @@ class Parking:
     async def _park_idle(self) -> None:
         """Let go of the runs that only wait."""
         families: list[tuple[list[LiveRun], float]] = []
+        spared, self._asked_for = self._asked_for, set()
         for count, run in enumerate(list(self._coordinator.runs.values()), start=1):
             if run.parent is None:
                 family = family_of(run)
                 wake_at = self._idle_until(family)
-                if wake_at is not None:
+                if wake_at is not None and not any(one.id in spared or one.id in self._asked_for for one in family):
                     families.append((family, wake_at))
             if count % PARKED_AT_A_TIME == 0:
                 await self._park(families)
