@@ -264,7 +264,8 @@ async def _takes_over(member: Member, silence: float = SILENCE, claims: bool = T
             rows.task_moved(task.id, attempt=task.attempt + 1, epoch=member.owner.epoch) for task in open_tasks
         ],
     )
-    return beaten, [task.id for task in open_tasks], await member.commit(changes) if open_tasks else ()
+    found_ids = sorted(task.id for task in open_tasks)  # in which order Postgres has them is its affair
+    return beaten, found_ids, await member.commit(changes) if open_tasks else ()
 
 
 async def _leaves(member: Member) -> Any:
