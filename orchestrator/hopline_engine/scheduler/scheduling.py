@@ -8,7 +8,6 @@ one wins. When something is due is judged by the clock of the database.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
@@ -26,6 +25,7 @@ from hopline_engine.core.ticks import GRACE_SECONDS, TickState
 from hopline_engine.errors import InvalidInputError, UnavailableError, UnusableDefinitionError, WorkflowNotFoundError
 from hopline_engine.scheduler.deciding import advanced, over
 from hopline_engine.scheduler.definitions import Catalogue
+from hopline_engine.scheduler.rounds import rest
 from hopline_engine.store import schedules
 from hopline_engine.store.errors import OwnershipLostError, StoreClosedError
 from hopline_engine.store.interface import Store
@@ -108,18 +108,16 @@ class Scheduling:
 
     async def run(self) -> None:
         """Fire schedules until cancelled, or until the store takes nothing of this node any more."""
+        self._wake.clear()
         while True:
-            self._wake.clear()
             try:
-                rest = await self.look()
+                seconds = await self.look()
             except (OwnershipLostError, StoreClosedError):
                 return
             except Exception:
                 log.exception("schedules could not be looked at; it is tried again")
-                rest = self.rests.longest
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(SHORTEST_REST_SECONDS, rest)):
-                    await self._wake.wait()
+                seconds = self.rests.longest
+            await rest(max(SHORTEST_REST_SECONDS, seconds), self._wake)
 
     async def look(self) -> float:
         """Do all that is due now, and return for how many seconds nothing is."""
@@ -133,8 +131,8 @@ class Scheduling:
             await self._start(held)
         waiting = await self._promote(held)
         is_left = await self._start(held)
-        rest = self._rest(await self._turn(held))
-        return min(rest, self.rests.queued) if waiting or is_left else rest
+        seconds = self._rest(await self._turn(held))
+        return min(seconds, self.rests.queued) if waiting or is_left else seconds
 
     def _rest(self, turn: Turn) -> float:
         """Return for how many seconds no schedule is due."""
