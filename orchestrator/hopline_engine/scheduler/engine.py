@@ -161,7 +161,7 @@ class Engine:
             resumer=self.resumer,
             parking=self.parking,
             membership=membership,
-            begin=self._go_on,
+            begin=self._start,
             whole=self.blobs.whole,
         )
         self.scheduling = Scheduling(
@@ -339,7 +339,7 @@ class Engine:
         plan = self.catalogue.current(workflow)
         run_input = complete_input(plan, given)
         if idempotency_key is None:
-            return Started(await self._start(plan, run_input, None, priority=priority), created=True)
+            return Started(await self._start(plan, run_input, priority=priority), created=True)
         starting = self._starting.get(idempotency_key)
         if starting is not None:
             return Started(await asyncio.shield(starting), created=False)
@@ -367,7 +367,8 @@ class Engine:
         self,
         plan: Plan,
         run_input: bytes,
-        idempotency_key: str | None,
+        idempotency_key: str | None = None,
+        *,
         retry_of: RunRecord | None = None,
         fork_of: RunId | None = None,
         earlier: Earlier | None = None,
@@ -410,20 +411,6 @@ class Engine:
             run, idempotency_key=idempotency_key, retry_of=record.retry_of, fork_of=fork_of, past=past
         )
         return record
-
-    async def _go_on(
-        self,
-        plan: Plan,
-        run_input: bytes,
-        earlier: Earlier,
-        *,
-        retry_of: RunRecord | None,
-        fork_of: RunId | None,
-        priority: int,
-    ) -> RunRecord:
-        return await self._start(
-            plan, run_input, None, retry_of=retry_of, fork_of=fork_of, earlier=earlier, priority=priority
-        )
 
     # --- watching ---------------------------------------------------------------------------------------------------
 

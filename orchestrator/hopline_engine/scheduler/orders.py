@@ -28,11 +28,11 @@ class Begin(Protocol):
         self,
         plan: Plan,
         run_input: bytes,
-        earlier: Earlier,
         *,
-        retry_of: RunRecord | None,
-        fork_of: RunId | None,
+        earlier: Earlier,
         priority: int,
+        retry_of: RunRecord | None = None,
+        fork_of: RunId | None = None,
     ) -> RunRecord:
         """Return the run when it is durable."""
         ...
@@ -109,7 +109,7 @@ class Orders:
     async def retry(self, ended: RunRecord, plan: Plan, again: Again) -> RunRecord:
         """Start a run that keeps what succeeded in one that has ended, but for what is made *again*."""
         earlier = await repairing.earlier(self._reads, plan, ended.id, ended.input, again)
-        return await self._begin(plan, ended.input, earlier, retry_of=ended, fork_of=None, priority=ended.priority)
+        return await self._begin(plan, ended.input, earlier=earlier, priority=ended.priority, retry_of=ended)
 
     async def fork(self, ended: RunRecord, plan: Plan, node: int, given: Mapping[str, Any]) -> RunRecord:
         """Start a run with some arguments changed that makes a step, and all that depends on it, again.
@@ -120,9 +120,8 @@ class Orders:
         run_input = await self._changed(plan, ended, given) if given else ended.input
         earlier = await repairing.earlier(self._reads, plan, ended.id, ended.input, Again.of_step(plan, node))
         # Nothing is gone on with: a fork is for another outcome, a retry for the same one.
-        return await self._begin(
-            plan, run_input, earlier._replace(below={}), retry_of=None, fork_of=ended.id, priority=ended.priority
-        )
+        earlier = earlier._replace(below={})
+        return await self._begin(plan, run_input, earlier=earlier, priority=ended.priority, fork_of=ended.id)
 
     async def _changed(self, plan: Plan, ended: RunRecord, given: Mapping[str, Any]) -> bytes:
         whole = await self._whole(ended.input)
