@@ -1,24 +1,15 @@
 """Starts with one idempotency key: one run, however many ask at the same time and wherever."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
 from hopline_engine.store.interface import Transaction
 from hopline_engine.store.tables import run
-from tests.scheduler.several_nodes import Nodes, several_nodes
+from tests.scheduler.several_nodes import Nodes
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
 
 
 def count_runs(connection: Transaction) -> int:

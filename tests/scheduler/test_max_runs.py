@@ -1,6 +1,6 @@
 """``@workflow(max_runs=)``: so many runs at a time and no more, in the order in which they were started, everywhere."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hopline_engine.store.tables import key_claim
 from hopline_engine.testing import Engine, Run
 from tests.core.worlds import definition, http_step
 from tests.core.worlds import step as plain_step
-from tests.scheduler.several_nodes import Nodes, in_flight, several_nodes
+from tests.scheduler.several_nodes import Nodes, in_flight
 
 PAY = "https://pay.example.com"
 delivered: list[int] = []
@@ -127,13 +127,6 @@ def test_runs_of_a_mapped_sub_workflow_take_turns_with_all_others(engine: Engine
     engine.callback(first.step("charge"), 0)
     assert charged(engine) == [9, 1, 2]
     assert every.state == "running"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
 
 
 @pytest.mark.anyio

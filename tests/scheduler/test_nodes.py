@@ -1,10 +1,9 @@
 """Several nodes on one store: how shards are shared, handed over and taken over, and what a fenced node can do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,19 +14,12 @@ from hopline_engine.errors import NoShardError, RunMovingError
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.store.errors import OwnershipLostError
 from hopline_engine.store.nodes import give_up
-from tests.scheduler.several_nodes import Nodes, in_flight, several_nodes
+from tests.scheduler.several_nodes import Nodes, in_flight
 from tests.support.waiting import WITHIN, until, until_seen
 
 pytestmark = pytest.mark.anyio
 
 SUCCEEDED = ["succeeded"]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
 
 
 # --- sharing ----------------------------------------------------------------------------------------------------------

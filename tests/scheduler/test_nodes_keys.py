@@ -1,8 +1,5 @@
 """Keys at several nodes: no more of one are worked on than its limit, and none is lost with a node."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import select
 
@@ -13,17 +10,10 @@ from hopline_engine.store import key_claims
 from hopline_engine.store.interface import Transaction
 from hopline_engine.store.tables import key_claim
 from tests.core.worlds import definition, http_step
-from tests.scheduler.several_nodes import Node, Nodes, in_flight, several_nodes
+from tests.scheduler.several_nodes import Node, Nodes, in_flight
 from tests.support.waiting import until, until_seen
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
 
 
 async def define(node: Node, name: str, limit: int = 1) -> None:

@@ -1,9 +1,8 @@
 """Limits of a queue from which several nodes send: never exceeded, shared fairly, and nobody's when a node is gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from hopline_engine.clock import now
 from hopline_engine.scheduler.shares import Shares
 from tests.core.worlds import definition, http_step
-from tests.scheduler.several_nodes import Nodes, in_flight, several_nodes
+from tests.scheduler.several_nodes import Nodes, in_flight
 from tests.support.waiting import WITHIN, until
 
 pytestmark = pytest.mark.anyio
@@ -31,13 +30,6 @@ def limited(name: str, concurrent: int | None = None, rate: float | None = None,
 TEN = limited("ten", 10)
 ONE = limited("one", 1)
 SLOW = limited("slow", rate=50.0, burst=5)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
 
 
 @pytest.mark.parametrize("limits", [TEN, ONE])

@@ -1,8 +1,6 @@
 """Engines that delete what is old, of their own shards, while schedules fire; and what they leave alone."""
 
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -11,19 +9,12 @@ from hopline_engine.core.model import RunState
 from hopline_engine.core.ticks import TickState
 from hopline_engine.scheduler.pruning import Pruner
 from hopline_engine.store import runs, schedules
-from tests.scheduler.several_nodes import LONG, Node, Nodes, several_nodes
+from tests.scheduler.several_nodes import LONG, Node, Nodes
 
 pytestmark = pytest.mark.anyio
 
 DAY = 86_400
 HOURLY = {"kind": "every", "seconds": 3600, "aligned": False, "overlap": "allow", "catchup": "all"}
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
 
 
 class _Ahead(SystemClock):

@@ -1,7 +1,5 @@
 """Schedules that are changed by people and by files: no tick is lost, and what was set by hand stays."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,27 +9,11 @@ from hopline_engine.core.ticks import TickState
 from hopline_engine.errors import InvalidScheduleError, ScheduleDeclaredError, ScheduleNotFoundError
 from tests.core.worlds import definition, http_step
 from tests.scheduler.hourly import HOUR, book, hourly, look, spoil, states, ticks, with_hourly
-from tests.scheduler.several_nodes import Node, Nodes, several_nodes
+from tests.scheduler.several_nodes import Node, Nodes
 
 pytestmark = pytest.mark.anyio
 
 STARTED = TickState.STARTED
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-async def node(nodes: Nodes) -> Node:
-    """Return the only node, which knows the workflows ``call`` and ``held``."""
-    node = await nodes.join()
-    await node.beat()
-    await node.define("call", "held")
-    return node
 
 
 async def test_changed_schedule_counts_from_now_on(nodes: Nodes, node: Node) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +26,13 @@ from hopline_engine.settings import Settings
 from hopline_engine.store.runs import RunRecord
 from tests.core.worlds import definition, http_step
 from tests.scheduler.hourly import HOUR, book, ended, hourly, look, make_due, runs_of, spoil, states, ticks, with_hourly
-from tests.scheduler.several_nodes import Node, Nodes, several_nodes
+from tests.scheduler.several_nodes import Node, Nodes
 from tests.support.waiting import until_seen
 
 pytestmark = pytest.mark.anyio
 
 DUE, QUEUED, STARTED, DONE = TickState.DUE, TickState.QUEUED, TickState.STARTED, TickState.DONE
 SKIPPED, MISSED, FAILED, WAITING = TickState.SKIPPED, TickState.MISSED, TickState.FAILED, TickState.WAITING
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def nodes(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Return a store without nodes."""
-    async with several_nodes(request.param, tmp_path) as nodes:
-        yield nodes
-
-
-@pytest.fixture
-async def node(nodes: Nodes) -> Node:
-    """Return the only node, which knows the workflows ``call`` and ``held``."""
-    node = await nodes.join()
-    await node.beat()
-    await node.define("call", "held")
-    return node
 
 
 # --- firing -----------------------------------------------------------------------------------------------------------
