@@ -25,7 +25,7 @@ def run(script: str, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_smallest_sizes_give_every_figure(tmp_path: Path) -> None:
     table = run("hopline_bench.py", "--small", "--rounds", "1", "--json", str(tmp_path / "found.json"))
     found = json.loads((tmp_path / "found.json").read_text())
@@ -39,7 +39,7 @@ def test_smallest_sizes_give_every_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_engine_is_measured_on_postgres_too(tmp_path: Path) -> None:
     arguments = ("--store", "postgres", "--only", "W1,W3,W6", "--small", "--rounds", "1")
     run("hopline_bench.py", *arguments, "--json", str(tmp_path / "found.json"))
@@ -62,7 +62,7 @@ def test_start_up_times_are_told_for_each_command() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_smallest_growth_gives_every_curve_at_every_size(tmp_path: Path) -> None:
     told = run("growth.py", "--small", "--json", str(tmp_path / "curves.json"))
     curves = json.loads((tmp_path / "curves.json").read_text())
@@ -96,7 +96,7 @@ def test_flame_graph_gives_functions_their_part_of_the_width() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_runs_that_wait_leave_less_than_a_kilobyte_in_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:

@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from hopline_cli import screen
 from hopline_cli.main import main
 from tests.cli.fake_api import FakeApi, serving
+from tests.support.waiting import WITHIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,19 @@ def cli(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
 @pytest.fixture
 def hopline(folder: Path) -> Cli:
-    """Runs a command as a process of its own."""
+    """Runs a command as a process of its own; it has to end with *code*."""
 
-    def call(*arguments: str, timeout: float = 60, **environment: str) -> Outcome:
+    def call(*arguments: str, code: int = 0, **environment: str) -> Outcome:
         done = subprocess.run(
             [sys.executable, "-m", "hopline_cli", *arguments],
             capture_output=True,
             text=True,
             env={**os.environ, **environment},
-            timeout=timeout,
+            timeout=WITHIN,
             check=False,
         )
+        told = f"hopline {shlex.join(arguments)} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode == code, told
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return call
@@ -86,6 +90,7 @@ class Running:
     """A command that runs; its stderr is read as it comes."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        self.command = shlex.join(("hopline", *arguments))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hopline_cli", *arguments],
             stdin=subprocess.DEVNULL,
@@ -104,18 +109,18 @@ class Running:
     def err(self) -> str:
         return "".join(self._lines)
 
-    def wait_for(self, text: str, count: int = 1, timeout: float = 60) -> str:
+    def wait_for(self, text: str, count: int = 1) -> str:
         """Return stderr once *text* is in it *count* times."""
         with self._more:
-            found = self._more.wait_for(lambda: self.err.count(text) >= count or self._ended, timeout)
+            found = self._more.wait_for(lambda: self.err.count(text) >= count or self._ended, WITHIN)
         assert found and self.err.count(text) >= count, f"{text!r} did not come; stderr:\n{self.err}"
         return self.err
 
-    def end(self, timeout: float = 60) -> Outcome:
+    def end(self) -> Outcome:
         """Wait for its end and return all of it."""
         assert self.process.stdout is not None
         out = self.process.stdout.read()
-        code = self.process.wait(timeout)
+        code = self.process.wait(WITHIN)
         self._reader.join()
         return Outcome(code, out, self.err)
 
@@ -143,9 +148,16 @@ class Running:
 Start = Callable[..., Running]
 
 
+def developing(start: Start, *paths: str) -> Running:
+    """Serve *paths* with ``dev``; their workflows are known and have a worker."""
+    running = start("dev", *paths, "--port", "0")
+    running.wait_for(" loaded (")
+    return running
+
+
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
-    """Starts a command as a process of its own and returns while it runs."""
+    """Starts a command as a process of its own and returns while it runs; a failure of the test shows what it told."""
     running: list[Running] = []
 
     def call(*arguments: str, **environment: str) -> Running:
@@ -155,3 +167,4 @@ def start(folder: Path) -> Iterator[Start]:
     yield call
     for one in running:
         one.close()
+        print(f"--- {one.command}\n{one.err}")

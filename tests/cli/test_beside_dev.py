@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hopline_cli.errors import ExitCode
-from tests.cli.conftest import Cli, Start
+from tests.cli.conftest import Cli, Start, developing
 from tests.cli.test_end_to_end import eventually
 
 RETRIED = """
@@ -48,7 +48,7 @@ def test_change_of_a_file_that_dev_serves_reaches_a_run_that_was_started_beside_
     folder: Path, start: Start, hopline: Cli
 ) -> None:
     put(folder / "wf.py", 'raise ValueError("not yet")')
-    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    developing(start, "wf.py")
     running = start("run", "./wf.py")
     running.wait_for("wf.py is served at http://127.0.0.1:")
     eventually(lambda: (folder / "tried").exists())
@@ -59,7 +59,7 @@ def test_change_of_a_file_that_dev_serves_reaches_a_run_that_was_started_beside_
 
 def test_file_that_was_just_saved_is_run_as_it_is_now(folder: Path, start: Start, hopline: Cli) -> None:
     put(folder / "wf.py", "return 1")
-    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    developing(start, "wf.py")
     put(folder / "wf.py", "return 2")
     assert hopline("run", "wf.py").out == "2\n"
 
@@ -68,7 +68,7 @@ def test_file_that_dev_does_not_serve_gets_a_worker_of_its_own(folder: Path, sta
     put(folder / "wf.py", "return 1")
     (folder / "elsewhere").mkdir()
     (folder / "elsewhere" / "wf.py").write_text(RETRIED.format(body="return 2").replace("answer", "reply"))
-    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    developing(start, "wf.py")
     done = hopline("run", "elsewhere/wf.py")
     assert (done.out, "is served at" in done.err) == ("2\n", False)
 
@@ -77,10 +77,10 @@ def test_file_that_does_not_load_any_more_is_told_and_not_run_as_it_was(
     folder: Path, start: Start, hopline: Cli
 ) -> None:
     put(folder / "wf.py", "return 1")
-    start("dev", "wf.py", "--port", "0").wait_for("1 workflow loaded")
+    developing(start, "wf.py")
     (folder / "wf.py").write_text("def (\n")
-    done = hopline("run", "wf.py")
-    assert (done.code, done.out) == (ExitCode.FAILED, "")
+    done = hopline("run", "wf.py", code=ExitCode.FAILED)
+    assert done.out == ""
     assert "error[syntax-error]" in done.err
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, Start
+from tests.cli.conftest import Cli, Start, developing
 from tests.cli.test_end_to_end import eventually
 from tests.packaging.test_docs import BLOCK, ROOT
 
-pytestmark = pytest.mark.timeout(300)  # a dozen commands, each a process
+pytestmark = pytest.mark.timeout(600)  # a dozen commands, each a process
 
 PAGE = (ROOT / "docs" / "changing-workflows.md").read_text()
 
@@ -18,8 +18,7 @@ def test_page_tells_what_commands_print(folder: Path, start: Start, hopline: Cli
     (program,) = [match["body"] for match in BLOCK.finditer(PAGE) if match["language"] == "python"]
     (file := folder / "flows" / "squares.py").parent.mkdir()
     file.write_text(program)
-    dev = start("dev", "flows", "--port", "0")
-    dev.wait_for("api    http")
+    dev = developing(start, "flows")
     (first,) = hopline("workflows", "versions", "squares", "-q").out.split()
     hopline("queues", "pause", "default")
     run = hopline("run", "squares", "count=3", "--detach").out.strip()
@@ -38,8 +37,7 @@ def test_page_tells_what_commands_print(folder: Path, start: Start, hopline: Cli
 
     file.write_text(program.replace("squares: list[int]) -> int", "squares: list[int], extra: int = 0) -> int"))
     dev.wait_for("loaded again", count=3)
-    checked = hopline("workflows", "check", "flows/", "--against", "live")
-    assert checked.code == 1
+    checked = hopline("workflows", "check", "flows/", "--against", "live", code=1)
     assert f"step total has another signature now; 1 live run needs it: {run}" in checked.out
     (hint,) = re.findall(r"hint: (keep a worker .+)", PAGE)
     assert hint in checked.out

@@ -79,8 +79,7 @@ def test_other_trouble_of_a_server_is_told_at_once(api: FakeApi, cli: Cli) -> No
 
 def test_second_server_on_one_file_is_refused_with_what_to_do(folder: Path, start: Start, hopline: Cli) -> None:
     start("serve", "--port", "0").wait_for("serving .hopline/hopline.db at ")
-    second = hopline("serve", "--port", "0")
-    assert second.code == ExitCode.FAILED
+    second = hopline("serve", "--port", "0", code=ExitCode.FAILED)
     assert second.err.startswith("error[store-locked]: ")
     assert "hint: " in second.err
 

@@ -100,8 +100,7 @@ def stranger() -> Iterator[int]:
 def test_worker_refuses_to_join_what_is_not_hopline(folder: Path, hopline: Cli) -> None:
     write(folder, "wf.py", GREETING)
     with stranger() as port:
-        done = hopline("worker", "wf.py", HOPLINE_PORT=str(port))
-    assert done.code == ExitCode.FAILED
+        done = hopline("worker", "wf.py", code=ExitCode.FAILED, HOPLINE_PORT=str(port))
     assert done.err.startswith("error[not-hopline]: no server runs on .hopline/hopline.db, and what listens at http://")
 
 

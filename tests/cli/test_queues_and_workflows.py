@@ -84,21 +84,18 @@ def files(folder: Path) -> Path:
 
 def test_check_lists_sound_workflows_with_their_size(files: Path, hopline: Cli) -> None:
     done = hopline("workflows", "check", "good.py")
-    assert done.code == 0
     assert done.out.splitlines() == [" ✔ inner  2 steps  2 levels", " ✔ outer  1 step  1 level"]
 
 
 def test_check_names_place_problem_and_hint_of_what_is_wrong(files: Path, hopline: Cli) -> None:
-    done = hopline("workflows", "check", "good.py", "broken.py", "missing.py")
-    assert done.code == ExitCode.FAILED
+    done = hopline("workflows", "check", "good.py", "broken.py", "missing.py", code=ExitCode.FAILED)
     assert " ✖ broken.py:1  syntax-error" in done.out
     assert " ✖ missing.py:1  import-error" in done.out
     assert "hint: install 'surely_not_installed'" in done.out
 
 
 def test_check_as_json_is_for_programs(files: Path, hopline: Cli) -> None:
-    done = hopline("workflows", "check", "broken.py", "--json")
-    assert done.code == ExitCode.FAILED
+    done = hopline("workflows", "check", "broken.py", "--json", code=ExitCode.FAILED)
     assert [error["code"] for error in json.loads(done.out)["errors"]] == ["syntax-error"]
 
 
@@ -123,14 +120,13 @@ def test_graph_of_a_named_workflow_in_every_format(files: Path, hopline: Cli) ->
 
 
 def test_graph_of_a_broken_file_is_its_error(files: Path, hopline: Cli) -> None:
-    done = hopline("workflows", "graph", "broken.py")
-    assert (done.code, done.out) == (ExitCode.FAILED, "")
+    done = hopline("workflows", "graph", "broken.py", code=ExitCode.FAILED)
+    assert done.out == ""
     assert done.err.startswith("error[syntax-error]: ")
 
 
 def test_graph_of_a_mistyped_workflow_names_the_nearest(files: Path, hopline: Cli) -> None:
-    done = hopline("workflows", "graph", "good.py:iner")
-    assert done.code == ExitCode.NOT_FOUND
+    done = hopline("workflows", "graph", "good.py:iner", code=ExitCode.NOT_FOUND)
     assert "hint: did you mean inner?" in done.err
 
 

@@ -125,15 +125,13 @@ def test_colour_is_for_terminals_that_want_it(api: FakeApi, cli: Cli, monkeypatc
 
 
 def test_port_that_is_taken_is_told(quiet: FakeApi, folder: Path, hopline: Cli) -> None:
-    done = hopline("serve", "--port", quiet.url.rpartition(":")[2])
-    assert done.code == ExitCode.FAILED
+    done = hopline("serve", "--port", quiet.url.rpartition(":")[2], code=ExitCode.FAILED)
     assert done.err.startswith("error[cannot-listen]: cannot listen on port ")
     assert not (folder / ".hopline" / "server.json").exists()
 
 
 def test_folder_that_cannot_be_used_is_told(folder: Path, hopline: Cli) -> None:
     (folder / "taken").write_text("a file")
-    done = hopline("serve", "--port", "0", HOPLINE_STATE_DIR="taken/below")
-    assert done.code == ExitCode.FAILED
+    done = hopline("serve", "--port", "0", code=ExitCode.FAILED, HOPLINE_STATE_DIR="taken/below")
     assert "error[state-dir]: cannot use taken" in done.err
     assert "hint: name another folder with HOPLINE_STATE_DIR" in done.err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hopline_cli.differences import Change, differences
-from tests.cli.conftest import Cli, Running, Start
+from tests.cli.conftest import Cli, Running, Start, developing
 from tests.cli.fake_api import FakeApi
 from tests.cli.test_end_to_end import FILE, eventually
 
@@ -14,10 +14,7 @@ from tests.cli.test_end_to_end import FILE, eventually
 @pytest.fixture
 def dev(folder: Path, start: Start) -> Running:
     (folder / "wf.py").write_text(FILE)
-    running = start("dev", "wf.py", "--port", "0")
-    running.wait_for("api    http")
-    running.wait_for("loaded")
-    return running
+    return developing(start, "wf.py")
 
 
 def test_a_change_that_would_strand_an_open_run_is_told_with_the_run(dev: Running, folder: Path, hopline: Cli) -> None:
@@ -27,16 +24,15 @@ def test_a_change_that_would_strand_an_open_run_is_told_with_the_run(dev: Runnin
     changed = FILE.replace("attempts: int) -> int", "attempts: int, extra: int = 0) -> int")
     (folder / "new" / "wf.py").write_text(changed)
 
-    told = hopline("workflows", "check", "new/wf.py", "--against", "live")
-    assert told.code == 1
+    told = hopline("workflows", "check", "new/wf.py", "--against", "live", code=1)
     assert f"step total has another signature now; 1 live run needs it: {run}" in told.out
-    found = json.loads(hopline("workflows", "check", "new/wf.py", "--against", "live", "--json").out)
+    found = json.loads(hopline("workflows", "check", "new/wf.py", "--against", "live", "--json", code=1).out)
     assert [(lost["step"], lost["runs"], lost["examples"]) for lost in found["stranded"]] == [("total", 1, [run])]
-    assert hopline("workflows", "check", "wf.py", "--against", "live").code == 0
+    hopline("workflows", "check", "wf.py", "--against", "live")
 
     (folder / "opened").touch()
     assert hopline("runs", "watch", run).out == "14\n"
-    assert hopline("workflows", "check", "new/wf.py", "--against", "live").code == 0
+    hopline("workflows", "check", "new/wf.py", "--against", "live")
 
 
 def test_versions_are_listed_and_compared(dev: Running, folder: Path, hopline: Cli) -> None:
@@ -46,10 +42,10 @@ def test_versions_are_listed_and_compared(dev: Running, folder: Path, hopline: C
     dev.wait_for("loaded again (squares)")
     new, kept = hopline("workflows", "versions", "squares", "-q").out.split()
     assert kept == old
-    compared = hopline("workflows", "diff", f"squares@{old[:8]}", "squares", "--exit-code")
-    assert (compared.code, compared.out) == (1, " ~ total\n     policy.retry.attempts  3 → 5\n")
-    missing = hopline("workflows", "diff", "squares@0123", f"squares@{new}")
-    assert (missing.code, "no version of" in missing.err) == (5, True)
+    compared = hopline("workflows", "diff", f"squares@{old[:8]}", "squares", "--exit-code", code=1)
+    assert compared.out == " ~ total\n     policy.retry.attempts  3 → 5\n"
+    missing = hopline("workflows", "diff", "squares@0123", f"squares@{new}", code=5)
+    assert "no version of" in missing.err
 
 
 def test_steps_that_came_went_and_changed_are_told_apart() -> None:
@@ -71,4 +67,4 @@ def test_files_that_have_nothing_to_do_with_an_open_run_do_not_strand_it(
     need = {"workflow": "w", "digest": "d", "step": "s", "signature": "x", "runs": 1, "examples": ["r_1"]}
     api.answer("GET", "/needs", {"needs": [need]})
     (folder / "wf.py").write_text(FILE)
-    assert hopline("workflows", "check", "wf.py", "--against", "live").code == 0
+    hopline("workflows", "check", "wf.py", "--against", "live")

@@ -20,7 +20,7 @@ from tests.support.running_engine import RunningEngine, running_engine
 from tests.support.targets import Asked, Target, json, target
 from tests.support.waiting import until, until_seen
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 ITEMS = 40
 IMPATIENT = partial(Connector, connect_seconds=4.0, command_seconds=4.0)

@@ -30,7 +30,7 @@ def simulate() -> Iterator[Callable[[int], Report]]:
     simulator.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_simulations_do_what_they_are_for(simulate: Callable[[int], Report]) -> None:
     figures = [asdict(simulate(seed).figures) for seed in range(PART)]
     total = {name: sum(each[name] for each in figures) for name in DONE}
@@ -40,7 +40,7 @@ def test_simulations_do_what_they_are_for(simulate: Callable[[int], Report]) -> 
     assert sum(each["steps"] for each in figures) > 20 * PART
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SEEDS, PART))
 def test_nothing_is_lost_doubled_or_stuck_whatever_goes_wrong(simulate: Callable[[int], Report], first: int) -> None:
     reports = [simulate(seed) for seed in range(first, first + PART)]
@@ -48,7 +48,7 @@ def test_nothing_is_lost_doubled_or_stuck_whatever_goes_wrong(simulate: Callable
     assert not [report for report in reports if report.violation], _told(reports)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_seed_is_the_same_simulation_in_every_process() -> None:
     digests = {hash_seed: _digests(hash_seed) for hash_seed in ("0", "1", "777")}
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-WITHIN = 30.0
+WITHIN = 120.0
 """Seconds after which something that should have happened has not; generous, since machines that test are busy."""
 LOOK_AGAIN = 0.01
 

@@ -14,7 +14,7 @@ ROOT = HERE.parents[1]
 RIGHT, WRONG = HERE / "right_wirings.py", HERE / "wrong_wirings.py"
 SOURCES = [str(ROOT / folder) for folder in ("workflows", "orchestrator", "cli")]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def marked(checker: str) -> list[int]:
