@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.disk import DISK
+
+# Properties take as long as the machine they run on.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 MEMORY: Final = Path("/dev/shm")
 BYTES_NEEDED: Final = 2 * 2**30

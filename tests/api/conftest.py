@@ -15,8 +15,9 @@ from hopline_engine.api.app import create_app
 from hopline_engine.api.interface import EngineService
 from hopline_engine.settings import Settings
 from tests.api.small_engine import DEFINITION, SmallEngine
+from tests.support.waiting import WITHIN
 
-DEADLINE = 10.0
+DEADLINE = WITHIN
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ async def server(engine: SmallEngine) -> AsyncIterator[httpx.AsyncClient]:
     config = uvicorn.Config(create_app(engine, Settings()), log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([listener]))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=WITHIN) as client:
         await until(lambda: server.started)
         yield client
     server.should_exit = True

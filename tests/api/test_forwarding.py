@@ -17,6 +17,7 @@ from hopline_engine.settings import Settings
 from tests.api.conftest import refusal, start, until
 from tests.api.small_engine import DEFINITION, TOKEN, SmallEngine
 from tests.support.asgi import listening
+from tests.support.waiting import WITHIN
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ class Pair:
 async def node(engine: SmallEngine, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     app: FastAPI = create_app(engine, Settings(**settings))
     try:
-        async with listening(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with listening(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=WITHIN) as client:
             yield client
     finally:
         await app.state.forwarder.aclose()
@@ -154,7 +155,7 @@ async def test_stream_whose_node_dies_ends_so_that_its_reader_asks_again() -> No
         far = SmallEngine("n_dying")
         await far.register_definitions([DEFINITION], ["sales"])
         app = create_app(far, Settings())
-        async with listening(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with listening(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, timeout=WITHIN) as client:
             run = await start(client)
             await pair.near_engine.adopt(await far.run_detail(run))
             pair.near_engine.elsewhere[run] = url
@@ -170,7 +171,7 @@ async def test_stream_whose_node_dies_ends_so_that_its_reader_asks_again() -> No
 
             reading = asyncio.create_task(read())
             await dying.wait()
-        told = await asyncio.wait_for(reading, 10)
+        told = await asyncio.wait_for(reading, WITHIN)
         assert told[0] == "event: snapshot"
         assert "event: run" not in told
 

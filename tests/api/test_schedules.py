@@ -10,7 +10,7 @@ import pytest
 
 from hopline import Every, Request, http, scheduled, workflow
 from tests.support.running_engine import RunningEngine, running_engine
-from tests.support.waiting import until_seen
+from tests.support.waiting import WITHIN, until_seen
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def engine(tmp_path: Path) -> AsyncIterator[RunningEngine]:
 
 @pytest.fixture
 async def client(engine: RunningEngine) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"{engine.url}/api/v1") as client:
+    async with httpx.AsyncClient(base_url=f"{engine.url}/api/v1", timeout=WITHIN) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ from hopline_engine.settings import Settings
 from tests.support.client import Client
 from tests.support.postgres import database
 from tests.support.processes import WorkerProcess
-from tests.support.waiting import until, until_seen
+from tests.support.waiting import WITHIN, until, until_seen
 from tests.worker.users_files import write
 
 pytestmark = pytest.mark.anyio
@@ -144,7 +144,7 @@ async def test_callback_that_comes_to_the_other_node_is_refused_without_the_toke
     async with two_nodes(tmp_path) as (first, second, _):
         run = await first.client.start("waiting", {"file": str(tmp_path / "flag")})
         await first.client.step_in(run, "wait_for", "running")
-        async with httpx.AsyncClient(base_url=f"{second.url}/api/v1", trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=f"{second.url}/api/v1", trust_env=False, timeout=WITHIN) as http:
             told = await http.post(
                 f"/callbacks/{run}/1/wait_for", json={"result": 1}, headers={"Hopline-Callback-Token": "forged"}
             )

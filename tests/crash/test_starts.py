@@ -9,7 +9,8 @@ import pytest
 
 from hopline_engine.queue.signing import load_key
 from tests.crash.conftest import GATES, Gate
-from tests.support.processes import START_SECONDS, Site
+from tests.support.processes import Site
+from tests.support.waiting import WITHIN
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +38,7 @@ async def test_engine_killed_while_it_makes_its_folder_starts_again(tmp_path: Pa
 
 def _wait_for(folder: Path, sign: str) -> None:
     """Return as soon as a file is there, however briefly; or the last of them is, when that one was too brief."""
-    end = time.monotonic() + START_SECONDS
+    end = time.monotonic() + WITHIN
     while not ((folder / sign).exists() or (folder / SIGNS[-1]).exists()):
         assert time.monotonic() < end, f"the engine never made {sign}"
 

@@ -33,7 +33,7 @@ from hopline_engine import clock
 from tests.support.ports import free_port
 from tests.support.postgres import database_for_threads
 from tests.support.processes import EngineProcess
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN, eventually
 
 PARENT = "projects/p/locations/l"
 OFTEN = [("grpc.max_reconnect_backoff_ms", 200)]
@@ -145,7 +145,7 @@ class Service:
         """Start it and return when it answers."""
         self.engine.start()
         asyncio.run(self.engine.ready())
-        grpc.channel_ready_future(self._channel).result(30)
+        grpc.channel_ready_future(self._channel).result(WITHIN)
 
     def close(self) -> None:
         """End it."""
@@ -196,6 +196,9 @@ class Rate(NamedTuple):
     sent: int
     allowed: float
     """What a full bucket and the rate allow in the time."""
+    ahead: float
+    """By how many requests all that came until any moment exceeded what the time since the queue was resumed, and the
+    burst, allow. Never too much because the machine that counts is slow."""
     excess: float
     """By how many requests any span of time exceeded what its length and the burst allow."""
     at_once: float
@@ -209,6 +212,7 @@ def rate(service: Service, target: Target, *, per_second: float, seconds: float)
     burst = service.client.get_queue(name=queue).rate_limits.max_burst_size
     allowed = burst + per_second * seconds
     service.fill(queue, target.url, int(allowed * 1.1) + 10)
+    resumed = clock.now()
     service.client.resume_queue(name=queue)
     eventually(lambda: target.arrivals and clock.now() > target.arrivals[0].at + seconds + 0.1, "time is up", 600)
     service.client.delete_queue(name=queue)
@@ -217,7 +221,8 @@ def rate(service: Service, target: Target, *, per_second: float, seconds: float)
     lowest = accumulate(above, min)
     excess = max(high + 1 - low for high, low in zip(above, lowest, strict=True)) - burst
     at_once = sum(at < times[0] + 0.2 for at in times) - 0.2 * per_second
-    return Rate(sum(at <= times[0] + seconds for at in times), allowed, excess, at_once)
+    ahead = max(number - per_second * (at - resumed) for number, at in enumerate(times, start=1)) - burst
+    return Rate(sum(at <= times[0] + seconds for at in times), allowed, ahead, excess, at_once)
 
 
 class Concurrency(NamedTuple):
@@ -318,7 +323,7 @@ async def _created(service: Service, queue: str, tasks: Sequence[dict[str, Any]]
                 task = waiting.pop()
                 request: Any = {"parent": queue, "task": task}
                 try:
-                    names.append((await client.create_task(request=request, timeout=5.0)).name)
+                    names.append((await client.create_task(request=request, timeout=60.0)).name)
                 except AlreadyExists:
                     names.append(task["name"])
                 except (GoogleAPICallError, RetryError):

@@ -98,7 +98,7 @@ class PushTarget:
             self._news.notify_all()
             return self.statuses.pop(0) if self.statuses else 200
 
-    def wait_for(self, count: int, within: float = 30.0) -> list[Received]:
+    def wait_for(self, count: int, within: float = waiting.WITHIN) -> list[Received]:
         """Return what was received once that are *count* requests."""
         with self._news:
             assert self._news.wait_for(lambda: len(self.received) >= count, within), len(self.received)
@@ -114,7 +114,7 @@ def _handler(target: PushTarget) -> type[BaseHTTPRequestHandler]:
             received = Received(clock.now(), self.command, self.path, list(self.headers.items()), body)
             status = target.note(received)
             if target.hold is not None:
-                target.hold.wait(30)
+                target.hold.wait(waiting.WITHIN)
             self.send_response(status)
             for name, value in target.answer_headers.items():
                 self.send_header(name, value)

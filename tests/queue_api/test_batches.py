@@ -12,6 +12,7 @@ import pytest
 from tests.queue_api.conftest import PARENT
 from tests.support.postgres import database_for_threads
 from tests.support.queue_service import PYTHON, Client, RunningService, refusal, running_service
+from tests.support.waiting import WITHIN
 
 CALLS = 8
 TASK = {"httpRequest": {"url": "http://localhost/x"}}
@@ -22,9 +23,9 @@ def post_together(urls: Sequence[str], path: str, body: dict[str, Any]) -> list[
     start = threading.Barrier(len(urls))
 
     def post(url: str) -> dict[str, Any]:
-        with httpx.Client(base_url=url, trust_env=False, verify=False, timeout=30) as http:
+        with httpx.Client(base_url=url, trust_env=False, verify=False, timeout=WITHIN) as http:
             http.get("/healthz")
-            start.wait(30)
+            start.wait(WITHIN)
             answer = http.post(path, json=body)
             assert answer.is_success, answer.text
             return dict(answer.json())
@@ -80,7 +81,7 @@ def test_calls_to_several_servers_with_one_request_id_are_one(tmp_path: Path, qu
         database_for_threads() as store,
         running_service(tmp_path / "one", store=store) as one,
         running_service(tmp_path / "two", store=store) as two,
-        httpx.Client(base_url=one.url, trust_env=False, verify=False) as http,
+        httpx.Client(base_url=one.url, trust_env=False, verify=False, timeout=WITHIN) as http,
     ):
         assert http.post(f"/v2/{PARENT}/queues", json={"name": queue_name}).is_success
         assert http.post(f"/v2/{queue_name}:pause").is_success

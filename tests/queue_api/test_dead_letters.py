@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.queue_api.conftest import PARENT, PushTarget
 from tests.support.queue_service import Client, RunningService, refusal
+from tests.support.waiting import WITHIN
 
 Eventually = Callable[[Callable[[], Any], str], Any]
 
@@ -17,7 +18,7 @@ QUICK = {"min_backoff": Duration(nanos=20_000_000), "max_backoff": Duration(nano
 
 @pytest.fixture
 def http(service: RunningService) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, trust_env=False) as made:
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=WITHIN) as made:
         yield made
 
 

@@ -18,6 +18,7 @@ from hopline_engine.queue_api.wire import read_message, write_message
 from tests.queue_api.conftest import PARENT
 from tests.queue_api.messages import TEXTS, messages
 from tests.support.queue_service import RunningService
+from tests.support.waiting import WITHIN
 
 CALLS: Final = [(version, name) for version, methods in grpc_server._SERVED.items() for name in methods]
 FAULTS: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
@@ -109,7 +110,7 @@ def test_any_request_over_grpc_is_answered_or_refused_and_never_a_fault(
     @given(messages(asked, texts))
     def check(request: Message) -> None:
         try:
-            call(request, timeout=30)
+            call(request, timeout=WITHIN)
         except grpc.RpcError as error:
             assert error.code() not in FAULTS, error.details()
 

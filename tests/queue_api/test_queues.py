@@ -12,6 +12,7 @@ from hopline_engine import clock
 from tests.core.worlds import definition, http_step
 from tests.queue_api.conftest import PARENT
 from tests.support.queue_service import Client, RunningService, refusal, running_service
+from tests.support.waiting import WITHIN
 
 NO_QUEUE = "Queue does not exist. If you just created the queue, wait at least a minute for the queue to initialize."
 
@@ -351,7 +352,7 @@ def test_a_route_of_app_engine_is_nested_as_each_version_nests_it(
 
 def limits_of_workflows(service: RunningService, queue: str) -> dict[str, Any]:
     """Return the limits of a queue as those who write workflows see them; none if there is no such queue."""
-    answer = httpx.get(f"{service.url}/api/v1/queues", trust_env=False).json()
+    answer = httpx.get(f"{service.url}/api/v1/queues", trust_env=False, timeout=WITHIN).json()
     shown: dict[str, Any] = next((one for one in answer["queues"] if one["name"] == queue), {})
     return {name: shown.get(name) for name in ("max_dispatches_per_second", "max_concurrent_dispatches")}
 
@@ -368,7 +369,7 @@ def describe(service: RunningService, queue: str) -> None:
     step["policy"]["queue"] = queue
     given = {**definition(f"uses-{queue}", [step]), "queues": [described]}
     body = {"definitions": [given], "current": [given["name"]]}
-    httpx.post(f"{service.url}/api/v1/definitions", json=body, trust_env=False).raise_for_status()
+    httpx.post(f"{service.url}/api/v1/definitions", json=body, trust_env=False, timeout=WITHIN).raise_for_status()
 
 
 @pytest.mark.parametrize("is_described_first", [True, False])

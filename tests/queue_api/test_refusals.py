@@ -16,6 +16,7 @@ from google.oauth2.credentials import Credentials
 from tests.queue_api.conftest import PARENT, PushTarget
 from tests.queue_api.test_wire import error_of
 from tests.support.queue_service import RunningService, running_service
+from tests.support.waiting import WITHIN
 
 TOKEN = "s3cret"  # of this test
 
@@ -29,7 +30,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]
 
 @pytest.fixture
 def http(closed: RunningService) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=closed.url, trust_env=False, verify=False) as client:
+    with httpx.Client(base_url=closed.url, trust_env=False, verify=False, timeout=WITHIN) as client:
         yield client
 
 
@@ -77,14 +78,14 @@ def test_other_paths_are_refused_in_the_words_of_their_own_api(http: httpx.Clien
 @pytest.mark.parametrize("line", [b"GET /v2/", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "])
 def test_a_head_that_does_not_end_is_refused(closed: RunningService, line: bytes) -> None:
     port = int(closed.url.rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
         connection.sendall(line)
         with suppress(ConnectionError):  # it is closed while this is still being sent
             for _ in range(64):
                 connection.sendall(b"a" * 65_536)
         with suppress(ConnectionError):
             assert connection.recv(16).startswith(b"HTTP/1.1 431")
-    with httpx.Client(base_url=closed.url, trust_env=False, verify=False) as http:
+    with httpx.Client(base_url=closed.url, trust_env=False, verify=False, timeout=WITHIN) as http:
         assert http.get("/healthz", headers={"X": "a" * 50_000}).is_success
 
 

@@ -20,7 +20,7 @@ from tests.queue_api.conftest import PARENT, PushTarget
 from tests.support.postgres import database_for_threads, postgres
 from tests.support.processes import EngineProcess
 from tests.support.queue_service import Client, RunningService, refusal, running_service
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN, eventually
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_tasks_made_at_either_node_are_sent_once(
 
     clients[1].resume_queue(name=queue_name)
 
-    received = target.wait_for(1200, within=60.0)
+    received = target.wait_for(1200, within=240.0)
     assert len({one.path for one in received}) == len(received) == 1200
     assert {one["X-CloudTasks-TaskRetryCount"] for one in received} == {"0"}
 
@@ -144,17 +144,18 @@ def test_no_more_are_out_than_the_queue_allows_over_all_nodes(
 def test_the_rate_is_that_of_one_queue_over_all_nodes(
     clients: tuple[Client, Client], queue_name: str, target: PushTarget
 ) -> None:
-    made(clients[0], queue_name, rate_limits={"max_dispatches_per_second": 50})
+    made(clients[0], queue_name, rate_limits={"max_dispatches_per_second": 10})
     burst = clients[0].get_queue(name=queue_name).rate_limits.max_burst_size
     clients[0].pause_queue(name=queue_name)
     for client in clients:
-        fill(client, queue_name, target.url, 100)
+        fill(client, queue_name, target.url, 30)
+    begun = clock.now()
     clients[0].resume_queue(name=queue_name)
 
-    times = sorted(received.at for received in target.wait_for(200))
+    took = max(received.at for received in target.wait_for(60)) - begun
     # Twice the burst may be told: tokens that were there, and the ones granted while the first were on their way.
-    assert times[-1] - times[burst] >= (200 - 2 * burst) / 50
-    assert times[-1] - times[0] < 2 * 200 / 50, "a token is not lost when both nodes want to send the same task"
+    assert took >= (60 - 2 * burst) / 10
+    assert took < 2 * 60 / 10, "a token is not lost when both nodes want to send the same task"
 
 
 def test_a_queue_that_is_paused_at_one_node_sends_nothing_at_the_other(
@@ -193,11 +194,11 @@ def test_a_queue_that_was_made_anew_at_one_node_has_none_of_its_former_tasks_at_
     clients: tuple[Client, Client], queue_name: str, target: PushTarget
 ) -> None:
     made(clients[0], queue_name)
-    fill(clients[1], queue_name, f"{target.url}/former", 20, schedule_time=later(2.0))
+    fill(clients[1], queue_name, f"{target.url}/former", 20, schedule_time=later(6.0))
 
     clients[0].delete_queue(name=queue_name)
     made(clients[0], queue_name)
-    clients[1].create_task(parent=queue_name, task=task(f"{target.url}/new", schedule_time=later(2.5)))
+    clients[1].create_task(parent=queue_name, task=task(f"{target.url}/new", schedule_time=later(6.5)))
 
     assert [one.path for one in target.wait_for(1)] == ["/new"]
     assert clients[1].list_tasks(parent=queue_name) == [] or len(target.received) == 1
@@ -221,7 +222,10 @@ def test_what_one_node_changes_of_a_queue_counts_for_the_next_task_of_the_other(
 def test_tokens_of_one_node_are_verified_with_the_key_that_any_node_publishes(
     services: tuple[RunningService, RunningService],
 ) -> None:
-    published = [httpx.get(f"{service.url}/.well-known/jwks.json", trust_env=False).json() for service in services]
+    published = [
+        httpx.get(f"{service.url}/.well-known/jwks.json", trust_env=False, timeout=WITHIN).json()
+        for service in services
+    ]
 
     assert published[0] == published[1]
 
@@ -230,7 +234,7 @@ def test_tokens_of_one_node_are_verified_with_the_key_that_any_node_publishes(
 def killed(folder: Path, store: str) -> Iterator[EngineProcess]:
     """Run a node as a process of its own, which ends with SIGKILL."""
     folder.mkdir()
-    engine = EngineProcess(folder, {"HOPLINE_STORE": store, "HOPLINE_NODE_SILENCE_SECONDS": "1"})
+    engine = EngineProcess(folder, {"HOPLINE_STORE": store, "HOPLINE_NODE_SILENCE_SECONDS": "4"})
     engine.start()
     try:
         asyncio.run(engine.ready())
@@ -243,7 +247,7 @@ def test_what_a_killed_node_had_sent_or_would_have_sent_another_sends(
     tmp_path: Path, queue_name: str, target: PushTarget
 ) -> None:
     target.hold = threading.Event()
-    with database_for_threads() as store, running_service(tmp_path / "a", store=store, node_silence_seconds=1) as first:
+    with database_for_threads() as store, running_service(tmp_path / "a", store=store, node_silence_seconds=4) as first:
         client = first.client("rest")
         backoff = Duration(nanos=100_000_000)
         made(client, queue_name, retry_config={"min_backoff": backoff, "max_backoff": backoff})
@@ -286,4 +290,4 @@ def test_a_node_goes_on_with_what_others_leave_after_the_database_was_away(
 
 def is_ready(service: RunningService) -> bool:
     """Return whether a service can look into its store."""
-    return httpx.get(f"{service.url}/v2/{PARENT}/queues", trust_env=False, timeout=60).is_success
+    return httpx.get(f"{service.url}/v2/{PARENT}/queues", trust_env=False, timeout=WITHIN).is_success

@@ -11,6 +11,7 @@ import pytest
 
 from tests.queue_api.conftest import PARENT, PushTarget
 from tests.support.queue_service import RunningService, running_service
+from tests.support.waiting import WITHIN
 
 Eventually = Callable[[Callable[[], Any], str], Any]
 Queue = str
@@ -18,7 +19,7 @@ Queue = str
 
 @pytest.fixture
 def http(service: RunningService) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, trust_env=False, verify=False, timeout=30) as client:
+    with httpx.Client(base_url=service.url, trust_env=False, verify=False, timeout=WITHIN) as client:
         yield client
 
 
@@ -189,7 +190,10 @@ def test_a_task_that_is_given_up_can_be_looked_at_run_again_and_deleted(
 
 
 def test_a_queue_may_be_made_by_its_first_task_if_a_setting_says_so(tmp_path: Path, target: PushTarget) -> None:
-    with running_service(tmp_path, create_queues=True) as service, httpx.Client(base_url=service.url) as http:
+    with (
+        running_service(tmp_path, create_queues=True) as service,
+        httpx.Client(base_url=service.url, timeout=WITHIN) as http,
+    ):
         path = f"/v2/{PARENT}/queues/new"
 
         assert http.post(f"{path}/tasks", json={"task": {"httpRequest": {"url": target.url}}}).is_success

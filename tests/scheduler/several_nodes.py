@@ -191,7 +191,7 @@ class Nodes:
         """Add an engine on a machine whose clock is wrong by *skew*; it holds no shard before it beats."""
         self._count += 1
         node = await self._opened(f"n_{self._count}")
-        opened = Node(node, self.targets, Settings(node_silence_seconds=LONG, drain_seconds=5.0, **settings), skew)
+        opened = Node(node, self.targets, Settings(node_silence_seconds=LONG, drain_seconds=LONG, **settings), skew)
         self._stack.push_async_callback(node.close)
         self._stack.push_async_callback(opened.engine.close)
         await opened.engine.open()

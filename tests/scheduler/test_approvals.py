@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from hopline import approval, workflow
 from hopline_engine.api.guard import OPEN
 from tests.support.running_engine import RunningEngine, running_engine
+from tests.support.waiting import WITHIN
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,7 @@ async def detail_of(engine: RunningEngine, run: str) -> dict[str, Any]:
 
 async def on_page(link: str, **form: str) -> httpx.Response:
     """Look at a page as a browser does, or send its form."""
-    async with httpx.AsyncClient(trust_env=False) as browser:
+    async with httpx.AsyncClient(trust_env=False, timeout=WITHIN) as browser:
         if not form:
             return await browser.get(link)
         fields = {name.replace("form_", "form."): value for name, value in form.items()}

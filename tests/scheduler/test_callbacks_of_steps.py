@@ -10,7 +10,7 @@ import pytest
 from hopline import Request, http, workflow
 from tests.support.running_engine import RunningEngine, running_engine
 from tests.support.targets import json, target
-from tests.support.waiting import until
+from tests.support.waiting import until, until_seen
 
 pytestmark = pytest.mark.anyio
 
@@ -154,8 +154,12 @@ async def test_sensor_looks_until_it_finds(tmp_path: Path) -> None:
         run = await engine.client.start("watch", {"path": str(parcel)})
         await until(lambda: looks.exists() and len(looks.read_text()) >= 3, "it looks again and again")
         begun = await engine.client.step_in(run, "arrived", "scheduled")
-        (reason,) = (await engine.client.ask("GET", f"/runs/{run}/why"))["reasons"]
-        assert reason["reason"] in {"polling", "running"}
+
+        async def polls() -> bool:
+            (reason,) = (await engine.client.ask("GET", f"/runs/{run}/why"))["reasons"]
+            return bool(reason["reason"] == "polling")
+
+        await until_seen(polls, "it says that it looks again")
         waits = await engine.client.step_in(run, "arrived", "scheduled")
         assert re.match(r"has found nothing for [\d.]+ s and looks every 0.2 s, next at ", waits["note"])
         assert waits["started_at"] == begun["started_at"], "it began with its first look"

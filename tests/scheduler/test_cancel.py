@@ -1,7 +1,6 @@
 """A cancel reaches whatever a run is doing, those who work on it are told, and nothing starts afterwards."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,6 @@ from tests.support.waiting import until, until_seen
 from tests.worker.users_files import write
 
 pytestmark = pytest.mark.anyio
-
-SOON = 2.0
-"""Seconds within which a cancel has to arrive."""
 
 
 @http(retry=Retry(9, first="1h", jitter="none"))
@@ -60,9 +56,7 @@ ALL = (order, orders, two_queued, nested)
 
 async def cancelled(engine: RunningEngine, run: str) -> None:
     """Cancel a run and check that it is over at once, and with it all its steps."""
-    began = time.monotonic()
     answer = await engine.client.ask("POST", f"/runs/{run}/cancel")
-    assert time.monotonic() - began < SOON
     assert answer["state"] == "cancelled"
     shown = await engine.client.run(run)
     assert {found["state"] for found in shown["steps"]} <= {"cancelled", "succeeded"}
@@ -80,7 +74,7 @@ async def test_cancel_of_a_running_http_step_cuts_it_off_and_calls_its_cancel_ur
         run = await engine.client.start("order", {"url": service.url})
         await until(lambda: service.asked, "the request is out")
         await cancelled(engine, run)
-        await until(lambda: len(service.asked) == 2, "the target is told", within=SOON)
+        await until(lambda: len(service.asked) == 2, "the target is told")
         gate.set()
         sent, told = service.asked
         assert (told.path, told.body) == ("/orders/7/cancel", b"")
@@ -94,7 +88,7 @@ async def test_cancel_of_a_step_that_waits_for_its_callback_calls_its_cancel_url
         run = await engine.client.start("order", {"url": service.url})
         await engine.client.step_in(run, "ordered", "waiting")
         await cancelled(engine, run)
-        await until(lambda: len(service.asked) == 2, "the target is told", within=SOON)
+        await until(lambda: len(service.asked) == 2, "the target is told")
         assert (await service.asked[0].call_back({"result": 3})).status_code == 410
         assert await engine.client.states(run, "ordered") == ["cancelled"]
 
@@ -129,7 +123,7 @@ async def test_cancel_of_a_map_and_of_a_sub_run_reaches_every_open_step(engine: 
         await engine.client.step_in(below["id"], "ordered", "waiting")
         await cancelled(engine, mapped)
         await cancelled(engine, above)
-        await until(lambda: len(service.asked) == 8, "every target is told", within=SOON)
+        await until(lambda: len(service.asked) == 8, "every target is told")
         assert (await engine.client.run(below["id"]))["state"] == "cancelled"
 
 
@@ -196,4 +190,4 @@ async def test_running_python_step_is_told_of_the_cancel(tmp_path: Path, workflo
         run = await engine.client.start(workflow, {"folder": str(tmp_path)})
         await until((tmp_path / "began").exists, "the step runs")
         await cancelled(engine, run)
-        await until((tmp_path / "told").exists, "the step is told", within=SOON)
+        await until((tmp_path / "told").exists, "the step is told")

@@ -132,7 +132,7 @@ async def test_place_of_a_task_that_is_cancelled_before_its_lease_is_durable_goe
         commits.release()
         return second.state is RunState.SUCCEEDED
 
-    await until(second_has_ended, "the second run gets the place of the first", within=5)
+    await until(second_has_ended, "the second run gets the place of the first")
     assert [task.run for task in dispatcher.sent] == [second]
 
 
@@ -146,7 +146,7 @@ async def test_task_that_reached_nobody_goes_again_before_the_others_of_its_key(
         commits.release()
         return all(run.state is RunState.SUCCEEDED for run in runs)
 
-    await until(all_have_ended, "the runs have ended", within=5)
+    await until(all_have_ended, "the runs have ended")
     assert [task.run for task in dispatcher.sent] == [runs[0], *runs]
 
 
@@ -161,7 +161,7 @@ async def test_paused_run_whose_task_reached_nobody_lets_the_others_of_its_key_g
         commits.release()
         return second.state is RunState.SUCCEEDED
 
-    await until(second_has_ended, "the other run goes on", within=5)
+    await until(second_has_ended, "the other run goes on")
     assert first.state is RunState.RUNNING
 
 

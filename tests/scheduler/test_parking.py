@@ -1,7 +1,7 @@
 """Runs that only wait leave memory, and come back when something happens to them; on each kind of store."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +11,10 @@ import pytest
 
 from hopline import Event, approval, sleep, workflow
 from hopline_engine.bootstrap import open_engine
-from hopline_engine.clock import SystemClock
+from hopline_engine.clock import DatabaseClock, SystemClock
 from hopline_engine.core.names import run_id
 from hopline_engine.scheduler.engine import Engine
+from hopline_engine.scheduler.parking import LEAD_SECONDS
 from hopline_engine.settings import Settings
 from hopline_engine.store import parked
 from tests.support.client import Client
@@ -35,8 +36,8 @@ def waits(key: str) -> str:
     return happened.wait(key=key)
 
 
-@workflow(deadline="4s")
-def waits_briefly(key: str) -> str:
+@workflow(deadline="1h")
+def waits_an_hour(key: str) -> str:
     return happened.wait(key=key)
 
 
@@ -50,6 +51,19 @@ def asks() -> bool:
     return approval("Go?").approved
 
 
+At = Callable[[float], None]
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> At:
+    """Stops the clock of engines at a time."""
+
+    def stop(time: float) -> None:
+        monkeypatch.setattr(DatabaseClock, "now", lambda _: time)
+
+    return stop
+
+
 @asynccontextmanager
 async def opened(folder: Path, store: str) -> AsyncIterator[tuple[RunningEngine, Engine]]:
     """Run an engine that parks soon."""
@@ -57,10 +71,11 @@ async def opened(folder: Path, store: str) -> AsyncIterator[tuple[RunningEngine,
     async with open_engine(settings) as installation:
         url = await installation.serve(0)
         engine = installation.app.state.engine._engine
+        engine.coordinator.timers.longest_seconds = 0.1  # tests set the clock
         async with Client(url) as client:
             await client.ask("GET", "/health")
             running = RunningEngine(url=url, client=client, worker=None)
-            await running.register(sleeps, waits, waits_briefly, above, asks)
+            await running.register(sleeps, waits, waits_an_hour, above, asks)
             yield running, engine
         assert engine.reconciler.healed == {}
 
@@ -73,30 +88,34 @@ async def until_parked(engine: Engine, count: int = 1) -> None:
     assert len(engine.coordinator.timers) == 0, "a timer would keep a run in memory"
 
 
-async def test_parked_run_fails_at_its_deadline(tmp_path: Path, store: str) -> None:
+async def test_parked_run_fails_at_its_deadline(tmp_path: Path, store: str, at: At) -> None:
     async with opened(tmp_path, store) as (running, engine):
-        run = await running.client.start("waits_briefly", {"key": "k"})
+        run = await running.client.start("waits_an_hour", {"key": "k"})
         await until_parked(engine)
-        ended = await until_ended(engine, running, run)
-    lasted = datetime.fromisoformat(ended["ended_at"]) - datetime.fromisoformat(ended["created_at"])
+        (listed,) = (await running.client.ask("GET", "/runs"))["runs"]
+        deadline = datetime.fromisoformat(listed["created_at"]).timestamp() + 3600
+        ended = await ended_at(deadline, engine, running, run, at)
     assert (ended["state"], ended["error"]["type"]) == ("failed", "DeadlineExceeded")
-    assert 4.0 <= lasted.total_seconds() < 6.0
 
 
-async def test_parked_sleep_ends_in_time(tmp_path: Path, store: str) -> None:
+async def test_parked_sleep_ends_in_time(tmp_path: Path, store: str, at: At) -> None:
     async with opened(tmp_path, store) as (running, engine):
-        wakes_at = datetime.fromtimestamp(SystemClock().now(), UTC) + timedelta(seconds=4)
+        wakes_at = datetime.fromtimestamp(SystemClock().now(), UTC) + timedelta(hours=1)
         run = await running.client.start("sleeps", {"until": wakes_at.isoformat()})
         await until_parked(engine)
-        ended = await until_ended(engine, running, run)
-    late = datetime.fromisoformat(ended["ended_at"]) - wakes_at
-    assert timedelta(milliseconds=-2) <= late < timedelta(seconds=2)
+        ended = await ended_at(wakes_at.timestamp(), engine, running, run, at)
+    assert ended["state"] == "succeeded"
 
 
-async def until_ended(engine: Engine, running: RunningEngine, run: str) -> dict[str, Any]:
-    """Wait without looking at the run, which would wake it."""
-    await until(lambda: engine.coordinator.runs or None, "the run is awake")
-    return await running.client.ended(run)
+async def ended_at(then: float, engine: Engine, running: RunningEngine, run: str, at: At) -> dict[str, Any]:
+    """Return a run that is parked once it has ended; it is to be awake shortly before *then*, and to end then."""
+    at(then - LEAD_SECONDS / 2)
+    engine.parking.look_again()
+    await until(lambda: engine.coordinator.runs or None, "the run is awake")  # looking at the run would wake it
+    at(then + 0.01)
+    ended = await running.client.ended(run)
+    assert abs(datetime.fromisoformat(ended["ended_at"]).timestamp() - then) < 0.02
+    return ended
 
 
 async def test_event_wakes_the_run_and_those_above_it(tmp_path: Path, store: str) -> None:

@@ -37,7 +37,7 @@ def picky(number: int) -> int:
 
 @step
 def sleepy(number: int) -> int:
-    time.sleep(5 if number == 1 else 0)
+    time.sleep(600 if number == 1 else 0)
     return number
 
 
@@ -71,7 +71,7 @@ def in_batches(numbers: list[int]) -> list[Ok[int] | Err]:
 
 @workflow
 def late(numbers: list[int]) -> list[Ok[int] | Err]:
-    return sleepy.using(batch=4, timeout="300ms", retry=Retry(1)).map_settled(numbers)
+    return sleepy.using(batch=4, timeout="4s", retry=Retry(1)).map_settled(numbers)
 
 
 @workflow

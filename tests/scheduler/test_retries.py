@@ -1,14 +1,16 @@
 """What is tried again, how often in all, and when the deadline of a step ends it, through the whole engine."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from hopline import Queue, Request, Retry, http, workflow
 from tests.support.running_engine import RunningEngine, running_engine
-from tests.support.targets import accepted, json, target
-from tests.support.waiting import until
+from tests.support.targets import Asked, accepted, json, target
+from tests.support.waiting import until, until_seen
 from tests.worker.users_files import write
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +21,7 @@ def picky(url: str) -> Request[int]:
     return http.post(url)
 
 
-@http(retry=Retry(3, first="300ms", factor=1, jitter="none"))
+@http(retry=Retry(3, first="10ms", jitter="none"))
 def tried(url: str) -> Request[int]:
     return http.post(url)
 
@@ -103,15 +105,29 @@ async def test_policy_that_names_an_exception_tries_its_subclasses_again_and_no_
 
 
 async def test_attempts_that_were_made_before_a_restart_count_after_it(tmp_path: Path) -> None:
-    async with target(lambda _: json(None, 503)) as service:
+    may_fail = asyncio.Event()
+
+    async def fail(asked: Asked) -> Response:
+        if asked.attempt == 2:
+            await may_fail.wait()
+        return json(None, 503)
+
+    async with target(fail) as service:
         async with running_engine(tmp_path) as engine:
             await engine.register(*ALL)
             run = await engine.client.start("try_it", {"url": service.url})
             await until(lambda: service.attempts == [1, 2], "two attempts are made")
-            await engine.client.step_in(run, "tried", "scheduled")
+            await engine.client.ask("POST", "/queues/default/pause")
+            may_fail.set()
+            await until_seen(lambda: _have_failed(engine, run, 2), "both have failed")
         async with running_engine(tmp_path) as engine:
+            await engine.client.ask("POST", "/queues/default/resume")
             assert (await engine.client.ended(run))["state"] == "failed"
             assert (service.attempts, await engine.client.states(run, "tried")) == ([1, 2, 3], ["failed"] * 3)
+
+
+async def _have_failed(engine: RunningEngine, run: str, attempts: int) -> bool:
+    return await engine.client.states(run, "tried") == ["failed"] * attempts
 
 
 async def failed_by_its_deadline(engine: RunningEngine, run: str) -> dict[str, Any]:

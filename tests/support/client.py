@@ -19,7 +19,7 @@ class Client:
         """Make a client that asks for *patience* seconds for an answer, unless told otherwise."""
         self._patience = patience
         self.http = httpx.AsyncClient(
-            base_url=f"{url}/api/v1", timeout=10, trust_env=False, verify=False, transport=transport
+            base_url=f"{url}/api/v1", timeout=30, trust_env=False, verify=False, transport=transport
         )
 
     async def __aenter__(self) -> Self:
@@ -49,7 +49,7 @@ class Client:
         """Start a run and return its id. With a *key* it is one run, however often the start has to be repeated."""
         asked = {"workflow": workflow, "input": run_input or {}, "idempotency_key": key}
         if key is None:  # asking again could start a second one
-            response = await self.http.post("/runs", json=asked)
+            response = await self.http.post("/runs", json=asked, timeout=WITHIN)
             assert response.status_code == 201, response.text
             return str(response.json()["id"])
         return str((await self.ask("POST", "/runs", json=asked))["id"])

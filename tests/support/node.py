@@ -62,7 +62,7 @@ def _install(manifests: list[Path], installed: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=110,
+            timeout=300,
         )
         assert done.returncode == 0, f"npm could not install the client: {done.stderr}"
         folder.rename(installed)

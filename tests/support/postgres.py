@@ -27,10 +27,9 @@ import asyncpg
 from hopline_engine.clock import token
 from tests.support.disk import DISK
 from tests.support.ports import free_port
-from tests.support.waiting import LOOK_AGAIN
+from tests.support.waiting import LOOK_AGAIN, WITHIN
 
 VARIABLE: Final = "HOPLINE_TEST_POSTGRES"
-START_SECONDS: Final = 30.0
 _ROOT_RUNS_AS: Final = "nobody"
 """Postgres refuses to run as root."""
 _END_WITH_PARENT: Final = """
@@ -98,7 +97,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + WITHIN
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"Postgres did not start: {self._log.read_text(errors='replace')[-4000:]}")

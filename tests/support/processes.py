@@ -21,9 +21,6 @@ from tests.support.client import Client
 from tests.support.ports import free_port
 from tests.support.waiting import WITHIN, until_seen
 
-START_SECONDS = 60.0
-"""Within which a process must be up; on an idle machine it takes one."""
-
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
@@ -52,7 +49,7 @@ class Process:
         """Return what is executed."""
         raise NotImplementedError
 
-    async def ready(self, within: float = START_SECONDS) -> None:
+    async def ready(self, within: float = WITHIN) -> None:
         """Return once it does what it is there for; it has to be running."""
         raise NotImplementedError
 
@@ -110,7 +107,7 @@ class EngineProcess(Process):
         """Return what is executed."""
         return [sys.executable, "-m", "hopline_cli", "serve", "--port", str(self.port)]
 
-    async def ready(self, within: float = START_SECONDS) -> None:
+    async def ready(self, within: float = WITHIN) -> None:
         """Return when it answers."""
         async with httpx.AsyncClient(base_url=self.url, trust_env=False, verify=False) as http:
 
@@ -140,7 +137,7 @@ class WorkerProcess(Process):
         """Return what is executed."""
         return [sys.executable, "-m", "hopline_engine.worker", "--server", self._url, *self._flags, "--", *self._paths]
 
-    async def ready(self, within: float = START_SECONDS) -> None:
+    async def ready(self, within: float = WITHIN) -> None:
         """Return when the engine sends steps to it."""
         async with Client(self._url) as client:
 

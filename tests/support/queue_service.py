@@ -19,10 +19,10 @@ from hopline_engine.bootstrap import Installation, open_engine
 from hopline_engine.core.cloud.errors import Code
 from hopline_engine.settings import Settings
 from tests.support.node_client import NodeMessages, NodeRefusalError
+from tests.support.waiting import WITHIN
 
 _T = TypeVar("_T")
 
-START_SECONDS: Final = 60.0
 PYTHON: Final = ("rest", "grpc", "grpc_asyncio")
 NODE: Final = ("node_rest", "node_grpc")
 TRANSPORTS: Final = (*PYTHON, *NODE)
@@ -38,7 +38,7 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Return what a coroutine returns."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(START_SECONDS)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(WITHIN)
 
     def close(self) -> None:
         """End it."""

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tests.support.asgi import listening
+from tests.support.waiting import WITHIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Asked:
         """Report how the attempt ended, as a target does that answered 202; *token* replaces the one it was given."""
         given = self.headers["Hopline-Callback-Token"].encode() if token is None else token
         headers = httpx.Headers([(b"Hopline-Callback-Token", given)])
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=WITHIN) as http:
             return await http.post(self.headers["Hopline-Callback-Url"], json=report, headers=headers)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-DEADLINE_SECONDS = 30.0
+from tests.support.waiting import WITHIN
 
 
 class Asked(NamedTuple):
@@ -96,7 +96,7 @@ class FakeEngine:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         with self._changed:
-            assert self._changed.wait_for(condition, DEADLINE_SECONDS), self.asked
+            assert self._changed.wait_for(condition, WITHIN), self.asked
 
     def _answer(self, asked: Asked) -> tuple[int, Any]:
         with self._changed:

@@ -9,9 +9,10 @@ import pytest
 
 from hopline import step
 from hopline_engine import clock
+from hopline_engine.testing.virtual_loop import VirtualLoop
 from hopline_engine.worker.deadlines import Deadlines
 from tests.support.running_engine import running_engine
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN, until
 from tests.worker.test_app import worker
 from tests.worker.users_files import write
 
@@ -23,15 +24,15 @@ HANGING = """
 
     from hopline import step, workflow
 
-    @step(timeout="300ms")
+    @step(timeout="2s")
     def hang() -> None:
         print("before it hangs")
-        time.sleep(30)
+        time.sleep(600)
 
-    @step(timeout="300ms")
+    @step(timeout="2s")
     async def hang_on_the_loop() -> None:
         print("before it hangs")
-        await asyncio.sleep(30)
+        await asyncio.sleep(600)
 
     @workflow
     def hanging() -> None:
@@ -48,20 +49,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def soon() -> str:
-    return str(clock.now() + 0.1)
-
-
 async def test_step_that_hangs_in_a_thread_is_answered_at_the_deadline_with_its_log_and_place() -> None:
-    let_go = threading.Event()
+    began, let_go = list[bool](), threading.Event()
 
     @step
     def hang() -> None:
         print("before it hangs")
+        began.append(True)
         let_go.wait(30)
 
     async with worker(hang) as running:
-        answer = await running.run(hang, {}, deadline=soon())
+        answer = await running.begun(hang, lambda: began)
         let_go.set()
     error = answer.json()["error"]
     assert (answer.status_code, answer.json()["logs"]) == (504, "before it hangs\n")
@@ -73,18 +71,19 @@ async def test_step_that_hangs_in_a_thread_is_answered_at_the_deadline_with_its_
 
 
 async def test_step_that_hangs_on_the_loop_is_cancelled_and_its_place_is_told() -> None:
-    cancelled: list[bool] = []
+    began, cancelled = list[bool](), list[bool]()
 
     @step
     async def hang() -> None:
         print("before it hangs")
+        began.append(True)
         try:
             await asyncio.Event().wait()
         finally:
             cancelled.append(True)
 
     async with worker(hang) as running:
-        answer = await running.run(hang, {}, deadline=soon())
+        answer = await running.begun(hang, lambda: began)
     assert (answer.status_code, answer.json()["logs"], cancelled) == (504, "before it hangs\n", [True])
     assert answer.json()["error"]["message"].startswith("it was in hang, test_deadlines.py:")
     assert "await asyncio.Event().wait()" in answer.json()["error"]["traceback"]
@@ -102,7 +101,7 @@ async def test_attempt_without_a_free_thread_is_answered_at_its_deadline_and_nev
     async with worker(held, concurrency=1) as running:
         first = asyncio.create_task(running.run(held, {"number": 1}))
         await until(lambda: begun, "the first attempt begins")
-        answer = await running.run(held, {"number": 2}, deadline=soon())
+        answer = await running.run(held, {"number": 2}, deadline=str(clock.now() + 0.1))
         let_go.set()
         await first
         assert (await running.run(held, {"number": 3})).status_code == 200
@@ -115,7 +114,7 @@ async def test_timeout_of_the_steps_own_is_an_error_like_any_other() -> None:
     @step
     async def impatient() -> None:
         async with asyncio.timeout(0):
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
     async with worker(impatient) as running:
         answer = await running.run(impatient, {})
@@ -123,15 +122,16 @@ async def test_timeout_of_the_steps_own_is_an_error_like_any_other() -> None:
 
 
 async def test_worker_drains_without_waiting_for_a_thread_whose_attempt_was_answered() -> None:
-    let_go = threading.Event()
+    began, let_go = list[bool](), threading.Event()
 
     @step
     def hang() -> None:
-        let_go.wait(30)
+        began.append(True)
+        let_go.wait()
 
     async with worker(hang) as running:
-        await running.run(hang, {}, deadline=soon())
-        assert await running.app.drain(5.0)
+        await running.begun(hang, lambda: began)
+        assert await running.app.drain(WITHIN)
         let_go.set()
 
 
@@ -140,23 +140,24 @@ class Limited:
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
-        self.given_up = asyncio.Event()
+        self.is_given_up = False
 
     def give_up(self) -> None:
-        self.given_up.set()
+        self.is_given_up = True
 
 
-async def test_earlier_deadline_that_comes_later_is_kept_and_removed_ones_are_left_alone() -> None:
-    deadlines = Deadlines(asyncio.get_running_loop(), clock.now)
-    now = clock.now()
-    late, early, removed = Limited(now + 0.1), Limited(now + 0.02), Limited(now + 0.01)
+def test_earlier_deadline_that_comes_later_is_kept_and_removed_ones_are_left_alone() -> None:
+    loop = VirtualLoop()
+    deadlines = Deadlines(loop, loop.time)
+    late, early, removed = Limited(10.0), Limited(2.0), Limited(1.0)
     for limited in (late, early, removed):
         deadlines.add(limited)
     deadlines.remove(removed)
-    await asyncio.wait_for(early.given_up.wait(), 10)
-    assert not late.given_up.is_set()
-    await asyncio.wait_for(late.given_up.wait(), 10)
-    assert not removed.given_up.is_set()
+    loop.run_to(5.0)
+    assert [each.is_given_up for each in (late, early, removed)] == [False, True, False]
+    loop.run_to(10.0)
+    assert [each.is_given_up for each in (late, early, removed)] == [True, True, False]
+    loop.dismantle()
 
 
 @pytest.mark.parametrize("name", ["hanging", "hanging_on_the_loop"])
@@ -165,6 +166,6 @@ async def test_run_shows_the_log_and_the_place_of_a_step_that_timed_out(tmp_path
         run: dict[str, Any] = await engine.client.ended(await engine.client.start(name))
         (attempt,) = await engine.client.attempts(run["id"])
     assert (attempt["state"], attempt["logs"]) == ("timed_out", "before it hangs\n")
-    assert attempt["error"]["message"].startswith(f"no result within 0.3 s; it was in {run['error']['step']}, wf.py:")
-    assert "sleep(30)" in attempt["error"]["traceback"]
+    assert attempt["error"]["message"].startswith(f"no result within 2 s; it was in {run['error']['step']}, wf.py:")
+    assert "sleep(600)" in attempt["error"]["traceback"]
     assert run["error"]["traceback"] == attempt["error"]["traceback"]

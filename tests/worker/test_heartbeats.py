@@ -18,7 +18,7 @@ from hopline_engine.worker.exchange import NoAnswerError
 from hopline_engine.worker.execute import Answer, Attempt, Runtime, Served
 from tests.support.targets import json as answered
 from tests.support.targets import target
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN, until
 
 pytestmark = pytest.mark.anyio
 
@@ -65,39 +65,38 @@ async def test_heartbeats_keep_a_step_running_past_its_timeout(*, is_async: bool
     def sync_step() -> str:
         while not line.told:
             context().heartbeat("half")
-        assert not threading.Event().wait(2.5), "past the time that it had at first"
+        assert not threading.Event().wait(4.5), "past the time that it had at first"
         return str(context().deadline)
 
     @step
     async def async_step() -> str:
         context().heartbeat("half")
         await line.heard.wait()
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(4.5)
         return str(context().deadline)
 
-    answer = await run(async_step if is_async else sync_step, line, seconds=2.0)
+    answer = await run(async_step if is_async else sync_step, line, seconds=4.0)
     assert answer is not None
     assert answer.status == 200, answer.body
     assert datetime.fromisoformat(json.loads(answer.body)["result"]) > datetime.now(UTC) + timedelta(minutes=50)
-    assert line.told[0] == {"heartbeat": pytest.approx(2.0, abs=1.0), "progress": "half"}
+    assert line.told[0] == {"heartbeat": pytest.approx(4.0, abs=3.0), "progress": "half"}
 
 
 async def test_step_that_beats_all_the_time_is_passed_on_about_once_a_second_and_its_last_word_too() -> None:
     line = Line(last=far())
+    began = clock.monotonic()
 
     @step
-    async def busy() -> int:
+    async def busy() -> None:
         for number in range(1000):
             context().heartbeat(f"{number}")
             if number % 10 == 0:
                 await asyncio.sleep(0)
-        await until(lambda: len(line.told) >= 2, "the second heartbeat")
-        return len(line.told)
+        await until(lambda: line.told[-1]["progress"] == "999", "the last word is passed on")
 
-    answer = await run(busy, line, seconds=4.0)
-    assert answer is not None
-    assert json.loads(answer.body)["result"] == 2
-    assert line.told[-1]["progress"] == "999"
+    assert await run(busy, line) is not None
+    assert len(line.told) >= 2
+    assert len(line.told) <= 1 + (clock.monotonic() - began), "each but the first a second after another"
 
 
 async def test_heartbeat_without_words_keeps_the_last_ones() -> None:
@@ -110,7 +109,7 @@ async def test_heartbeat_without_words_keeps_the_last_ones() -> None:
         context().heartbeat()
         await until(lambda: len(line.told) >= 2, "the second heartbeat")
 
-    await run(quiet, line, seconds=4.0)
+    await run(quiet, line)
     assert [told.get("progress") for told in line.told] == ["copied 3", "copied 3"]
 
 
@@ -134,7 +133,7 @@ async def test_heartbeat_that_nobody_took_is_told_again() -> None:
         context().heartbeat()
         await until(lambda: len(line.told) >= 2, "the second heartbeat")
 
-    answer = await run(once, line, seconds=4.0)
+    answer = await run(once, line)
     assert answer is not None
     assert answer.status == 200
 
@@ -171,22 +170,23 @@ async def test_async_step_that_nobody_waits_for_is_cancelled_by_the_answer_to_it
 
 
 async def test_sync_step_that_ran_into_its_timeout_learns_it_by_its_next_heartbeat() -> None:
-    told = threading.Event()
-    timed_out = threading.Event()
+    began, told, timed_out = threading.Event(), threading.Event(), threading.Event()
 
     @step
     def late() -> None:
-        assert timed_out.wait(30)
+        began.set()
+        assert timed_out.wait(WITHIN)
         try:
             context().heartbeat()
         except asyncio.CancelledError:
             told.set()
 
-    answer = await run(late, Line(last=None), seconds=0.1)
+    while not began.is_set():  # on a busy machine the time of some is over before they begin; these never do
+        answer = await run(late, Line(last=None), seconds=0.1)
+        assert answer is not None
+        assert answer.status == 504
     timed_out.set()
-    assert answer is not None
-    assert answer.status == 504
-    assert await asyncio.to_thread(told.wait, 30)
+    assert await asyncio.to_thread(told.wait, WITHIN)
 
 
 def test_heartbeat_in_a_plain_call_does_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from hopline import step
 from hopline_engine import clock
-from tests.support.waiting import until, until_seen
+from tests.support.waiting import WITHIN, until, until_seen
 from tests.worker.test_app import Worker, worker
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ async def test_attempt_whose_engine_goes_away_while_it_waits_for_a_thread_is_not
     @step
     def held(number: int) -> None:
         begun.append(number)
-        let_go.wait(30)
+        let_go.wait(WITHIN)
 
     async with worker(held, concurrency=1) as running:
         first = asyncio.create_task(running.run(held, {"number": 1}))
@@ -40,7 +40,7 @@ async def test_attempt_whose_engine_goes_away_while_it_waits_for_a_thread_is_not
         second.cancel()
         with suppress(asyncio.CancelledError):
             await second
-        await until_seen(lambda: _is_running(running, 1), "the worker sees that nobody waits for the second", within=5)
+        await until_seen(lambda: _is_running(running, 1), "the worker sees that nobody waits for the second")
         let_go.set()
         await first
         assert (await running.run(held, {"number": 3})).status_code == 200
@@ -54,7 +54,7 @@ async def test_attempt_that_waited_for_a_thread_is_answered() -> None:
     @step
     def held(number: int) -> int:
         begun.append(number)
-        let_go.wait(30)
+        let_go.wait(WITHIN)
         return number
 
     async with worker(held, concurrency=1) as running:

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from hopline import context, step
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN, until
 from tests.worker.test_app import double, worker
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def test_async_step_that_nobody_waits_for_is_cancelled() -> None:
         asking = asyncio.create_task(running.run(hang, {}))
         await began.wait()
         asking.cancel()
-        await until(lambda: seen, "the step is cancelled", within=2)
+        await until(lambda: seen, "the step is cancelled")
         assert (await running.run(double, {"number": 4})).json()["result"] == 8
     assert seen == [True]
 
@@ -54,8 +54,8 @@ async def test_async_step_that_catches_its_cancellation_ends_as_it_likes() -> No
         asking = asyncio.create_task(running.run(stubborn, {}))
         await began.wait()
         asking.cancel()
-        await until(lambda: ended, "the step cleans up", within=2)
-        assert await running.app.drain(5.0)
+        await until(lambda: ended, "the step cleans up")
+        assert await running.app.drain(WITHIN)
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -74,8 +74,8 @@ async def test_sync_step_that_nobody_waits_for_sees_it_in_its_context(concurrenc
         asking = asyncio.create_task(running.run(work, {}))
         await asyncio.to_thread(began.wait)
         asking.cancel()
-        await until(lambda: told, "the step is told", within=2)
-        assert await running.app.drain(5.0)
+        await until(lambda: told, "the step is told")
+        assert await running.app.drain(WITHIN)
 
 
 async def test_step_whose_answer_is_waited_for_is_left_alone_however_long_it_takes() -> None:

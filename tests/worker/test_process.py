@@ -15,10 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.waiting import WITHIN
 from tests.worker.fake_engine import FakeEngine
 from tests.worker.users_files import GREETING, write
-
-WAIT_SECONDS = 30.0
 
 WORK = """
     import os
@@ -80,12 +79,12 @@ class WorkerProcess:
             "Idempotency-Key": f"r_1/{step}",
         }
         return httpx.post(
-            f"{worker['url']}/steps/{step}", json=arguments, headers=headers, timeout=WAIT_SECONDS, trust_env=False
+            f"{worker['url']}/steps/{step}", json=arguments, headers=headers, timeout=WITHIN, trust_env=False
         )
 
     def end(self) -> tuple[int, str]:
         """Wait for the process to end; return its exit status and its stderr."""
-        _, stderr = self.process.communicate(timeout=WAIT_SECONDS)
+        _, stderr = self.process.communicate(timeout=WITHIN)
         return self.process.returncode, stderr
 
 
@@ -162,7 +161,7 @@ def test_running_steps_end_before_the_worker_does(tmp_path: Path, engine: FakeEn
         engine.wait("DELETE", "/workers/")
         assert running.ask("noisy", {}).status_code == 503
         flag.touch()
-        asking.join(WAIT_SECONDS)
+        asking.join(WITHIN)
         assert answers[0].json()["result"] == "done"
         assert running.end()[0] == 0
 
@@ -171,7 +170,7 @@ def wait_for_file(path: Path, running: WorkerProcess) -> None:
     """Wait until *path* exists; each look is a request to the worker."""
     url = running.registration()["url"]
     while not path.exists():
-        assert httpx.get(f"{url}/healthz", timeout=WAIT_SECONDS, trust_env=False).status_code == 200
+        assert httpx.get(f"{url}/healthz", timeout=WITHIN, trust_env=False).status_code == 200
 
 
 @pytest.mark.parametrize("grace", ["0.05", "1000"])
@@ -188,7 +187,7 @@ def test_step_that_does_not_end_is_given_up_after_the_grace_or_the_second_signal
             engine.wait("DELETE", "/workers/")
             running.process.send_signal(signal.SIGINT)
         status, stderr = running.end()
-        asking.join(WAIT_SECONDS)
+        asking.join(WITHIN)
     assert (status, stderr) == (0, "imported\nworker: stopped with steps still running; the server tries them again\n")
 
 
@@ -201,7 +200,7 @@ def test_worker_ends_when_the_parents_pipe_closes(tmp_path: Path, engine: FakeEn
     with worker(engine, "--exit-with-parent", write(tmp_path, "greetings.py", GREETING)) as running:
         assert running.process.stdin is not None
         running.process.stdin.close()
-        assert running.process.wait(WAIT_SECONDS) == 0
+        assert running.process.wait(WITHIN) == 0
     engine.wait("DELETE", "/workers/")
 
 
@@ -213,7 +212,7 @@ def test_worker_writes_nothing_to_stdout_and_steps_read_no_stdin(tmp_path: Path,
         assert answer["logs"].startswith("printed\n")
         assert "UserWarning: warned" in answer["logs"]
         running.process.send_signal(signal.SIGTERM)
-        stdout, stderr = running.process.communicate(timeout=WAIT_SECONDS)
+        stdout, stderr = running.process.communicate(timeout=WITHIN)
     assert stdout == ""
     assert stderr == "imported\nchild\n"
 
@@ -250,7 +249,7 @@ def test_port_in_use_is_reported(tmp_path: Path, engine: FakeEngine) -> None:
 def test_errors_are_told_on_stderr_when_nobody_waits_for_a_report(tmp_path: Path) -> None:
     file = write(tmp_path, "broken.py", "import surely_not_installed\n")
     command = [sys.executable, "-P", "-m", "hopline_engine.worker", str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert ended.stderr == (
@@ -266,7 +265,7 @@ def test_files_named_like_modules_of_the_worker_do_not_disturb_it(tmp_path: Path
     command = [sys.executable, "-m", "hopline_engine.worker.check", "socket.py"]
     checked = subprocess.run(
         [*command[:1], "-P", *command[1:]],
-        cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=WITHIN, check=False,
     )  # fmt: skip
     assert json.loads(checked.stdout)["errors"] == []
     with worker(engine, file, cwd=tmp_path) as running:
@@ -304,7 +303,7 @@ def test_bad_file_with_several_processes_is_reported_once(tmp_path: Path, engine
 
 def check(*paths: Path) -> tuple[int, dict[str, Any]]:
     command = [sys.executable, "-P", "-m", "hopline_engine.worker.check", *map(str, paths)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False)
     return ended.returncode, json.loads(ended.stdout)
 
 

@@ -18,7 +18,7 @@ from hopline_engine.worker.client import Announcement, Terms
 from hopline_engine.worker.registration import Registration
 from tests.api.small_engine import SmallEngine
 from tests.support.asgi import listening
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN, until
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +118,7 @@ async def registered(server: str) -> AsyncIterator[tuple[Registration, list[Term
 async def shared_by(cluster: Cluster, *names: str) -> None:
     """Return when these nodes, and no others, know the worker, each with its part of the slots."""
     wanted = dict.fromkeys(names, math.ceil(SLOTS / len(names)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WITHIN):
         while await cluster.shares() != wanted:  # noqa: ASYNC110 - what is looked at signals nothing
             await asyncio.sleep(0.01)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 
 from hopline_engine.worker.threads import Threads
+from tests.support.waiting import WITHIN
 
 
 def test_every_call_gives_its_own_result() -> None:
@@ -21,7 +22,7 @@ def test_as_many_calls_as_the_limit_run_at_the_same_time() -> None:
 
     async def main() -> None:
         threads: Threads[int] = Threads(asyncio.get_running_loop(), 5)
-        await asyncio.gather(*(threads.submit(partial(barrier.wait, 30)) for _ in range(15)))
+        await asyncio.gather(*(threads.submit(partial(barrier.wait, WITHIN)) for _ in range(15)))
 
     asyncio.run(main())
 
@@ -32,7 +33,7 @@ def test_no_more_threads_than_the_limit_are_used() -> None:
 
     def note() -> None:
         used[threading.get_ident()] += 1
-        started.wait(30)
+        started.wait(WITHIN)
 
     async def main() -> None:
         threads: Threads[None] = Threads(asyncio.get_running_loop(), 3)
@@ -50,7 +51,7 @@ def test_call_that_nobody_waits_for_keeps_its_thread_and_harms_nobody() -> None:
 
     async def main() -> bool:
         threads: Threads[bool] = Threads(asyncio.get_running_loop(), 1)
-        abandoned = threads.submit(partial(release.wait, 30))
+        abandoned = threads.submit(partial(release.wait, WITHIN))
         following = threads.submit(release.is_set)
         abandoned.cancel()
         release.set()
@@ -66,14 +67,14 @@ def test_thread_ends_quietly_when_its_loop_is_gone() -> None:
     def block() -> None:
         running.append(threading.current_thread())
         started.set()
-        release.wait(30)
+        release.wait(WITHIN)
 
     async def main() -> None:
         threads: Threads[None] = Threads(asyncio.get_running_loop(), 1)
         threads.submit(block)
-        started.wait(30)
+        started.wait(WITHIN)
 
     asyncio.run(main())
     release.set()
-    running[0].join(30)
+    running[0].join(WITHIN)
     assert not running[0].is_alive()
