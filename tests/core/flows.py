@@ -319,7 +319,7 @@ def with_undo(node: dict[str, Any]) -> dict[str, Any]:
     if node["kind"] != "python":
         return node
     name = f"undo_{node['id']}"
-    undo = step(name, {"result": ref("$item")}, attempts=2)
+    undo = step(name, {"result": ref("$item")}, attempts=2) | {"step": f"undo_{node['step']}"}
     return node | {"undo": {part: undo[part] for part in _UNDO_PARTS}}
 
 

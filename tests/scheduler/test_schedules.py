@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from hopline_engine import clock
 from hopline_engine.core.backfills import Pace
-from hopline_engine.core.model import RunState
+from hopline_engine.core.model import RunState, StepState
 from hopline_engine.core.shards import SHARDS
 from hopline_engine.core.ticks import TickState
 from hopline_engine.errors import (
@@ -23,8 +24,9 @@ from hopline_engine.errors import (
 from hopline_engine.scheduler.diagnosis import examine
 from hopline_engine.scheduler.scheduling import Rests
 from hopline_engine.settings import Settings
+from hopline_engine.store import runs, steps
 from hopline_engine.store.runs import RunRecord
-from tests.core.worlds import definition, http_step
+from tests.core.worlds import definition, http_step, sleep_step
 from tests.scheduler.hourly import HOUR, book, ended, hourly, look, make_due, runs_of, spoil, states, ticks, with_hourly
 from tests.scheduler.several_nodes import Node, Nodes
 from tests.support.waiting import until_seen
@@ -145,6 +147,26 @@ async def test_run_that_goes_on_is_cancelled_for_the_next_tick_when_that_is_said
     tick, trigger = await ticks(node, "s")
     assert trigger.run_state is RunState.CANCELLED
     assert tick.run_state is RunState.RUNNING
+
+
+async def test_run_that_was_cancelled_for_a_tick_closes_in_peace_when_the_next_one_comes(
+    nodes: Nodes, node: Node
+) -> None:
+    given = [sleep_step("rest", 3600.0), http_step("held", "http://x") | {"closes": "finally"}]
+    await node.engine.controls.register([definition("closes", given)], ["closes"])
+    await book(node).create("s", "closes", hourly(overlap="cancel_running"), {})
+    run = await book(node).trigger("s")
+    for periods in (1, 1.0001):  # or it would be the same tick
+        await make_due(nodes, periods)
+        await look(node)
+    assert await states(node) == [STARTED] * 3
+    assert await node.store.read(partial(runs.state, run_id=run.id)) is RunState.RUNNING
+    nodes.targets.open.set()
+    trigger = next(tick for tick in await ticks(node, "s") if tick.run_id == run.id)
+    await ended(node, trigger)
+    assert await node.store.read(partial(runs.state, run_id=run.id)) is RunState.CANCELLED
+    closed = next(row for row in await node.store.read(partial(steps.of_run, run_id=run.id)) if row.attempts)
+    assert closed.state == StepState.SUCCEEDED
 
 
 @pytest.mark.parametrize("overlap", ["skip", "queue_one", "queue_all", "cancel_running", "allow"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from hopline_engine.core.model import RunState
 from tests.simulation import checks
+from tests.simulation.approvals import PEOPLE
 from tests.simulation.flows import EVENT, KEYS, main_of
 from tests.simulation.kinds import called_from
 from tests.simulation.network import Answer
@@ -59,6 +60,9 @@ class Acts:
         if world.timetable is not None:
             for playing in world.timetable.acts(seconds):
                 self._play(playing)
+        if world.approvals.are_there:
+            for _ in range(PEOPLE):
+                self._play(world.approvals.decide_now_and_then())
         await asyncio.sleep(seconds)
 
     async def heal(self) -> None:
@@ -79,12 +83,7 @@ class Acts:
         for name in ("default", "narrow", "slow"):
             world.ledger.paused.discard(name)
             await world.insist("POST", f"/queues/{name}/resume")
-        for key in KEYS:
-            world.ledger.asked_events.add(key)
-            await world.insist("POST", "/events", {"name": EVENT, "key": key, "payload": None})
-        for run in world.ledger.open_runs():
-            if world.ledger.is_paused(run.id):
-                await self._let_go_on(run.public_id)
+        await self._end_waits()
         if not any(worker.netloc in world.hosts for worker in world.workers):
             world.add_worker(len(world.workers))
         for worker in world.workers:
@@ -92,8 +91,21 @@ class Acts:
         if world.timetable is not None:
             await world.timetable.close()
         await self._wait_for_ends()
-        self._playing[0].cancel()
+        for playing in self._playing:
+            playing.cancel()
         await asyncio.sleep(3)  # what is left hanging would show now
+
+    async def _end_waits(self) -> None:
+        """Let everything come that somebody waits for, and everybody go on who was held back."""
+        world = self._world
+        for key in KEYS:
+            world.ledger.asked_events.add(key)
+            await world.insist("POST", "/events", {"name": EVENT, "key": key, "payload": None})
+        for run in world.ledger.open_runs():
+            if world.ledger.is_paused(run.id):
+                await self._let_go_on(run.public_id)
+        if world.approvals.are_there:
+            self._play(world.approvals.decide_all())
 
     async def _all_listen(self) -> None:
         """Wait until every node is there."""
@@ -248,6 +260,7 @@ class Acts:
             await checks.check_waiting(self._world)
             await checks.check_events(self._world)
             await checks.check_deadlines(self._world)
+            await checks.check_questions(self._world)
 
     # --- fate
 

@@ -12,6 +12,7 @@ from hopline_engine.queue.admission import Hindrance
 from hopline_engine.scheduler.comparing import STALLED_TASK
 from tests.core import invariants
 from tests.simulation import scarce
+from tests.simulation.approvals import LATE_SECONDS
 from tests.simulation.network import Answer, Request
 from tests.simulation.node import SETTINGS
 from tests.simulation.people import Key
@@ -47,14 +48,12 @@ def problem_of_answer(world: "World", request: Request, answer: Answer) -> str |
     match (request.method, *parts):
         case ("POST", "runs") if answer.status < 300:
             return _problem_of_start(world, answer)
-        case ("POST", "runs", _, "retry") if answer.status == 201:
-            return _problem_of_start(world, answer)
-        case ("POST", "runs", run, "cancel") if answer.status == 200:
-            return _problem_of_cancel(world, run)
-        case ("POST", "runs", run, "pause") if answer.status == 200:
-            return _problem_of_pause(world, run)
+        case ("POST", "runs", run, order) if answer.status < 300:
+            return _problem_of_order(world, run, order, answer)
         case ("POST", "events") if answer.status < 300:
             return _problem_of_event(world, answer)
+        case ("POST", "approvals", run, step):
+            return world.approvals.problem(run, unquote(step), request, answer)
         case ("POST", "callbacks", run, attempt, step):
             place = world.ledger.place(run, unquote(step))
             return _problem_of_callback(world, (place, int(attempt)), request, answer)
@@ -64,6 +63,17 @@ def problem_of_answer(world: "World", request: Request, answer: Answer) -> str |
             stored = world.audit.execute("SELECT state FROM queue WHERE name = ?", (name,)).fetchone()
             world.ledger.paused.add(name)
             return None if stored == ("paused",) else f"the store says {stored}"
+    return None
+
+
+def _problem_of_order(world: "World", run: str, order: str, answer: Answer) -> str | None:
+    match order:
+        case "retry":
+            return _problem_of_start(world, answer)
+        case "cancel":
+            return _problem_of_cancel(world, run)
+        case "pause":
+            return _problem_of_pause(world, run)
     return None
 
 
@@ -265,6 +275,16 @@ def _over_deadline(world: "World") -> set[tuple[str, RunId]]:
         runs = [run for run in node.engine.coordinator.runs.values() if run.ending is None]
         found |= {(node.name, run.id) for run in runs if run.deadline_time is not None and run.deadline_time < now}
     return found
+
+
+async def check_questions(world: "World") -> None:
+    """Check that no question is open long after its time, where clocks run as the loop's own."""
+    is_exact = not (world.faults_drawn.clock_jumps or world.faults_drawn.skew)
+    if is_exact and all(map(_is_settled, world.nodes.values())) and (first := world.approvals.overdue()):
+        await asyncio.sleep(LATE_SECONDS)
+        is_settled = all(map(_is_settled, world.nodes.values()))
+        if is_settled and (late := first & world.approvals.overdue()):
+            world.violated(f"the time of the questions {late} is over, and they are open")
 
 
 async def check_events(world: "World") -> None:

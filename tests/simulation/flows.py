@@ -52,11 +52,13 @@ def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], kinds: Ki
             before = {node["id"]: node for node in nodes}
             child = definitions.get(called or "")
             nodes.append(_draw_node(random, shape, before, child, has_input=each != name, is_calm=is_calm))
+        names = [node["id"] for node in nodes]
+        shown, known = kinds.extend(each, nodes, _call_of(definitions.get(called or "")))
+        result = {"all": [ref(name) for name in (*names, *shown)]}
         compensates = random.random() < COMPENSATING
         if compensates:
             nodes = [with_undo(node) for node in nodes]
-        result = {"all": [ref(node["id"]) for node in nodes]}
-        conducts |= kinds.add_to(each, nodes)
+        conducts |= known | kinds.add_to(each, nodes)
         body = definition(each, nodes, result)
         if compensates:
             body["compensate"] = True
@@ -66,7 +68,7 @@ def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], kinds: Ki
         body["queues"] = queues
         definitions[each] = body
         for node in nodes:
-            if node["kind"] in {"python", "http", "loop"}:
+            if node["kind"] in {"python", "http", "loop"} and (each, node["id"]) not in known:
                 conducts[each, node["id"]] = kinds.conduct(each, node["id"], _draw_conduct(random, node))
             if "undo" in node:
                 conducts[each, node["undo"]["id"]] = _draw_conduct(random, node["undo"])
@@ -130,7 +132,7 @@ def _draw_node(
         inputs["x"] = random.randint(0, 9)
     node = step(name, inputs, over=over, max_parallel=random.choice((None, None, 1, 2)))
     if calls and called is not None:
-        node |= {"kind": "workflow", "signature": "", "workflow": {"name": called["name"], "digest": digest_of(called)}}
+        node |= {"kind": "workflow", "signature": "", "workflow": _call_of(called)}
         return node
     policy = node["policy"]
     policy["queue"] = random.choice(("default", "default", "narrow", "slow"))
@@ -146,6 +148,11 @@ def _draw_node(
     elif over is None and random.random() < 0.2:
         _repeat(random, node)
     return node
+
+
+def _call_of(called: dict[str, Any] | None) -> dict[str, str] | None:
+    """Return how a step names the workflow that it calls."""
+    return {"name": called["name"], "digest": digest_of(called)} if called is not None else None
 
 
 def _repeat(random: Random, node: dict[str, Any]) -> None:

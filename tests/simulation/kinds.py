@@ -1,7 +1,8 @@
 """Kinds of steps and policies that only some simulations have.
 
 Keys, limits of runs, dynamic workflows, maps in batches, priorities, deadlines of runs, heartbeats, results that are
-kept in blobs, since they are too large for rows, and runs that leave memory while they only wait.
+kept in blobs, since they are too large for rows, runs that leave memory while they only wait, choices, and steps in
+which people decide.
 
 Each kind is drawn from a stream of the seed of its own, so that a new one leaves the simulations alone that do not
 have it.
@@ -14,6 +15,8 @@ from typing import Any
 
 from tests.core.flows import Conduct, Flow, outcome, take_turns
 from tests.core.worlds import ref, retry
+from tests.simulation.approvals import add_approval
+from tests.simulation.choices import Choices
 
 SHARES = {
     "keys": 0.15,
@@ -25,8 +28,11 @@ SHARES = {
     "blobs": 0.1,
     "heartbeats": 0.15,
     "parking": 0.15,
+    "choices": 0.13,
+    "approvals": 0.12,
 }
 """Of the simulations that have each kind."""
+_DECIDED_LATE = {"choices", "approvals"}
 SUBJECTS = ("s0", "s1", "s2")
 """What steps with keys are about; of the first one is worked on at a time, of the second two, and so on."""
 SIGNATURE = "s"
@@ -47,6 +53,11 @@ class Kinds:
         shares = SHARES.items()
         self.names = frozenset(name for name, share in shares if Random(f"{name} {self.seed}").random() < share)
 
+    @property
+    def is_decided_late(self) -> bool:
+        """Whether it is not known from the definitions alone how runs have to end."""
+        return not self.names.isdisjoint(_DECIDED_LATE)
+
     def add_to(self, workflow: str, nodes: list[dict[str, Any]]) -> dict[tuple[str, str], Conduct]:
         """Let the steps of a workflow have something of each kind; return the conducts that are new."""
         conducts: dict[tuple[str, str], Conduct] = {}
@@ -64,6 +75,22 @@ class Kinds:
                 case "priorities":
                     _add_priorities(random, nodes)
         return conducts
+
+    def extend(
+        self, workflow: str, nodes: list[dict[str, Any]], called: dict[str, str] | None
+    ) -> tuple[list[str], dict[tuple[str, str], Conduct]]:
+        """Let a workflow have more steps; return those that are part of its result, and the conducts that are new."""
+        shown: list[str] = []
+        conducts: dict[tuple[str, str], Conduct] = {}
+        names = [node["id"] for node in nodes]
+        if "choices" in self.names:
+            choices = Choices(Random(f"choices of {workflow} {self.seed}"), workflow, called)
+            choices.draw(nodes)
+            nodes += choices.nodes
+            shown, conducts = choices.shown, choices.conducts
+        if "approvals" in self.names:
+            shown = [*shown, *add_approval(Random(f"approvals of {workflow} {self.seed}"), nodes, names)]
+        return shown, conducts
 
     def deadline_of(self, workflow: str) -> float | None:
         """Return the seconds after which runs of a workflow fail."""

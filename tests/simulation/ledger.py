@@ -141,6 +141,7 @@ class Ledger:
     def _note_lease(self, place: Place, queue: str, attempt: int, leased_at: float | None) -> None:
         assert leased_at is not None
         assert queue not in self.paused, f"{place} is leased although queue {queue} is paused"
+        assert not self._has_lost(place), f"{place} is leased, and another arm has won its race"
         lease = Lease(place, queue, attempt, leased_at)
         # An attempt that was taken back, because it reached nobody, is made again under its number.
         if self.leases.get((place, attempt)) == lease:
@@ -173,8 +174,10 @@ class Ledger:
 
     def _check_upstreams(self, run: RunId, node: int, item: int) -> None:
         missing = self.missing_upstreams((run, node, item))
-        turn = self.plan_of(run).turn
-        if turn is not None and self.rows.runs[run].retry_of is not None and missing == [turn.id]:
+        is_retry, turn = self.rows.runs[run].retry_of is not None, self.plan_of(run).turn
+        if is_retry and self.node(run, node).arms:
+            return  # that steps are skipped is told anew of those that a kept choice was made between
+        if turn is not None and is_retry and missing == [turn.id]:
             return  # what a retry keeps succeeded in another run's turn
         assert not missing, f"{self.name((run, node, item))} succeeded before {missing}"
 
@@ -189,6 +192,8 @@ class Ledger:
         """Return what a step run needs that has not succeeded (I6)."""
         run, index, item = place
         node = self.node(run, index)
+        if node.arms:
+            return self._undecided(run, node)
         if node.undoes is not None:  # exactly what it undoes; the record of all elements of a map comes after them
             needs = [] if node.over is not None and item == WHOLE else [(node.undoes, item)]
         else:
@@ -201,6 +206,27 @@ class Ledger:
             for needed, element in needs
             if (needed, element) not in steps or steps[needed, element].state != StepState.SUCCEEDED
         ]
+
+    def _undecided(self, run: RunId, node: Node) -> list[str]:
+        """Return what has to end before it is decided which arm a choice takes: of a race, one arm."""
+        plan, steps = self.plan_of(run), self.rows.steps[run]
+        ends = {index: steps[index, WHOLE].state for index in node.upstream if (index, WHOLE) in steps}
+        well = {StepState.SUCCEEDED, StepState.SKIPPED}
+        if node.kind == "first" and any({ends.get(index) for index in arm.needs} <= well for arm in node.arms):
+            return []
+        return [plan.nodes[index].id for index in node.upstream if index not in ends]
+
+    def _has_lost(self, place: Place) -> bool:
+        """Return whether what a step is inside of is decided already."""
+        if place[0] not in self.rows.runs:
+            return False
+        plan, steps = self.plan_of(place[0]), self.rows.steps[place[0]]
+        within = self.node(place[0], place[1]).within if place[1] >= 0 else None
+        while within is not None:
+            if (within, WHOLE) in steps:
+                return True
+            within = plan.nodes[within].within
+        return False
 
     def under_way(self, workflow: str) -> list[RunId]:
         """Return the runs of a workflow with limited runs that have their turn, and have not ended."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hopline_engine.core.planning import build_plan
 from tests.core.flows import Flow
 from tests.simulation.flows import digest_of, main_of
+from tests.simulation.network import Answer
 from tests.simulation.schedule_ledger import SECONDS, ScheduleLedger
 
 if TYPE_CHECKING:
@@ -90,10 +91,7 @@ class Timetable:
         await asyncio.sleep(at)
         flow = self._random.choice(self._world.flows)
         body = {"name": MADE, "workflow": main_of(flow), "schedule": self._draw(MADE)}
-        answer = await self._world.insist("POST", "/schedules", body)
-        while answer.status == 404 and self._world.is_shared:  # this node has not heard of the workflow yet
-            await asyncio.sleep(1.0)
-            answer = await self._world.insist("POST", "/schedules", body)
+        answer = await self._insist("POST", "/schedules", body)
         if answer.status not in {201, 409}:  # what was lost on its way back was done all the same
             self._world.violated(f"schedule {body} is refused: {answer}")
 
@@ -138,15 +136,23 @@ class Timetable:
         """Make up for the ticks of the minute before."""
         last = self._world.now()
         body = {"first": last - BACKFILLED_SECONDS, "last": last, "max_parallel": self._random.randint(1, 3)}
-        answer = await self._world.insist("POST", f"/schedules/{name}/backfill", body)
+        answer = await self._insist("POST", f"/schedules/{name}/backfill", body)
         if answer.status not in {200, 409}:  # another one is open
             self._world.violated(f"a back-fill of {name} is refused: {answer}")
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:
-        answer = await self._world.insist(method, path, body)
+        answer = await self._insist(method, path, body)
         if answer.status >= 300:
             self._world.violated(f"{method} {path} {body} is refused: {answer}")
         return answer
+
+    async def _insist(self, method: str, path: str, body: Any) -> Answer:
+        """Ask until there is an answer, by a node that has heard of the workflow."""
+        while True:
+            answer = await self._world.insist(method, path, body)
+            if answer.status != 404 or not self._world.is_shared:
+                return answer
+            await asyncio.sleep(1.0)
 
     async def _lose_all_nodes(self, at: float, seconds: float) -> None:
         await asyncio.sleep(at)

@@ -8,9 +8,10 @@ import msgspec
 
 from hopline_engine.core.model import WHOLE, AttemptState, RunId, RunState, StepState
 from hopline_engine.core.plan import Node, Plan
-from tests.core.flows import ALWAYS, evaluate
+from tests.core.flows import evaluate
 from tests.core.rows import Place
 from tests.simulation.ledger import Lease
+from tests.simulation.reckoning import Reckoning
 from tests.simulation.world import World
 
 COMMITS_A_STEP = 6.0
@@ -36,6 +37,7 @@ class Verdict:
         for check in (
             self._check_store,
             self._check_runs,
+            self._check_followed,
             self._check_steps,
             self._check_attempts,
             self._check_kept,
@@ -47,6 +49,7 @@ class Verdict:
             check()
         if self._world.timetable is not None:
             self._world.timetable.ledger.pronounce()
+        self._world.approvals.pronounce()
         if self._world.is_calm:
             self._check_calm()
         self._fill_in()
@@ -95,22 +98,36 @@ class Verdict:
     def _check_end(self, run: RunId) -> None:
         """Check how a run ended against a plain evaluation of its workflow."""
         row, end = self._rows.runs[run], self._rows.ended[run]
+        if not self._world.kinds.is_decided_late:
+            self._check_outcome(run)
+        if run in self._world.cancel_acknowledged and end.state != RunState.CANCELLED:
+            self._wrong(f"run {row.public_id} was cancelled, and {end.state}")
+        if b" bytes is gone: " in (end.error or b""):
+            self._wrong(f"run {row.public_id} lost a value: {end.error!r}")
+        if end.state == RunState.CANCELLED and row.parent_id is None:
+            self._check_cancelled(run)
+
+    def _check_outcome(self, run: RunId) -> None:
+        """Check that a run had the result, or failed, that its definition says."""
+        row, end = self._rows.runs[run], self._rows.ended[run]
         flow = self._world.flow_of(row.workflow)
         succeeded, result = evaluate(flow, row.workflow)
         must_fail = len(succeeded) < len(flow.definitions[row.workflow]["nodes"])
-        if run in self._world.cancel_acknowledged and end.state != RunState.CANCELLED:
-            self._wrong(f"run {row.public_id} was cancelled, and {end.state}")
         if end.state == RunState.SUCCEEDED:
             if must_fail:
                 self._wrong(f"run {row.public_id} succeeded, and cannot")
             elif msgspec.json.decode(self._world.bucket.whole(end.result or b"")) != result:
                 self._wrong(f"run {row.public_id} returned {end.result!r}, not {result}")
-        if b" bytes is gone: " in (end.error or b""):
-            self._wrong(f"run {row.public_id} lost a value: {end.error!r}")
         if end.state == RunState.FAILED and self._world.is_calm and not must_fail:
             self._wrong(f"run {row.public_id} failed for no reason: {end.error!r}")
-        if end.state == RunState.CANCELLED and row.parent_id is None:
-            self._check_cancelled(run)
+
+    def _check_followed(self) -> None:
+        """Check that every step of every run ended as follows from how those ended that it needed."""
+        for run in self._rows.runs.values():
+            flow = self._world.flow_of(run.workflow)
+            whole, asked = self._world.bucket.whole, self._world.approvals.stored
+            for wrong in Reckoning(self._ledger, flow, run, whole, asked).wrong():
+                self._wrong(wrong)
 
     def _check_cancelled(self, run: RunId) -> None:
         """Check that nothing below a run went on after it was cancelled, where clocks tell what came after what."""
@@ -140,10 +157,10 @@ class Verdict:
                 if not self._has_task(place):
                     continue
                 attempts = self._rows.attempts.get(place, [])
-                is_kept = not attempts and row.state == StepState.SUCCEEDED
+                is_kept = not attempts and self._rows.runs[run].retry_of is not None
                 if not is_kept and row.attempts != len(attempts):
                     self._wrong(f"{self._ledger.name(place)} says {row.attempts} attempts and has {len(attempts)}")
-                if row.state == StepState.FAILED:
+                if row.state == StepState.FAILED and not is_kept:
                     self._check_failed(place, row.error)
         for place, _ in self._world.conducts.executions:
             if (place[1], place[2]) not in self._rows.steps[place[0]]:
@@ -317,7 +334,7 @@ class Verdict:
         conduct = self._world.flow_of(workflow).conduct(workflow, node.id)
         is_bad = conduct.bad_element is None or conduct.bad_element == (item if item != WHOLE else None)
         fails = conduct.fails if is_bad else 0
-        expected = node.retry.attempts if fails == ALWAYS else fails + 1
+        expected = min(node.retry.attempts, fails + 1)
         attempts = self._rows.attempts[place]
         if attempts[-1].state != AttemptState.CANCELLED and not self._is_cancelled(place) and len(attempts) != expected:
             self._wrong(f"calm, but {self._ledger.name(place)} took {len(attempts)} attempts, not {expected}")

@@ -24,6 +24,7 @@ from hopline_engine.core.planning import build_plan
 from hopline_engine.store.errors import OwnershipLostError
 from tests.core.flows import Flow
 from tests.simulation import checks, flows, scarce
+from tests.simulation.approvals import Approvals
 from tests.simulation.batches import elements_of
 from tests.simulation.faults import CALM_SHARE, Faults
 from tests.simulation.heartbeats import Heartbeats
@@ -115,6 +116,7 @@ class World:
         """The schedules, in some simulations."""
         self.conducts = Conducts(self)
         self.heartbeats = Heartbeats(self)
+        self.approvals = Approvals(self)
         self.nodes: dict[int, Node] = {}
         self.started_nodes = 0
         self.workers: list[WorkerHost] = []

@@ -259,7 +259,7 @@ def expire_run(run: LiveRun, decision: Decision) -> None:
     What it undoes, ``on_failure`` and ``finally_`` come after that, before it ends, and have all the time they need; so
     one that has got as far already ends as it would have.
     """
-    if not run.is_open or run.ending is not None or closing.is_closing(run):
+    if not run.is_open or closing.is_ending(run):
         return
     assert run.plan.deadline is not None
     message = f"run {run.public_id} was over its deadline of {span(run.plan.deadline)}"

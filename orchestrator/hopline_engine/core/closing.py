@@ -22,6 +22,11 @@ def is_closing(run: LiveRun) -> bool:
     return 0 < run.open_nodes == left(run)
 
 
+def is_ending(run: LiveRun) -> bool:
+    """Return whether nothing is left of a run but what it undoes, and the steps with which it closes."""
+    return run.ending is not None or is_closing(run)
+
+
 def is_open(run: LiveRun) -> bool:
     """Return whether one of the steps with which a run closes is under way."""
     return any(run.nodes[node.index].state is StepState.RUNNING for node in run.plan.closing)

@@ -169,7 +169,7 @@ class Engine:
             catalogue=self.catalogue,
             clock=clock,
             starter=self,
-            cancel=self.orders.cancel,
+            replace=self.orders.replace,
             held=lambda: membership.held,
         )
         self.schedules = ScheduleBook(

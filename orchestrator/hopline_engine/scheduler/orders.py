@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from hopline_engine.core import closing
 from hopline_engine.core.live import LiveRun
 from hopline_engine.core.model import RunId, RunState
 from hopline_engine.core.names import public_id
@@ -74,6 +75,16 @@ class Orders:
         else:
             return False
         return True
+
+    async def replace(self, run: RunId) -> None:
+        """Cancel a run of which another one takes the place; what it undoes, or closes with, already is left to it.
+
+        Raises:
+            RunMovingError: it is on its way from one node to another.
+        """
+        live = await self._alive(run)
+        if live is None or not closing.is_ending(live):
+            await self.cancel(run)
 
     async def pause(self, run: RunId) -> bool:
         """Send nothing more of a run; return whether it was alive. What is in flight is answered as ever.

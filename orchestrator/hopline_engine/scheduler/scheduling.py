@@ -77,7 +77,7 @@ class Scheduling:
         catalogue: Catalogue,
         clock: Clock,
         starter: Starter,
-        cancel: Callable[[RunId], Awaitable[bool]],
+        replace: Callable[[RunId], Awaitable[None]],
         held: Callable[[], Collection[int]],
     ) -> None:
         """Make what fires schedules; nothing happens before ``run``.
@@ -87,14 +87,14 @@ class Scheduling:
             catalogue: knows what parameters workflows have.
             clock: only says how long to rest.
             starter: starts the runs.
-            cancel: ends a run now; see ``Orders``.
+            replace: cancels a run of which another one takes the place; see ``Orders``.
             held: returns the shards whose schedules are this node's.
         """
         self._store = store
         self._catalogue = catalogue
         self._clock = clock
         self._starter = starter
-        self._cancel = cancel
+        self._replace = replace
         self._held = held
         self.rests = Rests()
         """Others in virtual time, in which nobody else changes anything and looking is all that takes time."""
@@ -235,7 +235,7 @@ class Scheduling:
     async def _cancel_before(self, name: str) -> None:
         for tick in await self._store.read(partial(schedules.open_ticks, name=name)):
             if tick.state is TickState.STARTED and tick.run_state is RunState.RUNNING and tick.run_id is not None:
-                await self._cancel(tick.run_id)
+                await self._replace(tick.run_id)
 
 
 def _promoted(looked: Looked) -> Promoted | None:

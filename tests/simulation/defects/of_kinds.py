@@ -111,4 +111,43 @@ OF_KINDS: Final = (
         "        self._next = first if self._next is None else min(self._next, first)\n",
         "",
     ),
+    # --- choices
+    Defect(
+        "skip_does_not_travel",
+        CORE + "choices",
+        "next((_skipped(run, index) for index in before if run.nodes[index].state is StepState.SKIPPED), None)",
+        "None",
+    ),
+    Defect(
+        "recovers_from_everything",
+        CORE + "choices",
+        "if any(node.on) and not node.on.has(failure):",
+        "if False:",
+    ),
+    Defect(
+        "skip_forgotten",  # B21
+        CORE + "past",
+        "_PASSED: Final = frozenset({StepState.SUCCEEDED, StepState.SKIPPED})",
+        "_PASSED: Final = frozenset({StepState.SUCCEEDED})",
+    ),
+    Defect(
+        "failure_forgotten_by_choice",  # B21
+        CORE + "past",
+        "counted = FINAL_STEP_STATES if node.arms else _PASSED",
+        "counted = _PASSED",
+    ),
+    Defect("losers_go_on", CORE + "flow", "            cancel_nodes(run, losers, decision)\n", ""),
+    # --- approvals
+    Defect(
+        "decision_not_kept",  # B22
+        CORE + "waiting",
+        "    decision.rows.approvals_decided.append(answer)\n",
+        "",
+    ),
+    Defect(
+        "parked_run_not_woken_for_people",  # B11
+        "hopline_engine.api.service",
+        "            await self._engine.parking.wake(number)\n",
+        "            pass\n",
+    ),
 )
