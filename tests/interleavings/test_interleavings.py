@@ -13,21 +13,24 @@ from hopline_engine.store.postgres.store import open_store
 from hopline_engine.store.schema import HEAD
 from tests.interleavings.explore import explore, explorer, report
 from tests.interleavings.kinds import GROUPS
+from tests.interleavings.orders import Extent, Order, Side
 from tests.interleavings.pairs import ALL_KINDS, FENCING, TABLES_IN_COMMON, Pair, planted_pairs, sample
-from tests.interleavings.turns import Order, Referee, Side
+from tests.interleavings.turns import Referee
 from tests.interleavings.world import ALIVE, SILENT, GatedConnector
 from tests.support.postgres import empty_database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SAMPLE = list(sample())
+MOST = 10
+"""Orders of a pair: of most pairs there are not more that differ."""
 
 
 @pytest.mark.parametrize("other", [ALIVE[1], SILENT])
 def test_any_two_transactions_end_as_if_one_came_after_the_other(other: str) -> None:
-    found = asyncio.run(explore([pair for pair in SAMPLE if pair.members[1] == other], 1, verbose=False))
+    found = asyncio.run(explore([pair for pair in SAMPLE if pair.members[1] == other], Extent(most=MOST)))
     assert [anomaly for each in found for anomaly in each.anomalies] == []
-    assert sum(each.orders for each in found) > 1000, report(found)
+    assert sum(each.tally.orders for each in found) > 1000, report(found)
 
 
 def test_every_kind_of_transaction_is_in_the_sample() -> None:
@@ -36,7 +39,7 @@ def test_every_kind_of_transaction_is_in_the_sample() -> None:
 
 @pytest.mark.parametrize("pair", list(planted_pairs()), ids=str)
 def test_transaction_that_is_not_guarded_is_found_out(pair: Pair) -> None:
-    (found,) = asyncio.run(explore([pair], 2, verbose=False))
+    (found,) = asyncio.run(explore([pair], Extent(most=MOST)))
     assert found.anomalies
 
 
@@ -46,7 +49,7 @@ def test_group_that_is_sent_again_while_the_first_try_is_under_way_is_written_on
         async with explorer() as exploring:
             found = await exploring.send_twice(group)
         assert found.anomalies == []
-        assert found.orders >= 2
+        assert found.tally.orders >= 2
 
     asyncio.run(send_twice())
 

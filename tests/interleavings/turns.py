@@ -5,23 +5,22 @@ server keeps waiting for a lock does not hold up the other one, and goes on when
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 import asyncpg
 
-LOOK_SECONDS: Final = 0.003
+from tests.interleavings.effects import Effect, effect_of, table_of
+from tests.interleavings.orders import Order, Side, Statement
+
+LOOK_SECONDS: Final = 0.002
 """How long a statement runs before it is looked whether it waits for a lock."""
+LOOK_AGAIN_SECONDS: Final = 0.0005
+"""As ``LOOK_SECONDS``, for one that waited when it was last looked: if it may go on, the server has let it."""
 STUCK_SECONDS: Final = 60.0
 """After which two transactions that wait for each other were not told apart by the server."""
-
-Side = int
-"""Which of the two transactions: 0 or 1."""
-
-
-class ElsewhereError(Exception):
-    """The same beginning led elsewhere this time: a connection knew something that it had to ask for before."""
+_OF_TYPES: Final = re.compile(r"\btypeinfo_tree\b|\bset_config\('jit'")
 
 
 class Gate:
@@ -32,17 +31,20 @@ class Gate:
         self.pid = 0
         """Of the server's process to which the last statement went."""
         self.arrived = asyncio.Event()
+        self.statement = Statement("", Effect())
+        """That waits, or went last."""
+        self.written: set[str] = set()
+        """Tables that may have been."""
         self._turn: asyncio.Future[None] | None = None
-        self.passed: list[str] = []
 
-    async def wait(self, statement: str) -> None:
+    async def wait(self, statement: Statement) -> None:
         """Return when the statement may be sent."""
         if self.is_open:
             return
+        self.statement = statement
         self._turn = asyncio.get_running_loop().create_future()
         self.arrived.set()
         await self._turn
-        self.passed.append(" ".join(statement.split())[:100])
 
     def release(self) -> None:
         """Let the statement that waits be sent."""
@@ -63,12 +65,18 @@ class _Gated:
     def __init__(self, protocol: Any, gate: Gate) -> None:
         self._protocol = protocol
         self._gate = gate
+        self._held = Effect()
+        """What the open transaction has done."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._protocol, name)
 
-    async def _wait(self, statement: str) -> None:
-        await self._gate.wait(statement)
+    async def _wait(self, statement: str, arguments: Sequence[Any] = ()) -> None:
+        is_in_transaction = self._protocol.is_in_transaction()
+        effect = effect_of(statement, arguments, self._held if is_in_transaction else None)
+        await self._gate.wait(Statement(statement, effect))
+        self._held = self._held.beside(effect)
+        self._gate.written.update(map(table_of, effect.writes))
         self._gate.pid = self._protocol.get_server_pid()
 
     async def prepare(self, *given: Any, **named: Any) -> Any:
@@ -78,40 +86,21 @@ class _Gated:
 
     async def query(self, query: str, timeout: float | None) -> Any:  # noqa: ASYNC109 - as the driver calls it
         # What begins a transaction takes no lock and sees nothing, so it goes with the statement after it.
-        if not query.startswith("BEGIN"):
+        if query.startswith("BEGIN"):
+            self._held = Effect()
+        else:
             await self._wait(query)
         return await self._protocol.query(query, timeout)
 
-    async def bind_execute(self, state: Any, *given: Any, **named: Any) -> Any:
+    async def bind_execute(self, state: Any, args: Sequence[Any], *given: Any, **named: Any) -> Any:
+        # What a connection asks about types, when it first needs them, goes with the statement after it as well.
+        if _OF_TYPES.search(state.query) is None:
+            await self._wait(state.query, args)
+        return await self._protocol.bind_execute(state, args, *given, **named)
+
+    async def bind_execute_many(self, state: Any, *given: Any, **named: Any) -> Any:
         await self._wait(state.query)
-        return await self._protocol.bind_execute(state, *given, **named)
-
-
-class Choice(NamedTuple):
-    """A moment at which one side or both could go on."""
-
-    could: tuple[Side, ...]
-    chosen: Side
-    previous: Side | None
-
-    @property
-    def is_switch(self) -> bool:
-        """Whether the other side was let go although the previous one could go on."""
-        return self.previous in self.could and self.chosen != self.previous
-
-
-@dataclass(slots=True)
-class Order:
-    """An order in which two transactions were carried out."""
-
-    choices: list[Choice] = field(default_factory=list)
-    waits: int = 0
-    """How often a statement had to wait for a lock."""
-
-    @property
-    def sides(self) -> str:
-        """The sides in turn."""
-        return "".join(str(choice.chosen) for choice in self.choices)
+        return await self._protocol.bind_execute_many(state, *given, **named)
 
 
 class Referee:
@@ -122,13 +111,14 @@ class Referee:
         self._observer = observer
         self.gates = (Gate(), Gate())
 
-    async def carry_out(self, sides: Sequence[Callable[[], Awaitable[None]]], beginning: Sequence[Side]) -> Order:
-        """Carry out both; after the *beginning*, who went last goes on as long as it can."""
-        order = Order()
+    async def carry_out(
+        self, sides: Sequence[Callable[[], Awaitable[None]]], beginning: Sequence[Side], *, goes_on: bool = True
+    ) -> Order:
+        """Carry out both; see ``Order`` for what comes after the *beginning*."""
+        order = Order(goes_on)
         for gate in self.gates:
             gate.is_open = False
             gate.arrived.clear()
-            gate.passed.clear()
         tasks = [asyncio.ensure_future(side()) for side in sides]
         try:
             async with asyncio.timeout(STUCK_SECONDS):
@@ -142,74 +132,43 @@ class Referee:
             task.result()
         return order
 
+    def written(self) -> set[str]:
+        """Return the tables that may have been written since this was asked before."""
+        found = self.gates[0].written | self.gates[1].written
+        for gate in self.gates:
+            gate.written.clear()
+        return found
+
     async def _take_turns(
         self, tasks: Sequence["asyncio.Future[None]"], order: Order, beginning: Sequence[Side]
     ) -> None:
         blocked: set[Side] = set()
         for side in (0, 1):
             await self._settle(side, tasks[side])
-        previous: Side | None = None
         while not all(task.done() for task in tasks):
             for side in list(blocked):
-                if await self._settle(side, tasks[side]):
+                if await self._settle(side, tasks[side], LOOK_AGAIN_SECONDS):
                     blocked.discard(side)
             could = tuple(side for side in (0, 1) if self.gates[side].arrived.is_set())
             if not could:
                 await asyncio.sleep(LOOK_SECONDS)  # both wait for locks: the server finds out that it is a deadlock
                 continue
-            number = len(order.choices)
-            chosen = previous if previous in could else could[0]
-            if number < len(beginning):
-                chosen = beginning[number]
-                if chosen not in could:
-                    raise ElsewhereError
-            assert chosen is not None
-            order.choices.append(Choice(could, chosen, previous))
+            chosen = order.choose(could, [gate.statement for gate in self.gates], beginning)
             self.gates[chosen].release()
             if not await self._settle(chosen, tasks[chosen]):
                 blocked.add(chosen)
-                order.waits += 1
-            previous = chosen
+                order.note_wait()
 
-    async def _settle(self, side: Side, task: "asyncio.Future[Any]") -> bool:
+    async def _settle(self, side: Side, task: "asyncio.Future[Any]", seconds: float = LOOK_SECONDS) -> bool:
         """Wait until a side is at its gate or at its end; return false if it waits for a lock of the other one."""
         gate = self.gates[side]
         arriving: asyncio.Future[Any] = asyncio.ensure_future(gate.arrived.wait())
         try:
             while True:
-                await asyncio.wait({arriving, task}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({arriving, task}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 if arriving.done() or task.done():
                     return True
                 if await self._observer.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", gate.pid):
                     return False
         finally:
             arriving.cancel()
-
-
-def beginnings(order: Order, length: int, switches: int | None) -> Iterator[list[Side]]:
-    """Yield the beginnings of the orders that differ from *order* after the first *length* turns for the first time.
-
-    Args:
-        order: one that was carried out.
-        length: of the beginning that led to it.
-        switches: how often at most the other side is let go although the previous one could go on; or no limit.
-    """
-    made = 0
-    for number, choice in enumerate(order.choices):
-        if number >= length and len(choice.could) == 2:
-            other = Choice(choice.could, 1 - choice.chosen, choice.previous)
-            if switches is None or made + other.is_switch <= switches:
-                yield [*(one.chosen for one in order.choices[:number]), other.chosen]
-        made += choice.is_switch
-
-
-async def all_orders(carry_out: Callable[[Sequence[Side]], Awaitable[Order]], switches: int | None) -> int:
-    """Carry out every order once, with so many *switches* at most; return how many there were."""
-    pending: list[list[Side]] = [[]]
-    count = 0
-    while pending:
-        beginning = pending.pop()
-        order = await carry_out(beginning)
-        count += 1
-        pending += beginnings(order, len(beginning), switches)
-    return count

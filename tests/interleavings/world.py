@@ -1,6 +1,6 @@
 """A store on Postgres in which two transactions meet: what is in it, how it is made so again, and what became of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -176,9 +176,12 @@ class World:
         for table in TABLES:
             await self.raw.execute(f"CREATE TABLE saved.{table} AS SELECT * FROM public.{table}")
 
-    async def restore(self) -> None:
-        """Make everything as it was; the silent node fell silent long ago, the others have just shown themselves."""
-        copies = (f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM saved.{table};" for table in TABLES)
+    async def restore(self, written: Iterable[str]) -> None:
+        """Make the tables that were *written* as they were.
+
+        The silent node fell silent long ago, the others have just shown themselves.
+        """
+        copies = (f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM saved.{table};" for table in written)
         now = "extract(epoch FROM clock_timestamp())"
         await self.raw.execute(
             f"BEGIN; SET LOCAL session_replication_role = replica; {''.join(copies)}"
