@@ -250,7 +250,7 @@ def _nodes(
 def take_turns(nodes: list[dict[str, Any]], limit: int) -> None:
     """Let runs wait for turns, as the compiler does."""
     for node in nodes:
-        if not _sources(node) - {"$input"}:
+        if "closes" not in node and not _sources(node) - {"$input"}:
             node["after"] = [*node["after"], "turn"]
     nodes.append(turn_step(limit))
 
@@ -316,7 +316,7 @@ def compensating(flow: Flow, bad_undos: frozenset[str] = frozenset()) -> Flow:
 
 def with_undo(node: dict[str, Any]) -> dict[str, Any]:
     """Return a step with an undo step, if it is one that a worker executes; others as they are."""
-    if node["kind"] != "python":
+    if node["kind"] != "python" or "closes" in node:
         return node
     name = f"undo_{node['id']}"
     undo = step(name, {"result": ref("$item")}, attempts=2) | {"step": f"undo_{node['step']}"}

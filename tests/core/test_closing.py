@@ -139,6 +139,21 @@ def test_cancelled_run_waits_until_its_sub_runs_have_closed(crashes: bool) -> No
     assert w.state(run) is RunState.CANCELLED
 
 
+def test_step_that_tells_goes_on_after_a_crash_although_the_run_above_was_cancelled_meanwhile() -> None:
+    child = plan([step("first"), closing("on_failure", "told"), closing("finally", "last")], name="child")
+    w = with_child(child, call("sub"), execute=failing("first"))
+    run = w.start()
+    sub = w.sub_run("sub")
+    w.run_step("first", sub)
+    w.cancel(run)
+    assert w.open_steps() == ["told"]
+    w.crash()
+    assert w.open_steps() == ["told"]
+    w.finish()
+    assert [w.step_state(sub, name) for name in ("told", "last")] == [StepState.SUCCEEDED] * 2
+    assert (w.state(sub), w.state(run)) == (RunState.CANCELLED, RunState.CANCELLED)
+
+
 def test_cancel_of_a_run_above_lets_a_sub_run_close_that_closes_already() -> None:
     w = with_child(CLOSING_CHILD, call("sub"), step("after", {"x": ref("sub")}))
     run = w.start()

@@ -52,6 +52,15 @@ def chain(**more: Any) -> Plan:
     return saga(undone("a"), undone("b", {"x": ref("a")}, **more), step("c", {"x": ref("b")}))
 
 
+def test_element_of_a_settled_map_is_undone_whose_result_is_kept_elsewhere() -> None:
+    plan = saga(undone("a", {"x": [1, 2]}, over="x") | {"settled": True}, step("bad", after=["a"]))
+    w = World({"w": plan}, failing("bad", "a[1]"), spills=1.0)
+    run = w.start()
+    w.finish()
+    assert w.state(run) is RunState.FAILED
+    assert [name for name in calls(w, run) if name.startswith("undo")] == ["undo_a[0]"]
+
+
 def test_failed_run_undoes_its_steps_in_reverse_order_of_completion() -> None:
     w = world(chain(), failing("c"))
     run = w.start()

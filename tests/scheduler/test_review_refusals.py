@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hopline_engine.api.asked import ApprovalAnswer
 from hopline_engine.api.models import RunDetail
 from hopline_engine.api.service import Service
 from hopline_engine.bootstrap import open_engine
@@ -130,6 +131,20 @@ async def test_cancel_of_a_run_that_is_being_read_again_waits_for_it(place: Plac
     await until(lambda: not place.engine.coordinator.runs, "the run is forgotten")
     await place.service.pause_queue("default")
     assert (await place.service.cancel_run(run)).state is RunState.CANCELLED
+
+
+async def test_answer_of_a_person_waits_for_a_run_that_is_being_read_again(place: Place) -> None:
+    no_form = {"properties": {"form": {"type": "null"}}}
+    asks = step("asks", {"prompt": "Go on?"}) | {"kind": "approval", "signature": "", "result": no_form}
+    given = definition("asking", [asks, http_step("call", place.target.url)], ref("asks", "approved"))
+    await place.service.register_definitions([given], ["asking"])
+    spoiling = place.spoil(ends_a_step)
+    run = await place.start("asking")
+    await until(lambda: spoiling.refused, "a decision is refused")
+    await until(lambda: not place.engine.coordinator.runs, "the run is forgotten")
+    answered = await place.service.decide_approval(run, "asks", ApprovalAnswer(approved=True, by="Ada"))
+    assert answered.state == "approved"
+    assert (await place.ended(run)).result is True
 
 
 async def test_decision_that_fails_halfway_costs_an_attempt_and_not_the_run(

@@ -60,6 +60,8 @@ class Approvals:
         """By the name of who said it, which nobody else has."""
         self._taken: dict[Place, str] = {}
         """Who decided, where that was acknowledged."""
+        self._unsure: set[Place] = set()
+        """Questions of which it is not known what became of an answer."""
 
     @property
     def are_there(self) -> bool:
@@ -127,17 +129,22 @@ class Approvals:
                 if stored is None or stored["by"] != who or stored["approved"] is not self._said[who].approved:
                     return f"the store says {stored}"
                 return None if self._taken[place] == who else f"{self._taken[place]} was told so before"
-            case 409 if self._is_waiting(place):
-                return "it waits for an answer"
-            case 409 | 503:
+            case 409:
+                self._world.loop.spawn(None, self._check_refusal(place, self._world.figures.kills))
+                return None
+            case 503:
+                self._unsure.add(place)
                 return None
         return "that is not among the answers"
 
-    def _is_waiting(self, place: Place) -> bool:
-        """Return whether a question is open by what is stored, when nothing is about to change that."""
-        rows = self._world.ledger.rows
-        is_open = any((task.run_id, task.node, task.item) == place for task in rows.tasks.values())
-        return is_open and all(node.is_quiet for node in self._world.nodes.values())
+    async def _check_refusal(self, place: Place, kills: int) -> None:
+        """Check that who was told that nothing is asked was not alone with that: another answer was being taken."""
+        await asyncio.sleep(LATE_SECONDS)
+        world = self._world
+        is_open = any((task.run_id, task.node, task.item) == place for task in world.ledger.rows.tasks.values())
+        is_sure = place not in self._unsure and world.figures.kills == kills
+        if is_open and is_sure and all(node.is_quiet for node in world.nodes.values()):
+            world.violated(f"{world.ledger.name(place)} waits for an answer, and one was refused")
 
     def stored(self, place: Place) -> dict[str, Any] | None:
         """Return the answer that is stored to a question."""
@@ -161,7 +168,19 @@ class Approvals:
         if len(set(places)) < len(places):
             world.violated(f"something was asked twice: {sorted(places)}")
         for asked in rows.approvals.values():
-            self._check((asked.run_id, asked.node, asked.item), asked.asked_at, asked.expires_at)
+            place = asked.run_id, asked.node, asked.item
+            seconds = self._seconds(place)
+            if asked.expires_at != (asked.asked_at + seconds if seconds is not None else None):
+                world.violated(f"{world.ledger.name(place)} is open until {asked.expires_at}, not for {seconds} s")
+            self._check(place, asked.asked_at, asked.expires_at)
+
+    def _seconds(self, place: Place) -> float | None:
+        """Return for how long a question is open, by the definition."""
+        workflow = self._world.ledger.rows.runs[place[0]].workflow
+        name = self._world.ledger.node(place[0], place[1]).id
+        nodes = self._world.flow_of(workflow).definitions[workflow]["nodes"]
+        seconds: float | None = next(node["policy"]["deadline"] for node in nodes if node["id"] == name)
+        return seconds
 
     def _check(self, place: Place, asked_at: float, expires_at: float | None) -> None:
         world = self._world

@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from hopline_engine.core import closing
 from hopline_engine.core.live import LiveMap, LiveRun, LiveTask
 from hopline_engine.core.model import AttemptState, RunId, RunState
 from hopline_engine.core.shards import SHARDS
@@ -13,6 +14,7 @@ from hopline_engine.scheduler.comparing import STALLED_TASK
 from tests.core import invariants
 from tests.simulation import scarce
 from tests.simulation.approvals import LATE_SECONDS
+from tests.simulation.closings import is_cut_off
 from tests.simulation.network import Answer, Request
 from tests.simulation.node import SETTINGS
 from tests.simulation.people import Key
@@ -89,6 +91,8 @@ def _problem_of_cancel(world: "World", public: str) -> str | None:
     end, ending = world.ledger.rows.ended.get(run.id), world.ledger.ending(run.id)
     if end is not None and end.state == ending == RunState.FAILED:
         return None  # it had failed, and what it still had to undo is called off
+    if end is not None and end.state != RunState.CANCELLED and is_cut_off(world.ledger, run.id):
+        return None  # it was closing
     if ending != RunState.CANCELLED and (end is None or end.state != RunState.CANCELLED):
         return f"the store says {end}, and that it will be {ending}"
     world.cancel_acknowledged.add(run.id)
@@ -272,7 +276,7 @@ def _over_deadline(world: "World") -> set[tuple[str, RunId]]:
     for node in filter(_is_settled, world.nodes.values()):
         assert node.engine is not None
         now = node.clock.now()
-        runs = [run for run in node.engine.coordinator.runs.values() if run.ending is None]
+        runs = [run for run in node.engine.coordinator.runs.values() if not closing.is_ending(run)]
         found |= {(node.name, run.id) for run in runs if run.deadline_time is not None and run.deadline_time < now}
     return found
 

@@ -58,7 +58,8 @@ def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], kinds: Ki
         compensates = random.random() < COMPENSATING
         if compensates:
             nodes = [with_undo(node) for node in nodes]
-        conducts |= known | kinds.add_to(each, nodes)
+        known |= kinds.add_to(each, nodes)
+        conducts |= known
         body = definition(each, nodes, result)
         if compensates:
             body["compensate"] = True

@@ -1,8 +1,8 @@
 """Kinds of steps and policies that only some simulations have.
 
 Keys, limits of runs, dynamic workflows, maps in batches, priorities, deadlines of runs, heartbeats, results that are
-kept in blobs, since they are too large for rows, runs that leave memory while they only wait, choices, and steps in
-which people decide.
+kept in blobs, since they are too large for rows, runs that leave memory while they only wait, choices, steps in
+which people decide, steps with which runs close, and maps that give what became of each element.
 
 Each kind is drawn from a stream of the seed of its own, so that a new one leaves the simulations alone that do not
 have it.
@@ -17,6 +17,8 @@ from tests.core.flows import Conduct, Flow, outcome, take_turns
 from tests.core.worlds import ref, retry
 from tests.simulation.approvals import add_approval
 from tests.simulation.choices import Choices
+from tests.simulation.closings import add_closings
+from tests.simulation.outcomes import add_pipeline, settle
 
 SHARES = {
     "keys": 0.15,
@@ -30,9 +32,11 @@ SHARES = {
     "parking": 0.15,
     "choices": 0.13,
     "approvals": 0.12,
+    "closings": 0.13,
+    "settled": 0.13,
 }
 """Of the simulations that have each kind."""
-_DECIDED_LATE = {"choices", "approvals"}
+_DECIDED_LATE = {"choices", "approvals", "closings", "settled"}
 SUBJECTS = ("s0", "s1", "s2")
 """What steps with keys are about; of the first one is worked on at a time, of the second two, and so on."""
 SIGNATURE = "s"
@@ -74,6 +78,8 @@ class Kinds:
                     _add_batches(random, nodes)
                 case "priorities":
                     _add_priorities(random, nodes)
+                case "settled":
+                    conducts |= settle(random, workflow, nodes)
         return conducts
 
     def extend(
@@ -87,9 +93,14 @@ class Kinds:
             choices = Choices(Random(f"choices of {workflow} {self.seed}"), workflow, called)
             choices.draw(nodes)
             nodes += choices.nodes
-            shown, conducts = choices.shown, choices.conducts
+            shown += choices.shown
+            conducts |= choices.conducts
         if "approvals" in self.names:
-            shown = [*shown, *add_approval(Random(f"approvals of {workflow} {self.seed}"), nodes, names)]
+            shown += add_approval(Random(f"approvals of {workflow} {self.seed}"), nodes, names)
+        if "settled" in self.names:
+            shown += add_pipeline(Random(f"pipeline of {workflow} {self.seed}"), nodes)
+        if "closings" in self.names:
+            conducts |= add_closings(Random(f"closings of {workflow} {self.seed}"), workflow, nodes)
         return shown, conducts
 
     def deadline_of(self, workflow: str) -> float | None:

@@ -14,6 +14,7 @@ from hopline_engine.core.model import WHOLE, RunAdded, RunId, StepEnded, StepSta
 from hopline_engine.core.names import parse_step_name, run_id, step_name
 from hopline_engine.core.plan import Node, Plan
 from tests.core.rows import Place, Rows
+from tests.simulation.closings import left_before
 
 Write = tuple[str, Sequence[tuple[Any, ...]]]
 
@@ -141,7 +142,7 @@ class Ledger:
     def _note_lease(self, place: Place, queue: str, attempt: int, leased_at: float | None) -> None:
         assert leased_at is not None
         assert queue not in self.paused, f"{place} is leased although queue {queue} is paused"
-        assert not self._has_lost(place), f"{place} is leased, and another arm has won its race"
+        assert not self.has_lost(place), f"{place} is leased, and another arm has won its race"
         lease = Lease(place, queue, attempt, leased_at)
         # An attempt that was taken back, because it reached nobody, is made again under its number.
         if self.leases.get((place, attempt)) == lease:
@@ -194,18 +195,22 @@ class Ledger:
         node = self.node(run, index)
         if node.arms:
             return self._undecided(run, node)
+        if node.closes is not None:
+            return left_before(self, run, node)
         if node.undoes is not None:  # exactly what it undoes; the record of all elements of a map comes after them
             needs = [] if node.over is not None and item == WHOLE else [(node.undoes, item)]
         else:
             needs = [(upstream, WHOLE) for upstream in node.upstream]
         if node.stream_from is not None and item != WHOLE:
             needs.append((node.stream_from, item))
-        steps = self.rows.steps[run]
-        return [
-            step_name(self.plan_of(run).nodes[needed].id, element)
-            for needed, element in needs
-            if (needed, element) not in steps or steps[needed, element].state != StepState.SUCCEEDED
-        ]
+        nodes = self.plan_of(run).nodes
+        return [step_name(nodes[needed].id, each) for needed, each in needs if not self._is_there(run, needed, each)]
+
+    def _is_there(self, run: RunId, index: int, item: int) -> bool:
+        """Return whether there is what a step run gives to those that need it."""
+        end = self.rows.steps[run].get((index, item))
+        is_enough = item != WHOLE and self.plan_of(run).nodes[index].settled  # whatever became of it
+        return end is not None and (is_enough or end.state == StepState.SUCCEEDED)
 
     def _undecided(self, run: RunId, node: Node) -> list[str]:
         """Return what has to end before it is decided which arm a choice takes: of a race, one arm."""
@@ -216,7 +221,7 @@ class Ledger:
             return []
         return [plan.nodes[index].id for index in node.upstream if index not in ends]
 
-    def _has_lost(self, place: Place) -> bool:
+    def has_lost(self, place: Place) -> bool:
         """Return whether what a step is inside of is decided already."""
         if place[0] not in self.rows.runs:
             return False

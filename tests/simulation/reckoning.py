@@ -43,6 +43,8 @@ class Reckoning:
     """Puts in place what a stored value refers to."""
     asked: Callable[[Place], Any]
     """Returns what a person said who was asked by a step run, if anybody was."""
+    may_be_cut: bool
+    """Whether somebody asked for it to end, and so may have cut off what it closes with."""
 
     def __post_init__(self) -> None:
         self.body = self.flow.definitions[self.run.workflow]
@@ -51,7 +53,7 @@ class Reckoning:
         self._index = {name: by_id[name].index for name in self.nodes}
         self._rows = self.ledger.rows.steps[self.run.id]
         self._end: RunEnded = self.ledger.rows.ended[self.run.id]
-        self._values: dict[str, Any] = {"$input": self._read(self.run.input)}
+        self._values: dict[str, Any] = {"$input": self._read(self.run.input), "$failure": self._read(self._end.error)}
         self._owner = {
             inner: (name, number)
             for name, node in self.nodes.items()
@@ -68,9 +70,7 @@ class Reckoning:
     def wrong(self) -> Iterator[str]:
         """Yield what did not end as it had to."""
         for name, node in self.nodes.items():
-            if "closes" in node:
-                continue
-            state, may = self.state(name), self._may(node)
+            state, may = self.state(name), self._of_closing(node) if "closes" in node else self._may(node)
             if state not in may:
                 yield f"{self._name(name)} {state}, and had to be {sorted(may)}: {self._before(node)}"
             elif state == OK:
@@ -105,6 +105,16 @@ class Reckoning:
             may = may | {FAILED}  # the one that tells why
         return may
 
+    def _of_closing(self, node: dict[str, Any]) -> set[str]:
+        has_failed = any(self.state(name) == FAILED for name in self.nodes if self._counts(name))
+        is_due = node["closes"] == "finally" or self._end.state == FAILED
+        may = {OK, FAILED} if is_due else {SKIPPED}
+        if self._end.state == CANCELLED and has_failed:
+            may |= {OK, FAILED}  # it was telling of that already
+        if is_due and not self.ledger.rows.attempts.get((self.run.id, self._index[node["id"]], WHOLE)):
+            may = set()  # it is made anew by each run
+        return may | {CANCELLED} if self.may_be_cut else may
+
     def _of_step(self, node: dict[str, Any]) -> set[str]:
         before = set(self._before(node).values())
         if before & ILL:
@@ -124,8 +134,9 @@ class Reckoning:
 
     def _of_elements(self, node: dict[str, Any]) -> set[str]:
         states = {row.state for row in self._elements(node["id"])}
-        if states & {FAILED, CANCELLED}:
-            return states & {FAILED, CANCELLED}
+        ill = {CANCELLED} if node.get("settled") else {FAILED, CANCELLED}
+        if states & ill:
+            return states & ill
         return {OK} if len(self._elements(node["id"])) == len(self._items(node)) else {CANCELLED}
 
     def _of_choice(self, node: dict[str, Any]) -> set[str]:
@@ -223,6 +234,8 @@ class Reckoning:
     # --- what steps had to say
 
     def _wrong_value(self, name: str, node: dict[str, Any]) -> Iterator[str]:
+        if node.get("closes") == "on_failure" and self._end.error is None:
+            return  # it told of a failure, and then its run was cancelled
         if node["over"] is not None:
             yield from self._wrong_elements(name, node)
             return
@@ -291,8 +304,15 @@ class Reckoning:
             if self.nodes[name]["over"] is None:
                 self._values[name] = self._read(self._row(name).result)
             else:
-                self._values[name] = [self._read(row.result) for row in self._elements(name)]
+                said = self._became if self.nodes[name].get("settled") else lambda row: self._read(row.result)
+                self._values[name] = [said(row) for row in self._elements(name)]
         return self._values[name]
+
+    def _became(self, row: StepEnded) -> dict[str, Any]:
+        if row.state == OK:
+            return {"ok": self._read(row.result)}
+        error = msgspec.json.decode(row.error or b"{}", type=dict[str, Any])
+        return {"err": {name: error[name] for name in ("type", "message", "status")}}
 
     def _arguments(self, node: dict[str, Any]) -> dict[str, Any]:
         return {key: self._bind(value) for key, value in node["inputs"].items()}

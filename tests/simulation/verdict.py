@@ -126,7 +126,9 @@ class Verdict:
         for run in self._rows.runs.values():
             flow = self._world.flow_of(run.workflow)
             whole, asked = self._world.bucket.whole, self._world.approvals.stored
-            for wrong in Reckoning(self._ledger, flow, run, whole, asked).wrong():
+            root = self._rows.runs[self._ledger.root(run.id)]
+            may_be_cut = self._world.cancels[root.public_id] > 0
+            for wrong in Reckoning(self._ledger, flow, run, whole, asked, may_be_cut).wrong():
                 self._wrong(wrong)
 
     def _check_cancelled(self, run: RunId) -> None:
@@ -134,6 +136,9 @@ class Verdict:
         if self._world.faults_drawn.clock_jumps or self._world.faults_drawn.skew:
             return
         for child in [child for child in self._rows.runs.values() if child.parent_id == run]:
+            place = run, child.parent_node or 0, child.parent_item or 0
+            if self._ledger.has_lost(place):
+                continue  # nothing waits for it
             if self._rows.ended[child.id].ended_at > self._rows.ended[run].ended_at:
                 self._wrong(f"sub-run {child.public_id} went on after the run above it was cancelled")
 
@@ -214,10 +219,13 @@ class Verdict:
                 if node < 0:
                     continue
                 place = (run.id, node, item)
-                had = before.get((node, item)) if node not in again else None
+                is_new = node in again or self._node(place).closes is not None
+                had = before.get((node, item)) if not is_new else None
                 is_kept = had is not None and had.state == StepState.SUCCEEDED
                 was_tried = place in self._rows.attempts
-                if is_kept and was_tried:
+                whole = before.get((node, WHOLE)) if not is_new else None
+                is_done = whole is not None and whole.state == StepState.SUCCEEDED  # whatever became of elements
+                if (is_kept or is_done) and was_tried:
                     self._wrong(f"{self._ledger.name(place)} had succeeded, and was executed again")
                 if self._has_task(place) and not was_tried and not is_kept and row.state == StepState.SUCCEEDED:
                     self._wrong(f"{self._ledger.name(place)} succeeded without having been executed")
@@ -338,6 +346,9 @@ class Verdict:
         attempts = self._rows.attempts[place]
         if attempts[-1].state != AttemptState.CANCELLED and not self._is_cancelled(place) and len(attempts) != expected:
             self._wrong(f"calm, but {self._ledger.name(place)} took {len(attempts)} attempts, not {expected}")
+        must_fail, state = fails >= node.retry.attempts, self._rows.steps[run][node.index, item].state
+        if state != StepState.CANCELLED and (state == StepState.FAILED) != must_fail:
+            self._wrong(f"calm, but {self._ledger.name(place)} {state} after {len(attempts)} attempts")
         if node.loop is not None and item > 0:
             before = self._rows.steps[run][node.index, item - 1]
             if attempts[0].started_at < before.ended_at + node.loop.every - 0.001:

@@ -238,9 +238,9 @@ class World:
         if missing := self.ledger.missing_upstreams(place):
             self.violated(f"{public}/{step} is sent before {missing} succeeded")
         is_cancelled = self.ledger.root(place[0]) in self.cancel_acknowledged
-        is_undone = place[1] < 0 and place[0] not in self.ledger.rows.ended
+        is_of_end = place[1] < 0 or self.ledger.node(place[0], place[1]).closes is not None
         # Who was taken for dead may still send what it had leased before.
-        if is_cancelled and not is_undone and self.is_member(node):
+        if is_cancelled and self.is_member(node) and (not is_of_end or place[0] in self.ledger.rows.ended):
             self.violated(f"{public}/{step} attempt {attempt} is sent after its run was cancelled")
         return lease.queue
 

@@ -6,7 +6,8 @@ it was cancelled is kept in its row, and everything else follows from how its st
 
 from hopline_engine.core.decision import Decision
 from hopline_engine.core.live import LiveRun
-from hopline_engine.core.model import RunState, StepState
+from hopline_engine.core.model import WHOLE, RunState, StepState
+from hopline_engine.core.plan import Node
 from hopline_engine.core.records import record_node
 from hopline_engine.core.retry import Failure
 from hopline_engine.core.states import FINAL_STEP_STATES
@@ -38,7 +39,7 @@ def go_on(run: LiveRun, outcome: RunState, decision: Decision) -> bool:
         live = run.nodes[node.index]
         if live.state in FINAL_STEP_STATES:
             continue
-        if node.closes == "finally" or outcome is RunState.FAILED or live.state is not StepState.PENDING:
+        if node.closes == "finally" or outcome is RunState.FAILED or _has_begun(run, node, decision):
             if live.state is StepState.PENDING:
                 decision.todo.append((run, node))
             return True
@@ -48,3 +49,10 @@ def go_on(run: LiveRun, outcome: RunState, decision: Decision) -> bool:
         why = "succeeded" if outcome is RunState.SUCCEEDED else "was cancelled"
         record_node(run, node, StepState.SKIPPED, decision, Failure("Skipped", f"the run {why}"))
     return False
+
+
+def _has_begun(run: LiveRun, node: Node, decision: Decision) -> bool:
+    """Return whether a closing step is under way, or was when the engine stopped."""
+    past = decision.past.get(run.id)
+    was_open = past is not None and (node.index, WHOLE) in past.tasks
+    return was_open or run.nodes[node.index].state is not StepState.PENDING

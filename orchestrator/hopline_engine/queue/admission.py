@@ -255,7 +255,7 @@ class Admission:
 
     def is_waiting(self, task: Queued) -> bool:
         """Return whether a task is due and not sent."""
-        return self._waiting.get(task.id) is task or (task.key is not None and self.keys.is_waiting(task))
+        return self._is_in_line(task) or (task.key is not None and self.keys.is_waiting(task))
 
     def hold_key(self, task: Queued) -> None:
         """Note that an attempt of a task that has a key is under way."""

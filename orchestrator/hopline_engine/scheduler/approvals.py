@@ -4,7 +4,7 @@ A link to a page is made from the key of the installation and says until when it
 of use once, since a step that has been decided waits no more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -12,8 +12,8 @@ from urllib.parse import quote
 import msgspec
 
 from hopline_engine.clock import Clock
-from hopline_engine.core.live import LiveTask
-from hopline_engine.core.model import ApprovalDecided, TaskState
+from hopline_engine.core.live import LiveRun, LiveTask
+from hopline_engine.core.model import ApprovalDecided, RunId, TaskState
 from hopline_engine.core.names import parse_step_name, run_id
 from hopline_engine.core.plan import Node
 from hopline_engine.core.waits import Question, question_of
@@ -43,6 +43,7 @@ class Approvals:
         self,
         *,
         coordinator: Coordinator,
+        alive: Callable[[RunId], Awaitable[LiveRun | None]],
         signer: Signer,
         clock: Clock,
         base_url: Callable[[], str],
@@ -53,6 +54,7 @@ class Approvals:
 
         Args:
             coordinator: of the runs.
+            alive: returns a run that has not ended, also one that is being read again; see ``Orders``.
             signer: makes and checks links.
             clock: of the engine.
             base_url: returns the URL of the API under which people reach it.
@@ -60,6 +62,7 @@ class Approvals:
             result_max_bytes: the largest form.
         """
         self._coordinator = coordinator
+        self._alive = alive
         self._signer = signer
         self._clock = clock
         self._base_url = base_url
@@ -104,7 +107,11 @@ class Approvals:
         Raises:
             ApprovalNotOpenError: the step does not wait for one.
             InvalidApprovalError: the form is not filled in as it must be, or nobody says who decided.
+            RunMovingError: its run is on its way from one node to another.
         """
+        number = run_id(run)
+        if number is not None:
+            await self._alive(number)
         asked = self.asked(run, step)
         who = by.strip()
         if not 0 < len(who) <= LONGEST_NAME:

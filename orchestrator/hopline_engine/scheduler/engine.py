@@ -193,6 +193,7 @@ class Engine:
         membership.on_taken = self._on_taken
         self.approvals = Approvals(
             coordinator=coordinator,
+            alive=self.orders.alive,
             signer=signer,
             clock=clock,
             base_url=lambda: dispatcher.callback_base,

@@ -67,7 +67,7 @@ class Orders:
         Raises:
             RunMovingError: it is on its way from one node to another.
         """
-        live = await self._alive(run)
+        live = await self.alive(run)
         if live is not None:
             await self._coordinator.cancel(live)
         elif run in self._resumer.left_out:
@@ -82,7 +82,7 @@ class Orders:
         Raises:
             RunMovingError: it is on its way from one node to another.
         """
-        live = await self._alive(run)
+        live = await self.alive(run)
         if live is None or not closing.is_ending(live):
             await self.cancel(run)
 
@@ -92,7 +92,7 @@ class Orders:
         Raises:
             RunMovingError: it is on its way from one node to another.
         """
-        live = await self._alive(run)
+        live = await self.alive(run)
         if live is not None and live.paused_at is not None:
             live = await self._durable(run)
         if live is not None and live.paused_at is None:
@@ -105,7 +105,7 @@ class Orders:
         Raises:
             RunMovingError: it is on its way from one node to another.
         """
-        live = await self._alive(run)
+        live = await self.alive(run)
         if live is not None and live.paused_at is None:
             live = await self._durable(run)
         if live is not None and live.paused_at is not None:
@@ -113,9 +113,9 @@ class Orders:
         return live is not None
 
     async def _durable(self, run: RunId) -> LiveRun | None:
-        """Return a run as ``_alive``, once an earlier order is durable or refused that memory shows already."""
+        """Return a run as ``alive``, once an earlier order is durable or refused that memory shows already."""
         await self._resumer.settled()
-        return await self._alive(run)
+        return await self.alive(run)
 
     async def retry(self, ended: RunRecord, plan: Plan, again: Again) -> RunRecord:
         """Start a run that keeps what succeeded in one that has ended, but for what is made *again*."""
@@ -138,8 +138,12 @@ class Orders:
         whole = await self._whole(ended.input)
         return complete_input(plan, {**msgspec.json.decode(whole), **given})
 
-    async def _alive(self, run: RunId) -> LiveRun | None:
-        """Return a run that has not ended, as far as memory has it."""
+    async def alive(self, run: RunId) -> LiveRun | None:
+        """Return a run that has not ended; one that is being read again is waited for.
+
+        Raises:
+            RunMovingError: it is on its way from one node to another.
+        """
         await self._parking.wake(run)
         live = self._coordinator.runs.get(run)
         if live is None or live.state is not RunState.RUNNING:

@@ -145,9 +145,40 @@ OF_KINDS: Final = (
         "",
     ),
     Defect(
-        "parked_run_not_woken_for_people",  # B11
-        "hopline_engine.api.service",
-        "            await self._engine.parking.wake(number)\n",
-        "            pass\n",
+        "time_of_question_forgotten",  # B10
+        CORE + "waits",
+        "        return now + node.deadline if node.deadline is not None else NEVER\n",
+        "        return NEVER\n",
+    ),
+    # --- maps that give what became of each element, steps with which runs close
+    Defect(
+        "settled_failure_not_passed_on",  # B11
+        CORE + "flow",
+        "    if node.settled:\n        _pass_on(run, node, item, decision)\n",
+        "",
+    ),
+    Defect(
+        "settled_failure_made_again",
+        CORE + "reusing",
+        "if row.state == StepState.SUCCEEDED or row.node in done)",
+        "if row.state == StepState.SUCCEEDED)",
+    ),
+    Defect(
+        "cancelled_run_does_not_close",
+        CORE + "ending",
+        "    if undo and closing.go_on(run, RunState.CANCELLED, decision):",
+        "    if False:",
+    ),
+    Defect(
+        "closing_kept_by_retry",
+        CORE + "reusing",
+        'if node.closes is not None or node.kind == "turn"}',
+        'if node.kind == "turn"}',
+    ),
+    Defect(
+        "tick_cuts_off_what_closes",  # ours
+        SCHEDULER + "orders",
+        "if live is None or not closing.is_ending(live):",
+        "if True:",
     ),
 )
