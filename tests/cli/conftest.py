@@ -148,6 +148,12 @@ class Running:
 Start = Callable[..., Running]
 
 
+def save(file: Path, text: str) -> None:
+    """Replace a file in one step, as editors do: who watches it sees one change, and never half of it."""
+    (whole := file.with_suffix(".new")).write_text(text)
+    whole.replace(file)
+
+
 def developing(start: Start, *paths: str) -> Running:
     """Serve *paths* with ``dev``; their workflows are known and have a worker."""
     running = start("dev", *paths, "--port", "0")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, Start, developing
-from tests.cli.test_end_to_end import eventually
+from tests.cli.conftest import Cli, Start, developing, save
 from tests.packaging.test_docs import BLOCK, ROOT
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)  # a dozen commands, each a process
 
@@ -23,11 +23,11 @@ def test_page_tells_what_commands_print(folder: Path, start: Start, hopline: Cli
     hopline("queues", "pause", "default")
     run = hopline("run", "squares", "count=3", "--detach").out.strip()
 
-    file.write_text("# squares\n" + program.replace("number * number", "number ** 2"))
+    save(file, "# squares\n" + program.replace("number * number", "number ** 2"))
     dev.wait_for("loaded again")
     assert hopline("workflows", "versions", "squares", "-q").out.split() == [first], "no new version"
 
-    file.write_text(program.replace("Retry(3)", "Retry(5)"))
+    save(file, program.replace("Retry(3)", "Retry(5)"))
     dev.wait_for("loaded again", count=2)
     _, old = hopline("workflows", "versions", "squares", "-q").out.split()
     assert old == first
@@ -35,7 +35,7 @@ def test_page_tells_what_commands_print(folder: Path, start: Start, hopline: Cli
     assert told in PAGE
     assert re.search(r"3 → 5", told)
 
-    file.write_text(program.replace("squares: list[int]) -> int", "squares: list[int], extra: int = 0) -> int"))
+    save(file, program.replace("squares: list[int]) -> int", "squares: list[int], extra: int = 0) -> int"))
     dev.wait_for("loaded again", count=3)
     checked = hopline("workflows", "check", "flows/", "--against", "live", code=1)
     assert f"step total has another signature now; 1 live run needs it: {run}" in checked.out
@@ -44,7 +44,7 @@ def test_page_tells_what_commands_print(folder: Path, start: Start, hopline: Cli
 
     hopline("queues", "resume", "default")
     (waits,) = re.findall(r"^total waits: .+\n.+(?=\n```)", PAGE, re.MULTILINE)
-    eventually(lambda: hopline("runs", "why", run, "total").out.split() == waits.split())
+    eventually(lambda: hopline("runs", "why", run, "total").out.split() == waits.split(), "total waits for a worker")
     (folder / "kept.py").write_text(program)
     start("worker", "kept.py")
     assert hopline("runs", "watch", run).out == "5\n"

@@ -7,15 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hopline_cli.errors import ExitCode
-from tests.cli.conftest import Cli, Running, Start, developing
-from tests.support.waiting import WITHIN
+from tests.cli.conftest import Cli, Running, Start, developing, save
+from tests.support.waiting import WITHIN, eventually
 
 pytestmark = pytest.mark.timeout(600)  # tests of up to twenty commands, each a process
 
@@ -60,14 +58,6 @@ def wf(folder: Path) -> Path:
     path = folder / "wf.py"
     path.write_text(FILE)
     return path
-
-
-def eventually(check: Callable[[], object], seconds: float = WITHIN) -> None:
-    """Wait until *check* holds; for what only the file system or another process shows."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_run_needs_nothing_but_the_file_and_leaves_a_store_to_look_at(wf: Path, folder: Path, hopline: Cli) -> None:
@@ -119,7 +109,7 @@ def test_ctrl_c_keeps_the_run_and_watching_it_with_the_file_goes_on(
     wf: Path, folder: Path, start: Start, hopline: Cli
 ) -> None:
     command = start("run", "wf.py", "wait=opened")
-    eventually((folder / "opened.reached").exists)
+    eventually((folder / "opened.reached").exists, "the gate is reached")
     command.process.send_signal(signal.SIGINT)
     command.wait_for("stopping")
     (folder / "opened").touch()
@@ -137,13 +127,14 @@ def test_second_ctrl_c_quits_at_once_and_leaves_nothing_running(
 ) -> None:
     wf.write_text(FILE.replace(".touch()", ".write_text(str(os.getpid()))"))
     command = start("run", "wf.py", "wait=never")
-    eventually(lambda: (folder / "never.reached").exists() and (folder / "never.reached").read_text())
+    reached = folder / "never.reached"
+    eventually(lambda: reached.exists() and reached.read_text(), "the gate is reached")
     command.process.send_signal(signal.SIGINT)
     command.wait_for("Ctrl-C again quits at once")
     command.process.send_signal(signal.SIGINT)
     assert command.end().code == ExitCode.INTERRUPTED
-    worker = int((folder / "never.reached").read_text())
-    eventually(lambda: not is_alive(worker))
+    worker = int(reached.read_text())
+    eventually(lambda: not is_alive(worker), "the worker is gone")
 
     (folder / "never").touch()
     assert hopline("runs", "watch", "@last", "wf.py").out == "14\n"
@@ -179,9 +170,9 @@ def test_worker_that_dies_is_started_again_and_the_run_ends(wf: Path, hopline: C
 
 def test_run_uses_the_server_of_another_and_takes_over_when_that_ends(wf: Path, folder: Path, start: Start) -> None:
     first = start("run", "wf.py", "wait=one")
-    eventually((folder / "one.reached").exists)
+    eventually((folder / "one.reached").exists, "the first gate is reached")
     second = start("run", "wf.py", "wait=two")
-    eventually((folder / "two.reached").exists)
+    eventually((folder / "two.reached").exists, "the second gate is reached")
     (folder / "one").touch()
     assert first.end().out == "14\n"
     (folder / "two").touch()
@@ -212,14 +203,14 @@ def test_dev_serves_the_file_until_ctrl_c_and_leaves_no_half_state(dev: Running,
 def test_dev_loads_a_changed_file_again_and_keeps_the_old_one_when_it_is_broken(
     dev: Running, wf: Path, hopline: Cli
 ) -> None:
-    wf.write_text(FILE.replace("number * number", "number + 1"))
+    save(wf, FILE.replace("number * number", "number + 1"))
     dev.wait_for("✔ 1 workflow loaded again")
     assert hopline("run", "squares", "count=3").out == "6\n"
-    wf.write_text("def (\n")
+    save(wf, "def (\n")
     dev.wait_for("error[syntax-error]")
     dev.wait_for("what was loaded before stays")
     assert hopline("run", "squares", "count=3").out == "6\n"
-    wf.write_text(FILE)
+    save(wf, FILE)
     dev.wait_for("loaded again", count=2)
     assert hopline("run", "squares", "count=3").out == "5\n"
 
@@ -228,7 +219,7 @@ def test_dev_begins_with_a_broken_file_and_waits_for_it(wf: Path, start: Start, 
     wf.write_text("import surely_not_installed\n")
     command = start("dev", "wf.py", "--port", "0")
     command.wait_for("error[import-error]")
-    wf.write_text(FILE)
+    save(wf, FILE)
     command.wait_for("loaded again (squares)")
     assert hopline("run", "squares", "count=3").out == "5\n"
 
@@ -237,7 +228,7 @@ def test_serve_and_worker_are_two_processes_that_find_each_other(wf: Path, start
     server = start("serve", "--port", "0")
     server.wait_for("serving .hopline/hopline.db at http://127.0.0.1:")
     worker = start("worker", "wf.py", "--concurrency", "2")
-    eventually(lambda: "yes" in hopline("workflows", "list").out)
+    eventually(lambda: "yes" in hopline("workflows", "list").out, "the workflow is served")
     assert hopline("run", "squares", "count=3").out == "5\n"
     for command in (worker, server):
         command.process.send_signal(signal.SIGTERM)
@@ -272,7 +263,7 @@ def on_a_terminal(*arguments: str, columns: int = 100) -> tuple[str, int]:
             break
         written += part
     os.close(main)
-    return written.decode(), process.wait(60)
+    return written.decode(), process.wait(WITHIN)
 
 
 def test_terminal_shows_the_picture_and_keeps_its_last_form(wf: Path) -> None:

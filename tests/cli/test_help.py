@@ -8,6 +8,7 @@ import pytest
 from hopline_cli.errors import ExitCode
 from hopline_cli.main import NOUNS, VERBS
 from tests.cli.conftest import Cli
+from tests.support.waiting import WITHIN
 
 HEAVY = {"sqlmodel", "sqlalchemy", "fastapi", "starlette", "networkx", "httpx", "rich", "uvicorn", "hopline_engine"}
 
@@ -21,7 +22,7 @@ def modules_after(*arguments: str) -> set[str]:
         "except SystemExit:\n"
         "    print('\\n'.join(name for name, module in sys.modules.items() if module), file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WITHIN, check=True)
     return set(done.stderr.split())
 
 

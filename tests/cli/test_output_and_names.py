@@ -16,6 +16,7 @@ import pytest
 from hopline_cli.errors import ExitCode
 from tests.cli.conftest import Cli, Start
 from tests.cli.fake_api import FakeApi, a_run, serving
+from tests.support.waiting import WITHIN
 from tests.worker.users_files import GREETING, write
 
 
@@ -47,7 +48,7 @@ def run_with_output(output: Any, *arguments: str) -> "subprocess.CompletedProces
         stdout=output,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=WITHIN,
         check=False,
     )
 

@@ -11,7 +11,7 @@ import pytest
 from hopline.schedules import At, Cron, Every
 from hopline_cli.errors import ExitCode
 from hopline_cli.scheduling import Flags
-from tests.cli.conftest import Cli, Start, developing
+from tests.cli.conftest import Cli, Start, developing, save
 
 pytestmark = pytest.mark.timeout(600)  # tests of up to twenty commands, each a process
 
@@ -64,7 +64,7 @@ def test_schedule_of_a_served_file_is_there_and_can_be_steered(hopline: Cli, sta
     assert "0 6 * * * (Europe/Berlin)" in changed.out
     assert "gap        skip" in changed.out
     assert "the workflow's file says otherwise" in changed.out
-    (Path("daily.py")).write_text(FILE.replace("30 2", "45 2"))
+    save(Path("daily.py"), FILE.replace("30 2", "45 2"))
     running.wait_for("what was set by hand stays in force")
     assert "45 2 * * *" in hopline("schedules", "reset", "daily").out
 

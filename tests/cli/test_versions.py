@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from hopline_cli.differences import Change, differences
-from tests.cli.conftest import Cli, Running, Start, developing
+from tests.cli.conftest import Cli, Running, Start, developing, save
 from tests.cli.fake_api import FakeApi
-from tests.cli.test_end_to_end import FILE, eventually
+from tests.cli.test_end_to_end import FILE
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def dev(folder: Path, start: Start) -> Running:
 
 def test_a_change_that_would_strand_an_open_run_is_told_with_the_run(dev: Running, folder: Path, hopline: Cli) -> None:
     run = json.loads(hopline("run", "squares", "wait=opened", "--detach", "--json").out)["id"]
-    eventually((folder / "opened.reached").exists)
+    eventually((folder / "opened.reached").exists, "the gate is reached")
     (folder / "new").mkdir()
     changed = FILE.replace("attempts: int) -> int", "attempts: int, extra: int = 0) -> int")
     (folder / "new" / "wf.py").write_text(changed)
@@ -38,7 +39,7 @@ def test_a_change_that_would_strand_an_open_run_is_told_with_the_run(dev: Runnin
 def test_versions_are_listed_and_compared(dev: Running, folder: Path, hopline: Cli) -> None:
     (old,) = hopline("workflows", "versions", "squares", "-q").out.split()
     assert hopline("workflows", "diff", "squares", "wf.py").out == ""
-    (folder / "wf.py").write_text(FILE.replace("attempts=3,", "attempts=5,").replace("number * number", "number ** 2"))
+    save(folder / "wf.py", FILE.replace("attempts=3,", "attempts=5,").replace("number * number", "number ** 2"))
     dev.wait_for("loaded again (squares)")
     new, kept = hopline("workflows", "versions", "squares", "-q").out.split()
     assert kept == old

@@ -312,10 +312,10 @@ def test_chain_of_ten_thousand_steps_is_built_in_linear_time() -> None:
     def seconds(length: int) -> float:
         nodes = [step("s00000"), *(step(f"s{n:05}", {"x": ref(f"s{n - 1:05}")}) for n in range(1, length))]
         body = definition("w", nodes)
-        begun = time.perf_counter()
+        begun = time.process_time()
         built = build(body)
         assert built.nodes[-1].level == length - 1
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     seconds(100)
     assert seconds(10_000) < 40 * max(seconds(1000), 0.01)

@@ -14,7 +14,7 @@ EXECUTIONS = "executions"
 """The file in a gate to which every execution appends the number of its attempt."""
 OPEN = "open"
 """The file in a gate whose presence lets executions end."""
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 300.0
 """An execution that nobody lets go ends by itself, so that no process is left behind."""
 
 slow = Queue("slow", rate="4/s", burst=1)
@@ -47,9 +47,9 @@ def gated_once(gate: str) -> int:
     return execute(gate)
 
 
-@step(timeout="1s", retry=steadily)
-def gated_for_a_second(gate: str) -> int:
-    """End when the gate is open; an attempt has a second."""
+@step(timeout="3s", retry=steadily)
+def gated_for_a_while(gate: str) -> int:
+    """End when the gate is open; an attempt has three seconds."""
     return execute(gate)
 
 
@@ -99,9 +99,9 @@ def once(gate: str) -> int:
 
 
 @workflow
-def second(gate: str) -> int:
-    """A gated step that times out after a second."""
-    return gated_for_a_second(gate)
+def impatient(gate: str) -> int:
+    """A gated step that times out after three seconds."""
+    return gated_for_a_while(gate)
 
 
 @workflow

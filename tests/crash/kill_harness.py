@@ -38,6 +38,7 @@ from tests.crash.target import Target
 from tests.support.asgi import listening
 from tests.support.client import Client
 from tests.support.processes import Process
+from tests.support.waiting import WITHIN
 
 FLOW: Final = Path(flow.__file__)
 VICTIMS: Final = ("node", "worker", "both", "nodes")
@@ -139,7 +140,7 @@ class Campaign:
             problems, drained = await self._run_and_kill(place, url)
             healed = await self._healed(place)
             if not problems:
-                await asyncio.wait_for(target.settle(), 30)
+                await asyncio.wait_for(target.settle(), WITHIN)
             for process in reversed(place.processes):
                 await process.stop()
             books = Books(await place.store.rows(), log)

@@ -18,7 +18,7 @@ from tests.support.postgres import database
 from tests.support.proxy import Proxy, proxy_to, through
 from tests.support.running_engine import RunningEngine, running_engine
 from tests.support.targets import Asked, Target, json, target
-from tests.support.waiting import until, until_seen
+from tests.support.waiting import WITHIN, until, until_seen
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
@@ -66,7 +66,7 @@ class Scene(NamedTuple):
         """Return when the engine says that it is, or is not, ready; it has to be alive all the time."""
 
         async def look() -> bool:
-            async with httpx.AsyncClient(base_url=self.engine.url, timeout=5, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=self.engine.url, timeout=WITHIN, trust_env=False) as client:
                 assert (await client.get("/healthz")).status_code == 200
                 return (await client.get("/readyz")).status_code == status
 
@@ -79,7 +79,7 @@ class Scene(NamedTuple):
 
     async def right_in_the_end(self) -> None:
         """Check that the run ends as it should, and that each attempt was made once and is recorded."""
-        ended = await self.engine.client.ended(self.run, within=60)
+        ended = await self.engine.client.ended(self.run)
         assert (ended["state"], ended["result"]) == ("succeeded", [2 * x for x in range(ITEMS)])
         asked = Counter((one.path, one.attempt) for one in self.service.asked)
         assert [each for each, times in asked.items() if times > 1] == [], "an attempt was made twice"
@@ -163,4 +163,4 @@ async def test_answers_that_are_cut_off_are_looked_up_instead_of_being_done_agai
 
 
 async def _ended(scene: Scene) -> None:
-    await scene.engine.client.ended(scene.run, within=60)
+    await scene.engine.client.ended(scene.run)

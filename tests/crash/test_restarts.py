@@ -98,7 +98,7 @@ async def test_poison_step_fails_after_the_limit_of_lost_attempts(tmp_path: Path
                 place.worker.start()
             return bool((await place.client.run(run))["state"] != "running")
 
-        await until_seen(has_ended, "the poison step fails", within=60)
+        await until_seen(has_ended, "the poison step fails")
         ended = await place.client.run(run)
         assert ended["state"] == "failed"
         assert "lost 3 times" in ended["error"]["message"]
@@ -107,7 +107,7 @@ async def test_poison_step_fails_after_the_limit_of_lost_attempts(tmp_path: Path
 
 
 async def test_stopped_worker_makes_its_step_time_out_and_be_tried_again(place: Site, gate: Gate) -> None:
-    run = await place.client.start("second", {"gate": str(gate)})
+    run = await place.client.start("impatient", {"gate": str(gate)})
     await gate.executed(1)
     place.worker.send(signal.SIGSTOP)
 
@@ -120,7 +120,7 @@ async def test_stopped_worker_makes_its_step_time_out_and_be_tried_again(place: 
     place.worker.send(signal.SIGCONT)
     gate.open()
     ended = await place.client.ended(run)
-    states = await place.client.states(run, "gated_for_a_second")
+    states = await place.client.states(run, "gated_for_a_while")
     assert states == ["timed_out"] * (len(states) - 1) + ["succeeded"]
     late = gate.executions[begun:]
     assert min(late) > over, f"of {over} attempts whose time was over one was executed: {late}"

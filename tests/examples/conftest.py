@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from hopline_engine.pytest_plugin import engine as engine  # where Hopline is run from its sources
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 
@@ -87,7 +88,4 @@ def served(folder: Path, *files: Path, environment: Mapping[str, str]) -> Iterat
 
 def until_there(look: Callable[[], T]) -> T:
     """Return what *look* finds, once it finds something; each look is a command, which takes its time."""
-    for _ in range(60):
-        if found := look():
-            return found
-    raise AssertionError("it never came")
+    return eventually(look, "it comes")

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.waiting import WITHIN
+
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -75,7 +77,7 @@ class Server:
 
     async def until(self, condition: Callable[["Server"], bool]) -> None:
         """Wait until *condition* holds, looked at whenever a connection opens or closes or a request arrives."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN):
             while not condition(self):
                 self.changed.clear()
                 await self.changed.wait()

@@ -170,7 +170,7 @@ def test_a_hundred_thousand_ahead_make_no_difference_and_each_costs_the_same() -
     for _ in range(100_000 - 1):
         due.end(out.pop())
         out = due.admit()
-    assert perf_counter() - began < 30  # 2 s on an idle machine; a look at all keys for each would take hours
+    assert perf_counter() - began < 250  # 2 s on an idle machine; a look at all keys for each would take hours
 
 
 @given(st.lists(st.sampled_from("abcd"), min_size=1))

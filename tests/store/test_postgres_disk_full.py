@@ -107,7 +107,7 @@ async def _one_after_the_other(
 ) -> None:
     for number, changes in enumerate(_workload()):
         submit(changes, note(told, number))
-        await until(partial(_is_told, told, number), f"decision {number} is told of", within=60)
+        await until(partial(_is_told, told, number), f"decision {number} is told of")
 
 
 def _is_told(told: Told, number: int) -> bool:
