@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from hopline_engine.bootstrap import Installation
     from hopline_engine.settings import Settings
 
-LOCKED_SECONDS = 10.0
-"""How long a store may be locked by a process that does not answer: one that starts, or that ends."""
+LOCKED_SECONDS = 60.0
+"""How long a store may be locked by a process that does not answer: one that starts or ends, on a busy machine."""
+SILENT_SECONDS = 2.0
+"""After which it is said what is waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +209,7 @@ async def _server_or_engine(stack: AsyncExitStack, settings: "Settings", *, disp
     """
     from hopline_engine import clock
 
-    give_up_at = clock.monotonic() + LOCKED_SECONDS
+    began, is_said = clock.monotonic(), False
     while True:
         url = await server_found(settings)
         if url is not None:
@@ -217,8 +219,12 @@ async def _server_or_engine(stack: AsyncExitStack, settings: "Settings", *, disp
         try:
             return await stack.enter_async_context(opened(settings, dispatch=dispatch))
         except CliError as error:
-            if error.code != "store-locked" or clock.monotonic() > give_up_at:
+            waited = clock.monotonic() - began
+            if error.code != "store-locked" or waited > LOCKED_SECONDS:
                 raise
+            if waited > SILENT_SECONDS and not is_said:
+                is_said = True
+                screen.say(printable(f"{error.message}; waiting until that answers or ends"))
         await asyncio.sleep(0.1)
 
 

@@ -1,13 +1,15 @@
 """Which server a command talks to, and what it says when there is none."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hopline_cli.errors import ExitCode
-from tests.cli.conftest import Cli
+from hopline_engine.store.lock import ProcessLock
+from tests.cli.conftest import Cli, Start
 from tests.cli.fake_api import FakeApi, serving
 
 QUEUES = ("queues", "list", "-q")
@@ -128,6 +130,18 @@ def test_port_that_is_taken_is_told(quiet: FakeApi, folder: Path, hopline: Cli) 
     done = hopline("serve", "--port", quiet.url.rpartition(":")[2], code=ExitCode.FAILED)
     assert done.err.startswith("error[cannot-listen]: cannot listen on port ")
     assert not (folder / ".hopline" / "server.json").exists()
+
+
+def test_store_that_another_process_has_and_does_not_answer_for_is_waited_for_and_that_is_said(
+    folder: Path, start: Start
+) -> None:
+    (folder / ".hopline").mkdir()
+    (folder / ".hopline" / "hopline.db").touch()
+    holder = ProcessLock(folder / ".hopline" / "hopline.db")
+    command = start("runs", "list")
+    command.wait_for(f"hopline.db is in use by process {os.getpid()}; waiting until that answers or ends\n")
+    holder.release()
+    assert command.end().code == 0
 
 
 def test_folder_that_cannot_be_used_is_told(folder: Path, hopline: Cli) -> None:
