@@ -41,6 +41,9 @@ from hopline_engine.store.keys import signing_key
 from hopline_engine.store.opening import open_store
 
 SERVER_FILE = "server.json"
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection that nobody uses stays open: longer than clients keep theirs, usually 5 s or a minute. What is
+sent on one that is just being closed is lost, and a start of a run without a key is not to be repeated."""
 DATE_SECONDS = 1.0
 """How often the header that says when an answer was given is made anew."""
 
@@ -88,6 +91,7 @@ class Installation:
             proxy_headers=False,  # nothing here depends on who calls, or by which scheme
             server_header=False,
             timeout_graceful_shutdown=2,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._server = _Server(config)
         self._serving = asyncio.get_running_loop().create_task(self._server.serve([listener]))

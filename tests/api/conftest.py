@@ -13,6 +13,7 @@ import uvicorn
 
 from hopline_engine.api.app import create_app
 from hopline_engine.api.interface import EngineService
+from hopline_engine.bootstrap import KEEP_ALIVE_SECONDS
 from hopline_engine.settings import Settings
 from tests.api.small_engine import DEFINITION, SmallEngine
 from tests.support.waiting import WITHIN
@@ -43,7 +44,9 @@ async def client(engine: SmallEngine) -> AsyncIterator[httpx.AsyncClient]:
 async def server(engine: SmallEngine) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a real server."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(engine, Settings()), log_level="warning", lifespan="off")
+    config = uvicorn.Config(
+        create_app(engine, Settings()), log_level="warning", lifespan="off", timeout_keep_alive=KEEP_ALIVE_SECONDS
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([listener]))
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=WITHIN) as client:
