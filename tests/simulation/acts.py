@@ -157,6 +157,7 @@ class Acts:
             await world.insist("POST", f"/runs/{wanted.run}/cancel")
         if random.random() < 0.4:
             await self._try_again(wanted)
+        await world.forks.fork(wanted)
 
     async def _hold_back(self, wanted: Wanted) -> None:
         """Pause a run for a while."""

@@ -51,7 +51,7 @@ def problem_of_answer(world: "World", request: Request, answer: Answer) -> str |
         case ("POST", "runs") if answer.status < 300:
             return _problem_of_start(world, answer)
         case ("POST", "runs", run, order) if answer.status < 300:
-            return _problem_of_order(world, run, order, answer)
+            return _problem_of_order(world, run, order, request, answer)
         case ("POST", "events") if answer.status < 300:
             return _problem_of_event(world, answer)
         case ("POST", "approvals", run, step):
@@ -68,10 +68,12 @@ def problem_of_answer(world: "World", request: Request, answer: Answer) -> str |
     return None
 
 
-def _problem_of_order(world: "World", run: str, order: str, answer: Answer) -> str | None:
+def _problem_of_order(world: "World", run: str, order: str, request: Request, answer: Answer) -> str | None:
     match order:
         case "retry":
             return _problem_of_start(world, answer)
+        case "fork":
+            return world.forks.note(run, request, answer)
         case "cancel":
             return _problem_of_cancel(world, run)
         case "pause":

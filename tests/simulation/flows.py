@@ -65,7 +65,7 @@ def draw_flow(random: Random, name: str, queues: list[dict[str, Any]], kinds: Ki
             body["compensate"] = True
         if not is_calm and (deadline := kinds.deadline_of(each)) is not None:
             body["deadline"] = deadline
-        body["parameters"] = {"type": "object", "properties": {"x": {}}}
+        body["parameters"] = {"type": "object", "properties": {"x": kinds.given}}
         body["queues"] = queues
         definitions[each] = body
         for node in nodes:

@@ -2,7 +2,8 @@
 
 Keys, limits of runs, dynamic workflows, maps in batches, priorities, deadlines of runs, heartbeats, results that are
 kept in blobs, since they are too large for rows, runs that leave memory while they only wait, choices, steps in
-which people decide, steps with which runs close, and maps that give what became of each element.
+which people decide, steps with which runs close, maps that give what became of each element, steps that look again,
+and forks.
 
 Each kind is drawn from a stream of the seed of its own, so that a new one leaves the simulations alone that do not
 have it.
@@ -15,10 +16,12 @@ from typing import Any
 
 from tests.core.flows import Conduct, Flow, outcome, take_turns
 from tests.core.worlds import ref, retry
+from tests.simulation import forks
 from tests.simulation.approvals import add_approval
 from tests.simulation.choices import Choices
 from tests.simulation.closings import add_closings
 from tests.simulation.outcomes import add_pipeline, settle
+from tests.simulation.sensors import add_sensor
 
 SHARES = {
     "keys": 0.15,
@@ -34,9 +37,11 @@ SHARES = {
     "approvals": 0.12,
     "closings": 0.13,
     "settled": 0.13,
+    "sensors": 0.12,
+    "forks": 0.12,
 }
 """Of the simulations that have each kind."""
-_DECIDED_LATE = {"choices", "approvals", "closings", "settled"}
+_DECIDED_LATE = {"choices", "approvals", "closings", "settled", "forks"}
 SUBJECTS = ("s0", "s1", "s2")
 """What steps with keys are about; of the first one is worked on at a time, of the second two, and so on."""
 SIGNATURE = "s"
@@ -52,6 +57,8 @@ class Kinds:
     """What steps are about, by workflow and step, where it is the same in all runs."""
     turns: dict[str, int] = field(default_factory=dict)
     """How many runs of each workflow may be under way at a time."""
+    looks: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How often sensors look in vain, by workflow and step."""
 
     def __post_init__(self) -> None:
         shares = SHARES.items()
@@ -97,11 +104,20 @@ class Kinds:
             conducts |= choices.conducts
         if "approvals" in self.names:
             shown += add_approval(Random(f"approvals of {workflow} {self.seed}"), nodes, names)
+        if "sensors" in self.names:
+            shown += add_sensor(Random(f"sensor of {workflow} {self.seed}"), workflow, nodes, names, self.looks)
+        if "forks" in self.names:
+            shown += forks.add_steps(Random(f"given to {workflow} {self.seed}"), workflow, nodes)
         if "settled" in self.names:
             shown += add_pipeline(Random(f"pipeline of {workflow} {self.seed}"), nodes)
         if "closings" in self.names:
             conducts |= add_closings(Random(f"closings of {workflow} {self.seed}"), workflow, nodes)
         return shown, conducts
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is said of the parameter of each workflow."""
+        return forks.GIVEN if "forks" in self.names else {}
 
     def deadline_of(self, workflow: str) -> float | None:
         """Return the seconds after which runs of a workflow fail."""

@@ -90,6 +90,11 @@ class Ledger:
         moved = self.rows.moved.get(run)
         return moved.ending if moved is not None else None
 
+    def earlier(self, run: RunId) -> RunId | None:
+        """Return the run that a run goes on from: it is a retry of it, or a fork."""
+        row = self.rows.runs[run]
+        return row.retry_of if row.retry_of is not None else row.fork_of
+
     def is_paused(self, run: RunId) -> bool:
         """Return whether a run itself is paused."""
         return run in self.rows.moved and self.rows.moved[run].paused_at is not None
@@ -175,7 +180,7 @@ class Ledger:
 
     def _check_upstreams(self, run: RunId, node: int, item: int) -> None:
         missing = self.missing_upstreams((run, node, item))
-        is_retry, turn = self.rows.runs[run].retry_of is not None, self.plan_of(run).turn
+        is_retry, turn = self.earlier(run) is not None, self.plan_of(run).turn
         if is_retry and self.node(run, node).arms:
             return  # that steps are skipped is told anew of those that a kept choice was made between
         if turn is not None and is_retry and missing == [turn.id]:

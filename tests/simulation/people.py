@@ -42,12 +42,16 @@ class Conducts:
         place = world.ledger.place(public, step)
         key = (place, attempt)
         self.executions[key] += 1
+        world.sensors.begin(place, attempt)
         await asyncio.sleep(world.random.expovariate(1 / 0.2))
         if world.hits(world.faults.slow):
             self.disturbed.add(key)
             await world.heartbeats.pass_time(request, world.random.uniform(2, 30))
         node, item = parse_step_name(step)
         workflow = world.ledger.rows.runs[place[0]].workflow
+        if world.sensors.finds_nothing(workflow, place, attempt):
+            self.executions -= Counter([key])  # the next look is of the same attempt
+            return "succeeded", None
         conduct = world.flow_of(workflow).conduct(workflow, node)
         is_bad = conduct.bad_element is None or conduct.bad_element == (item if item != WHOLE else None)
         said: str = "succeeded"

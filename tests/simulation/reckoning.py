@@ -60,6 +60,8 @@ class Reckoning:
             for number, arm in enumerate(node.get("arms", ()))
             for inner in arm.get("steps", ())
         }
+        self._goes_on = self.ledger.earlier(self.run.id) is not None
+        """Whether it may have results of an earlier run."""
         self.is_called_off = self._end.state == CANCELLED or self._is_over_deadline()
 
     def _is_over_deadline(self) -> bool:
@@ -255,7 +257,7 @@ class Reckoning:
             case "approval":
                 asked = self.asked((self.run.id, self._index[name], WHOLE))
                 said = {"approved": said["approved"], "by": said["by"]}
-                fitting = [asked] if asked is not None or self.run.retry_of is None else [said]
+                fitting = [asked] if asked is not None or not self._goes_on else [said]
             case kind if kind in NO_RESULT:
                 fitting = [None]
             case _:
@@ -283,13 +285,14 @@ class Reckoning:
 
     def _answer(self, name: str, node: dict[str, Any], item: int, arguments: dict[str, Any]) -> Any:
         """Return what a step run that succeeded had to say."""
+        place = self.run.id, self._index[name], item
+        is_kept = self._goes_on and place not in self.ledger.rows.attempts
         if node["kind"] not in {"workflow", "dynamic"}:
-            return outcome(name, arguments)
+            return self._read(self._rows[place[1:]].result) if is_kept else outcome(name, arguments)
         below = self._below(name, item)
-        if below is None:  # it is kept of an earlier run
-            assert self.run.retry_of is not None
-            row = self._rows[self._index[name], item]
-            return self._read(row.result)
+        if below is None:
+            assert self._goes_on
+            return self._read(self._rows[place[1:]].result)
         assert self._read(below.input) == arguments, f"{below} was not given {arguments}"
         return self._read(self.ledger.rows.ended[below.id].result)
 

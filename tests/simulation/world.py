@@ -27,6 +27,7 @@ from tests.simulation import checks, flows, scarce
 from tests.simulation.approvals import Approvals
 from tests.simulation.batches import elements_of
 from tests.simulation.faults import CALM_SHARE, Faults
+from tests.simulation.forks import Forks
 from tests.simulation.heartbeats import Heartbeats
 from tests.simulation.kinds import Kinds
 from tests.simulation.large import Bucket
@@ -35,6 +36,7 @@ from tests.simulation.loop import Delays, SimulationLoop
 from tests.simulation.network import Answer, Network, Request
 from tests.simulation.node import FIRST_PORT, START, Node
 from tests.simulation.people import Conducts, Key, ServiceHost, WorkerHost, about
+from tests.simulation.sensors import Sensors
 from tests.simulation.timetable import Timetable
 
 log = logging.getLogger(__name__)
@@ -117,6 +119,8 @@ class World:
         self.conducts = Conducts(self)
         self.heartbeats = Heartbeats(self)
         self.approvals = Approvals(self)
+        self.sensors = Sensors(self)
+        self.forks = Forks(self)
         self.nodes: dict[int, Node] = {}
         self.started_nodes = 0
         self.workers: list[WorkerHost] = []

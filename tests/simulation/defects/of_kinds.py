@@ -181,4 +181,29 @@ OF_KINDS: Final = (
         "if live is None or not closing.is_ending(live):",
         "if True:",
     ),
+    Defect(
+        "stale_task_in_lane",  # ours
+        QUEUE + "admission",
+        "        return self._waiting.get(task.id) is task\n",
+        "        return task.id in self._waiting\n",
+    ),
+    # --- steps that look again, forks
+    Defect(
+        "sensor_does_not_rest",
+        CORE + "advance",
+        "    task.schedule_time = decision.now + task.node.every\n",
+        "",
+    ),
+    Defect(
+        "fork_goes_on_with_sub_runs",
+        SCHEDULER + "orders",
+        "        earlier = earlier._replace(below={})\n",
+        "",
+    ),
+    Defect(
+        "fork_keeps_what_follows",
+        CORE + "reusing",
+        "            pending += [(following, None) for following in plan.nodes[index].downstream]\n",
+        "",
+    ),
 )
