@@ -154,6 +154,27 @@ def test_step_that_tells_goes_on_after_a_crash_although_the_run_above_was_cancel
     assert (w.state(sub), w.state(run)) == (RunState.CANCELLED, RunState.CANCELLED)
 
 
+def test_retry_closes_a_sub_run_of_which_everything_else_is_kept() -> None:
+    w = with_child(CLOSING_CHILD, call("sub"))
+    first = w.start()
+    w.run_step("first")
+    w.cancel(first)
+    w.cancel(w.live[first.id])
+    assert w.live == {}
+    second = w.start(earlier=w.earlier(first.id))
+    assert w.open_steps() == ["last"]
+    w.finish()
+    assert w.state(second) is RunState.SUCCEEDED
+
+
+def test_sub_run_that_does_nothing_else_closes() -> None:
+    w = with_child(plan([closing("finally", "last")], name="child"), call("sub"))
+    run = w.start()
+    assert w.open_steps() == ["last"]
+    w.finish()
+    assert w.state(run) is RunState.SUCCEEDED
+
+
 def test_cancel_of_a_run_above_lets_a_sub_run_close_that_closes_already() -> None:
     w = with_child(CLOSING_CHILD, call("sub"), step("after", {"x": ref("sub")}))
     run = w.start()

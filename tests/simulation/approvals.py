@@ -192,7 +192,7 @@ class Approvals:
             world.violated(f"{name} {end.state}, and the answer is {stored}")
         if end.state != StepState.FAILED:
             return
-        if expires_at is None and b"DeadlineExceeded" not in (world.ledger.rows.ended[place[0]].error or b""):
+        if expires_at is None and b"DeadlineExceeded" not in (end.error or b""):
             world.violated(f"{name} failed, and could have waited for ever: {end}")
         is_exact = not (world.faults_drawn.clock_jumps or world.faults_drawn.skew)
         if expires_at is not None and is_exact and asked_at <= end.ended_at < expires_at - 0.01:

@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from hopline_engine.core.changes import Changes
-from hopline_engine.core.model import RunState
+from hopline_engine.core.model import AttemptState, RunState, TaskState
 from hopline_engine.errors import StoreUnavailableError
 from hopline_engine.store.commit import LOOP_BYTES
-from hopline_engine.store.errors import RowsMissingError
+from hopline_engine.store.errors import ChangesRefusedError, RowsMissingError
 from hopline_engine.store.sqlite import SQLiteStore
 from hopline_engine.store.tables import meta
 from tests.store.opened import Told, column, commit, looking_into, note, opened_sqlite, outcomes, with_definition
-from tests.store.rows import run_ended, started
+from tests.store.rows import attempt_ended, run_ended, started, task_moved
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +76,42 @@ async def store(tmp_path: Path, disk: Disk) -> AsyncIterator[SQLiteStore]:
         await commit(store, started(1))
         await disk.hold(store)
         yield store
+
+
+class Unsure:
+    """A connection whose next commit fails, and is on the disk all the same."""
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self._raw = raw
+        self._fails = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
+        done = self._raw.execute(sql, *given)
+        if sql == "COMMIT" and self._fails:
+            self._fails = False
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+        return done
+
+
+async def test_what_was_written_although_its_commit_failed_is_not_moved_back(
+    store: SQLiteStore, tmp_path: Path
+) -> None:
+    writer = store._files.writer
+    writer.raw = Unsure(writer.raw)  # type: ignore[assignment]
+    accepted = Changes(tasks_moved=[task_moved(1, state=TaskState.ACCEPTED)])
+    ended = attempt_ended(1, state=AttemptState.FAILED)
+    failed = Changes(attempts_ended=[ended], tasks_moved=[task_moved(1, state=TaskState.SCHEDULED, leased_at=None)])
+
+    told = await outcomes(store, accepted, failed)
+
+    assert [type(error) for error in told] == [ChangesRefusedError] * 2
+    with looking_into(tmp_path) as connection:
+        assert column(connection, "SELECT state FROM task") == [TaskState.SCHEDULED]
 
 
 @SIZES

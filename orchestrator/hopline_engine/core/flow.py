@@ -321,7 +321,7 @@ def begin_sub_run(run: LiveRun, node: Node, item: int, plan: Plan, arguments: by
         record_run(sub_run, decision)
     decision.touch(run, node)
     decision.began.append(sub_run)
-    if not sub_run.open_nodes:
+    if sub_run.open_nodes <= len(plan.closing):
         decision.empty.append(sub_run)
     for first, live in zip(plan.nodes, sub_run.nodes, strict=True):
         if live.waits == 0 and live.state is StepState.PENDING:

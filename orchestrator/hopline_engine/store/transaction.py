@@ -58,6 +58,8 @@ class Writer:
         self._connection = connection
         self._owner = (node, epoch)
         self._writes = compile_writes(sqlite.dialect(paramstyle="qmark"))
+        self._may_be_there = False
+        """Whether the last commit failed, and what it was for may be on the disk all the same."""
 
     def write(self, batch: Sequence[Changes]) -> None:
         """Begin a transaction and write all of *batch* in it; the caller commits, or rolls back when this raises."""
@@ -66,7 +68,12 @@ class Writer:
 
     def commit(self) -> None:
         """Make durable what was written; returns after the disk has it."""
-        self.raw.execute("COMMIT")
+        try:
+            self.raw.execute("COMMIT")
+        except BaseException:
+            self._may_be_there = self._may_be_there or not self.raw.in_transaction
+            raise
+        self._may_be_there = False
 
     def rollback(self) -> None:
         """Undo what was written since the last commit, if anything."""
@@ -77,7 +84,8 @@ class Writer:
         """Write and commit *group* in one transaction and return what became of each entry.
 
         An entry that cannot be written is left out and gets its error; the others are not affected. Calls see all
-        that was given before them.
+        that was given before them. Of a group that may be there, since a commit of it failed, no decision is written if
+        one cannot be: those that only move rows would move them back.
 
         Raises:
             OwnershipLostError: the store is not ours any more; nothing was written.
@@ -90,7 +98,8 @@ class Writer:
         except Exception as error:
             if is_trouble(error):
                 raise
-        return self._run(group, self._one_by_one)
+            none = [refused(error)]
+        return self._run(group, (lambda batch: none * len(batch)) if self._may_be_there else self._one_by_one)
 
     def _run(self, group: Sequence[Entry], write: Callable[[Sequence[Decided]], list[Outcome]]) -> list[Outcome]:
         try:
