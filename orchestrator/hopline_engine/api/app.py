@@ -1,6 +1,7 @@
 """The HTTP API as one application: which routes there are and what every request passes through."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hopline_engine.api import (
@@ -104,8 +106,6 @@ def create_app(engine: EngineService, settings: Settings, refuse: Refuse = tell)
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
-        responses={"default": {"model": ErrorAnswer, "description": "What went wrong"}},
-        generate_unique_id_function=_operation_id,
         exception_handlers={**HANDLERS, RunElsewhere: forward},
         middleware=[Middleware(LastResort)],  # within the framework's own, which tells of errors in other words
     )
@@ -113,10 +113,22 @@ def create_app(engine: EngineService, settings: Settings, refuse: Refuse = tell)
     app.state.engine = engine
     app.state.settings = settings
     app.state.forwarder = Forwarder()
-    for prefix, router in ROUTERS:
-        app.include_router(router, prefix=prefix)
+    app.router.routes.extend(_routes())
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+@cache
+def _routes() -> list[BaseRoute]:
+    """Return the routes, which all applications of a process share: it takes long to work them out."""
+    pattern = FastAPI(
+        openapi_url=None,
+        responses={"default": {"model": ErrorAnswer, "description": "What went wrong"}},
+        generate_unique_id_function=_operation_id,
+    )
+    for prefix, router in ROUTERS:
+        pattern.include_router(router, prefix=prefix)
+    return pattern.routes
 
 
 class _Application(FastAPI):
