@@ -8,7 +8,7 @@ import pytest
 from tests.crash import points
 from tests.crash.fail_points import Bench, report
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize("store", list(points.STORES))

@@ -8,7 +8,7 @@ import pytest
 from tests.crash.cluster import STORES
 from tests.crash.kill_harness import Campaign, Order
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize("store", STORES)
