@@ -52,6 +52,8 @@ _SUBQUERY: Final = re.compile(r"\b(?:IN|EXISTS) \((?:[^()]|\([^()]*\))*\)", re.I
 """In a condition, so that its rows are not locked with the others."""
 _KEYS: Final = {"node": "id", "queue": "name", "cloud_queue": "key"}
 """Of tables of which two sides often have to do with one row each. Nothing else in them has to be unique."""
+_REFERS: Final = re.compile(r"UPDATE \w+ SET \w+=\$(\d+)[\w:]* WHERE ")
+"""To one row, if to any."""
 _JOINED: Final = "JOIN queue ON queue.name = cloud_queue.key WHERE cloud_queue.key"
 _COUNTER: Final = "committed"
 """The column of ``node`` in which each transaction of a node counts, and hardly any other statement reads."""
@@ -148,7 +150,10 @@ def _understood(text: str) -> _Understood:
     if node.name in written:
         written = (written - {node.name} if _only_counts(text) else written) | {_COUNTED}
     touches = Effect(*(frozenset((name, None) for name in names) for names in (read, shared, locked, written)))
-    return _Understood(touches, _rows(text, read - referred), may_fail)
+    rows = _rows(text, read - referred)
+    if (found := _REFERS.match(text)) and referred.isdisjoint(read):
+        rows.update(dict.fromkeys(referred, int(found[1])))
+    return _Understood(touches, rows, may_fail)
 
 
 def _named(text: str) -> set[str]:

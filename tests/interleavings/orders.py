@@ -128,7 +128,7 @@ class Extent(NamedTuple):
     """How often at most the other side is let go although the previous one could go on. All of these are carried out,
     like others or not; if it is left out, all that are not like others."""
     most: int | None = None
-    """How many at most."""
+    """How many at most, together with those that turn out to be like others."""
 
 
 @dataclass(slots=True)
@@ -184,7 +184,7 @@ async def all_orders(carry_out: Callable[[Sequence[Side]], Awaitable[Order]], ex
     """
     tally = Tally()
     pending: deque[tuple[list[Side], list[str]]] = deque([([], [])])
-    while pending and (extent.most is None or tally.orders < extent.most):
+    while pending and (extent.most is None or tally.orders + tally.idle < extent.most):
         beginning, expected = pending.popleft()
         order = await carry_out(beginning)
         texts = [choice.statement.text for choice in order.choices]

@@ -99,6 +99,21 @@ def test_rows_of_two_nodes_are_nothing_to_one_another_unless_others_are_looked_f
         assert not are_independent(mine, effect_of(every, (1, ALIVE[1], 1, "x"), BEGUN))
 
 
+def test_only_the_node_that_gets_a_shard_is_touched_besides() -> None:
+    gives = "UPDATE shard SET node=$1::VARCHAR WHERE shard.id IN ($2::INTEGER)"
+    mine, its = (effect_of(GUARD, (1, name, 1), BEGUN) for name in ALIVE)
+    assert are_independent(effect_of(gives, (ALIVE[0], 1), BEGUN), its)
+    assert not are_independent(effect_of(gives, (ALIVE[0], 1), BEGUN), mine)
+    assert not are_independent(effect_of(gives, (None, 1), BEGUN), its)
+
+
+def test_counting_by_a_node_is_not_seen_by_who_reads_anything_else_of_it() -> None:
+    commits = effect_of("COMMIT", (), BEGUN.beside(effect_of(GUARD, (1, ALIVE[0], 1), BEGUN)))
+    assert are_independent(commits, effect_of("SELECT node.id FROM node ORDER BY node.id", (), BEGUN))
+    for seeing in ("SELECT node.committed FROM node", "SELECT * FROM node", "SELECT node.id FROM node FOR SHARE"):
+        assert not are_independent(commits, effect_of(seeing, (), BEGUN))
+
+
 class _Watched(turns._Gated):
     """Looks after each statement what the server has locked for its transaction."""
 
