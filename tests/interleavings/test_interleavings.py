@@ -22,8 +22,8 @@ from tests.support.postgres import empty_database
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SAMPLE = list(sample())
-MOST = 15
-"""Orders of a pair: of three quarters of the pairs there are not more that may end differently."""
+MOST = 10
+"""Orders of a pair: of two thirds of the pairs there are not more that may end differently."""
 
 
 @pytest.mark.parametrize("other", [ALIVE[1], SILENT])
