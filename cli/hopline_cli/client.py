@@ -23,7 +23,8 @@ EXIT_CODES = {
     422: ExitCode.USAGE,
 }
 CONNECT_SECONDS = 5.0
-HEALTH_SECONDS = 2.0
+HEALTH = httpx.Timeout(15.0, connect=2.0)
+"""How long a server may take to say that it is up: seconds, on a busy machine. Where none listens is known at once."""
 MOVING_SECONDS = 30.0
 """How long a run may be on its way from one node to another: twice what taking over from a dead one takes."""
 MOVING_PAUSE_SECONDS = 0.5
@@ -143,7 +144,7 @@ async def api_inside(app: Any, token: str | None) -> AsyncIterator[Api]:
 async def is_up(url: str) -> bool:
     """Return whether a server answers at *url*."""
     try:
-        async with _client(url.rstrip("/"), httpx.Timeout(HEALTH_SECONDS), {}) as http:
+        async with _client(url.rstrip("/"), HEALTH, {}) as http:
             return (await http.get("/healthz")).is_success
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
@@ -152,7 +153,7 @@ async def is_up(url: str) -> bool:
 async def is_hopline(url: str) -> bool | None:
     """Return whether what listens at *url* is a Hopline server; ``None`` when nothing does."""
     try:
-        async with _client(url, httpx.Timeout(HEALTH_SECONDS), {}) as http:
+        async with _client(url, HEALTH, {}) as http:
             told = (await http.get(f"{PREFIX}/health")).json()
     except (httpx.ConnectError, httpx.ConnectTimeout):
         return None

@@ -68,6 +68,8 @@ class FakeApi:
         """Events of a run; the stream ends after a final one, else it stays open."""
         self.restarts = 0
         """How many streams end at their beginning, as when the server restarts."""
+        self.busy_seconds = 0.0
+        """How long it takes to say that it is up."""
         self.to_start: Json | None = None
         """What ``POST /runs`` starts."""
 
@@ -88,6 +90,7 @@ class FakeApi:
     async def respond(self, request: Request) -> Response:
         method, path = request.method, request.url.path.removeprefix("/api/v1")
         if path == "/healthz":
+            await asyncio.sleep(self.busy_seconds)
             return Response("ok")
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             return _refusal(401, "unauthorized", "the API needs a token")

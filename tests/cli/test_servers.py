@@ -132,6 +132,11 @@ def test_port_that_is_taken_is_told(quiet: FakeApi, folder: Path, hopline: Cli) 
     assert not (folder / ".hopline" / "server.json").exists()
 
 
+def test_server_that_is_busy_is_waited_for(quiet: FakeApi, cli: Cli) -> None:
+    quiet.busy_seconds = 2.5  # more is not needed to tell it from one that is asked for two seconds
+    assert cli(*QUEUES, "--server", quiet.url).code == 0
+
+
 def test_store_that_another_process_has_and_does_not_answer_for_is_waited_for_and_that_is_said(
     folder: Path, start: Start
 ) -> None:
