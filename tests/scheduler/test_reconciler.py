@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from hopline_engine.api.models import RunDetail
 from hopline_engine.api.service import Service
@@ -16,11 +18,14 @@ from hopline_engine.bootstrap import open_engine
 from hopline_engine.core.live import LiveTask
 from hopline_engine.core.model import RunId, RunState, TaskId
 from hopline_engine.core.names import run_id
+from hopline_engine.core.shards import shard_of
 from hopline_engine.scheduler import comparing, reconciler, resuming
 from hopline_engine.scheduler.comparing import Comparison
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.scheduler.reconciler import Reconciler
 from hopline_engine.settings import Settings
+from hopline_engine.store import audit
+from hopline_engine.store.audit import Audit, Finding
 from tests.core.worlds import definition, http_step, ref, step
 from tests.support.targets import Target, json, target
 from tests.support.waiting import until, until_seen
@@ -151,6 +156,26 @@ async def test_what_is_only_decided_is_no_finding(place: Place) -> None:
     await until(lambda: place.engine.coordinator.runs, "a run is decided on")
     assert await place.found() == set()
     await asyncio.gather(*starting)
+
+
+@pytest.mark.parametrize("what", [comparing.TASK_DIFFERS, comparing.RUN_NOT_IN_STORE], ids=lambda what: what.name)
+async def test_what_moves_on_while_a_commit_is_tried_again_is_no_finding(
+    place: Place, monkeypatch: pytest.MonkeyPatch, what: Audit
+) -> None:
+    run = number(await place.start())
+    tasks = partial(audit.tasks, after=0, limit=1, shards=frozenset({shard_of(run)}))
+    (task,) = (await place.engine.store.read(tasks)).rows
+    execute = place.engine.store.execute
+
+    async def execute_after_the_end(function: Callable[[Connection], object]) -> object:
+        """See what comes after the call, as where it is tried again with a commit that was written all the same."""
+        monkeypatch.setattr(place.engine.store, "execute", execute)
+        await place.engine.orders.cancel(run)
+        return await execute(function)
+
+    monkeypatch.setattr(place.engine.store, "execute", execute_after_the_end)
+    key = task.id if what is comparing.TASK_DIFFERS else run
+    assert not await place.reconciler.is_so(Finding(what, key, task._asdict()))
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -96,16 +96,21 @@ class Comparison:
         self.findings.extend(self._leaks())
 
     async def is_so(self, finding: Finding) -> bool:
-        """Return whether what was found is no commit under way, nor a run that is just being read."""
+        """Return whether what was found is no commit under way, nor a run that is just being read.
+
+        A commit that is tried again may have been written the first time, and then the read sees what comes after it,
+        too; so memory has to be the same afterwards.
+        """
         coordinator, key = self._coordinator, finding.key
         assert isinstance(key, int)
         if finding.audit is RUN_NOT_IN_MEMORY:
-            is_unknown = key not in coordinator.runs and not self._resumer.is_reading
-            return await self._store.execute(partial(audit.is_awake, run_id=RunId(key))) and is_unknown
+            is_unknown = self._is_unknown(RunId(key))
+            is_awake = await self._store.execute(partial(audit.is_awake, run_id=RunId(key)))
+            return is_awake and is_unknown and self._is_unknown(RunId(key))
         if finding.audit is RUN_NOT_IN_STORE:
-            run = coordinator.runs.get(RunId(key))
-            is_believed = run is not None and run.state is RunState.RUNNING
-            return not await self._store.execute(partial(audit.is_live, run_id=RunId(key))) and is_believed
+            is_running = self._is_running(RunId(key))
+            is_live = await self._store.execute(partial(audit.is_live, run_id=RunId(key)))
+            return not is_live and is_running and self._is_running(RunId(key))
         if finding.audit is TASK_DIFFERS:
             return await self._differs(finding)
         await self._store.execute(lambda _: None)
@@ -129,7 +134,14 @@ class Comparison:
             return False
         believed = _as_stored(self.task(finding))
         stored = await self._store.execute(partial(audit.stored_task, task_id=TaskId(int(finding.key))))
-        return believed != stored
+        return believed != stored and believed == _as_stored(self.task(finding))
+
+    def _is_unknown(self, run: RunId) -> bool:
+        return run not in self._coordinator.runs and not self._resumer.is_reading
+
+    def _is_running(self, run: RunId) -> bool:
+        known = self._coordinator.runs.get(run)
+        return known is not None and known.state is RunState.RUNNING
 
     async def _look_at_tasks(self, tasks: Collection[LiveTask], before: float) -> None:
         unseen = [task for task in tasks if task.is_open and task.stored and task.id not in self._tasks]
