@@ -44,7 +44,7 @@ class Host:
 
     def __init__(self, process: Process | None) -> None:
         self.process = process
-        self.in_hand: set[asyncio.Future[RawAnswer]] = set()
+        self.in_hand: dict[asyncio.Future[RawAnswer], None] = {}
 
     async def serve(self, request: Request) -> RawAnswer:
         """Answer a request."""
@@ -96,14 +96,14 @@ class Network:
 
     def _deliver(self, host: Host, request: Request) -> "asyncio.Future[RawAnswer]":
         reply: asyncio.Future[RawAnswer] = self.loop.create_future()
-        host.in_hand.add(reply)
+        host.in_hand[reply] = None
         self.loop.spawn(host.process, self._serve(host, request, reply))
         return reply
 
     @staticmethod
     async def _serve(host: Host, request: Request, reply: "asyncio.Future[RawAnswer]") -> None:
         answer = await host.serve(request)
-        host.in_hand.discard(reply)
+        host.in_hand.pop(reply, None)
         if not reply.done():
             reply.set_result(answer)
 

@@ -86,8 +86,9 @@ class Reconciler:
             await asyncio.sleep(min(SECOND_LOOK_SECONDS, self._seconds) if suspects else self._seconds)
             try:
                 found = {(finding.audit.name, finding.key): finding for finding in await self.look(PAUSE_SECONDS)}
-                for key in suspects.keys() & found.keys():
-                    await self.heal(found[key])
+                for key, finding in found.items():
+                    if key in suspects:
+                        await self.heal(finding)
                 suspects = found
             except HoplineError as error:  # the store is away, or not ours; whoever commits says so
                 log.warning("memory and store could not be compared: %s", error)
