@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from random import Random
 from typing import TYPE_CHECKING
 
 from hopline_engine.core.model import AttemptEnded, AttemptState
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 1.5
 SECONDS = 5.0
 """For so long an attempt wants to be waited for from a heartbeat on."""
+LONG = 0.15
+"""Share of the attempts that take long."""
 
 
 class Heartbeats:
@@ -23,6 +26,11 @@ class Heartbeats:
     def __init__(self, world: "World") -> None:
         self._world = world
         self._until: dict[tuple[Place, int], float] = {}
+
+    def takes_long(self, attempt: tuple[Place, int]) -> bool:
+        """Return whether somebody works for long on an attempt here, although nothing is wrong with it."""
+        has_any = "heartbeats" in self._world.kinds.names and not self._world.is_calm
+        return has_any and Random(f"{attempt} {self._world.seed}").random() < LONG
 
     async def pass_time(self, request: Request, seconds: float) -> None:
         """Let time pass in which an attempt is worked on, and tell of it where this simulation has heartbeats."""

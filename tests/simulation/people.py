@@ -44,7 +44,7 @@ class Conducts:
         self.executions[key] += 1
         world.sensors.begin(place, attempt)
         await asyncio.sleep(world.random.expovariate(1 / 0.2))
-        if world.hits(world.faults.slow):
+        if world.hits(world.faults.slow) or world.heartbeats.takes_long(key):
             self.disturbed.add(key)
             await world.heartbeats.pass_time(request, world.random.uniform(2, 30))
         node, item = parse_step_name(step)

@@ -103,8 +103,9 @@ class Reckoning:
         may = self._of_choice(node) if node.get("arms") else self._of_step(node)
         if self.is_called_off or self._has_lost(node["id"]):
             may = may | {CANCELLED}
-        if self.is_called_off and self._end.state == FAILED and self._counts(node["id"]):
-            may = may | {FAILED}  # the one that tells why
+        tells_why = (self.is_called_off and self._end.state == FAILED) or self._is_over_deadline()
+        if tells_why and self._counts(node["id"]):
+            may = may | {FAILED}  # and the run may have been cancelled afterwards
         return may
 
     def _of_closing(self, node: dict[str, Any]) -> set[str]:
