@@ -44,7 +44,7 @@ class Cost:
     bytes_a_run: float
     """Memory that the process has more than before, divided by the runs that wait."""
     bytes_a_run_awake: float
-    """The same while all are in memory."""
+    """The same of those that are in memory; the first may leave it before the last are started."""
     cpu_share: float
     """Of one core, while nothing happens."""
     wake_seconds: float
@@ -64,7 +64,7 @@ async def measure(runs: int, folder: Path, audit_seconds: float = 30.0) -> Cost:
         await _until_parked(engine, runs)
         before = _held()
         await _start(engine, runs, first=runs)
-        awake = _held() - before
+        awake = (_held() - before) / max(1, len(engine.coordinator.runs))
         await _until_parked(engine, 2 * runs)
         gc.collect()
         left = _held() - before
@@ -75,7 +75,7 @@ async def measure(runs: int, folder: Path, audit_seconds: float = 30.0) -> Cost:
     return Cost(
         runs=runs,
         bytes_a_run=left / runs,
-        bytes_a_run_awake=awake / runs,
+        bytes_a_run_awake=awake,
         cpu_share=share,
         wake_seconds=woken,
     )
