@@ -126,6 +126,26 @@ def test_step_used_through_an_imported_module_is_served(tmp_path: Path) -> None:
     assert list(loaded.workflows) == ["through"]
 
 
+def test_module_that_is_marked_as_not_to_be_imported_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "not_to_be_imported", None)
+    write(tmp_path, "below.py", GREETING)
+    file = write(
+        tmp_path,
+        "above.py",
+        """
+        import below
+        from hopline import workflow
+
+        @workflow
+        def through(name: str) -> str:
+            return below.greet(name)
+        """,
+    )
+    assert load([str(file)]).errors == []
+
+
 def test_step_that_no_module_names_is_an_error(tmp_path: Path) -> None:
     file = write(
         tmp_path,

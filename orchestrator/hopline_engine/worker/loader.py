@@ -178,9 +178,10 @@ class _Loading:
             self.loaded.errors.append(error)
 
 
-def _steps_in(module: ModuleType) -> list["Step[..., Any]"]:
+def _steps_in(module: ModuleType | None) -> list["Step[..., Any]"]:
     # By type() and not by isinstance(), which asks the value for its class: proxies of other libraries may object.
-    return [value for value in list(vars(module).values()) if issubclass(type(value), Step)]
+    names: dict[str, Any] = getattr(module, "__dict__", {})  # ``None`` stands for a module that is not to be imported
+    return [value for value in list(names.values()) if issubclass(type(value), Step)]
 
 
 def _files(paths: Iterable[str], errors: list[LoadError]) -> list[Path]:
