@@ -67,7 +67,9 @@ class Orders:
         Raises:
             RunMovingError: it is on its way from one node to another.
         """
-        live = await self.alive(run)
+        return await self._cancel(run, await self.alive(run))
+
+    async def _cancel(self, run: RunId, live: LiveRun | None) -> bool:
         if live is not None:
             await self._coordinator.cancel(live)
         elif run in self._resumer.left_out:
@@ -84,7 +86,7 @@ class Orders:
         """
         live = await self.alive(run)
         if live is None or not closing.is_ending(live):
-            await self.cancel(run)
+            await self._cancel(run, live)
 
     async def pause(self, run: RunId) -> bool:
         """Send nothing more of a run; return whether it was alive. What is in flight is answered as ever.
