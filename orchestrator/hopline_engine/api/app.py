@@ -121,14 +121,13 @@ def create_app(engine: EngineService, settings: Settings, refuse: Refuse = tell)
 @cache
 def _routes() -> list[BaseRoute]:
     """Return the routes, which all applications of a process share: it takes long to work them out."""
-    pattern = FastAPI(
-        openapi_url=None,
+    shared = APIRouter(
         responses={"default": {"model": ErrorAnswer, "description": "What went wrong"}},
         generate_unique_id_function=_operation_id,
     )
     for prefix, router in ROUTERS:
-        pattern.include_router(router, prefix=prefix)
-    return pattern.routes
+        shared.include_router(router, prefix=prefix)
+    return shared.routes
 
 
 class _Application(FastAPI):
