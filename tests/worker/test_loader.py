@@ -106,9 +106,11 @@ def test_neighbour_is_imported_once_however_it_is_reached(tmp_path: Path) -> Non
             del sys.modules[name]
 
 
-def test_step_used_through_an_imported_module_is_served(tmp_path: Path) -> None:
+@pytest.fixture
+def importer(tmp_path: Path) -> Path:
+    """Return a file whose workflow has its step by the module that this is from."""
     write(tmp_path, "only_imported.py", GREETING)
-    file = write(
+    return write(
         tmp_path,
         "importer.py",
         """
@@ -120,30 +122,20 @@ def test_step_used_through_an_imported_module_is_served(tmp_path: Path) -> None:
             return only_imported.greet(name)
         """,
     )
-    loaded = load([str(file)])
+
+
+def test_step_used_through_an_imported_module_is_served(importer: Path) -> None:
+    loaded = load([str(importer)])
     assert loaded.errors == []
     assert list(loaded.steps) == ["greet"]
     assert list(loaded.workflows) == ["through"]
 
 
 def test_module_that_is_marked_as_not_to_be_imported_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    importer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "not_to_be_imported", None)
-    write(tmp_path, "below.py", GREETING)
-    file = write(
-        tmp_path,
-        "above.py",
-        """
-        import below
-        from hopline import workflow
-
-        @workflow
-        def through(name: str) -> str:
-            return below.greet(name)
-        """,
-    )
-    assert load([str(file)]).errors == []
+    assert load([str(importer)]).errors == []
 
 
 def test_step_that_no_module_names_is_an_error(tmp_path: Path) -> None:
