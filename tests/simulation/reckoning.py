@@ -62,7 +62,8 @@ class Reckoning:
         }
         self._goes_on = self.ledger.earlier(self.run.id) is not None
         """Whether it may have results of an earlier run."""
-        self.is_called_off = self._end.state == CANCELLED or self._is_over_deadline()
+        self._was_over_deadline = self._is_over_deadline()
+        self.is_called_off = self._end.state == CANCELLED or self._was_over_deadline
 
     def _is_over_deadline(self) -> bool:
         """Return whether what was open was cancelled, since the run was over its deadline."""
@@ -103,9 +104,9 @@ class Reckoning:
         may = self._of_choice(node) if node.get("arms") else self._of_step(node)
         if self.is_called_off or self._has_lost(node["id"]):
             may = may | {CANCELLED}
-        tells_why = (self.is_called_off and self._end.state == FAILED) or self._is_over_deadline()
-        if tells_why and self._counts(node["id"]):
-            may = may | {FAILED}  # and the run may have been cancelled afterwards
+        has_failed = self._end.state == FAILED or self._was_over_deadline  # and may have been cancelled afterwards
+        if self.is_called_off and has_failed and self._counts(node["id"]):
+            may = may | {FAILED}  # the one that tells why
         return may
 
     def _of_closing(self, node: dict[str, Any]) -> set[str]:
