@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from tests.benchmarks.floor import Floor
+from tests.benchmarks.floor import Floor, Gauge
 from tests.benchmarks.ledger import commits_between
 from tests.benchmarks.plant import Plant
 from tests.benchmarks.usage import Usage, forget_peak
@@ -22,7 +22,7 @@ class Figure:
     unit: str
     rounds: list[float] = field(default_factory=list)
     to_floor: float | None = None
-    """Times the floor of a duration, or the part of the floor's rate."""
+    """Times the floor of a duration, or the part of the floor's rate, as that was right before; the median."""
     engine_us: float | None = None
     """CPU of the engine in microseconds for each step."""
     worker_us: float | None = None
@@ -39,27 +39,46 @@ class Round:
     """What one round found."""
 
     value: float
+    to_floor: float
     engine_us: float
     worker_us: float
     steps_per_commit: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """With what figures are found."""
+
+    plant: Plant
+    gauge: Gauge
+    rounds: int
+
+
 async def figure(
-    name: str, unit: str, plant: Plant, work: Callable[[], Awaitable[float]], *, steps: int, rounds: int, floor: Floor
+    name: str,
+    unit: str,
+    measuring: Measuring,
+    work: Callable[[], Awaitable[float]],
+    *,
+    steps: int,
+    least: Callable[[Floor], float],
 ) -> Figure:
-    """Have *work*, which executes *steps* steps and returns a figure, done *rounds* times."""
+    """Have *work*, which executes *steps* steps and returns a figure, done once a round.
+
+    *least* names what of the floor it is compared with.
+    """
+    plant = measuring.plant
     for pid in (plant.engine, plant.worker):
         forget_peak(pid)
     before = Usage.of(plant.engine)
-    found = [await _round(plant, work, steps) for _ in range(rounds)]
+    found = [await _round(measuring, work, steps, least) for _ in range(measuring.rounds)]
     engine, worker = Usage.of(plant.engine), Usage.of(plant.worker)
-    value = statistics.median(each.value for each in found)
     return Figure(
         name=name,
-        value=value,
+        value=statistics.median(each.value for each in found),
         unit=unit,
         rounds=[each.value for each in found],
-        to_floor=value / (floor.hop_ms if unit == "ms" else floor.exchanges_per_second),
+        to_floor=statistics.median(each.to_floor for each in found),
         engine_us=statistics.median(each.engine_us for each in found),
         worker_us=statistics.median(each.worker_us for each in found),
         engine_peak_mb=engine.peak_bytes / _MEGABYTE,
@@ -69,7 +88,10 @@ async def figure(
     )
 
 
-async def _round(plant: Plant, work: Callable[[], Awaitable[float]], steps: int) -> Round:
+async def _round(
+    measuring: Measuring, work: Callable[[], Awaitable[float]], steps: int, least: Callable[[Floor], float]
+) -> Round:
+    plant, floor = measuring.plant, await measuring.gauge.measure()
     mark = plant.ledger.mark()
     engine, worker = Usage.of(plant.engine), Usage.of(plant.worker)
     value = await work()
@@ -78,6 +100,7 @@ async def _round(plant: Plant, work: Callable[[], Awaitable[float]], steps: int)
     commits = commits_between(mark, plant.ledger.mark())
     return Round(
         value=value,
+        to_floor=value / least(floor),
         engine_us=engine_spent * 1e6 / steps,
         worker_us=worker_spent * 1e6 / steps,
         steps_per_commit=steps / commits if commits else None,

@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # a script finds only what l
 
 from hopline_engine import event_loop
 from tests.benchmarks.flame_graph import Stack, draw
-from tests.benchmarks.measures import Sizes, start_at_once
+from tests.benchmarks.measures import Sizes
 from tests.benchmarks.plant import Plant, running_plant
+from tests.benchmarks.starts import at_once
 
 SAMPLES_PER_SECOND = 250
 SHOWN = 25
@@ -62,7 +63,7 @@ async def _profiled(profiler: str, seconds: int, folder: Path) -> dict[str, Coun
 
 async def _work_until(sampling: "asyncio.Future[list[None]]", plant: Plant) -> None:
     while not sampling.done():
-        runs = await start_at_once(plant, "chain_10", Sizes().runs)
+        runs = await at_once(lambda: plant.driver.start("chain_10"), Sizes().runs)
         await plant.ledger.ended(runs)
     await sampling
 

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # a script finds only what l
 
 from hopline_engine import event_loop
 from tests.benchmarks import history
-from tests.benchmarks.measures import start_at_once
 from tests.benchmarks.plant import Plant, running_handler, running_plant
+from tests.benchmarks.starts import at_once
 from tests.benchmarks.usage import Usage
 
 WORKFLOWS = "growth_workloads.py"
@@ -97,7 +97,7 @@ async def alive(setting: Setting) -> AsyncIterator[Point]:
     async with running_plant(setting.folder / "alive", WORKFLOWS) as plant:
         present = 0
         for size in setting.sizes.alive:
-            await start_at_once(plant, "waits", size - present, url=f"{setting.handler}accepted")
+            await at_once(lambda: plant.driver.start("waits", url=f"{setting.handler}accepted"), size - present)
             present = size
             await plant.ledger.waiting(size)
             yield await _probed(plant, setting, size)
@@ -195,7 +195,7 @@ async def _measured(sizes: Sizes, wanted: list[str], folder: Path) -> list[Curve
 
 async def _probed(plant: Plant, setting: Setting, size: int) -> Point:
     async def work() -> float:
-        runs = await start_at_once(plant, "chain_10", PROBE_RUNS)
+        runs = await at_once(lambda: plant.driver.start("chain_10"), PROBE_RUNS)
         await plant.ledger.ended(runs)
         return plant.ledger.seconds(runs)
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/hopline_bench.py [--only W1,W3] [--rounds 3] [--small] [--json FILE] [--peers [NAME]]
                                               [--store postgres]
 
-Prints a table; every figure stands beside what this machine could do at best in the same minutes (``floor``). Needs
+Prints a table; every figure stands beside what this machine could do at best right before each round (``floor``). Needs
 Linux, and the machine to itself.
 """
 
@@ -82,10 +82,10 @@ async def _measure(
     sizes: Sizes, rounds: int, wanted: set[str], folder: Path, settings: Mapping[str, str]
 ) -> dict[str, object]:
     with running_handler() as handler:
-        best = await floor.measure(folder, handler, times=200 if sizes is SMALL else 2000)
-        setting = Setting(sizes=sizes, rounds=rounds, floor=best, handler=handler, folder=folder)
-        figures = [found async for found in _figures(wanted, setting, settings)]
-    machine = _machine() | {"store": "postgres" if settings else "sqlite"}
+        async with floor.running_gauge(folder, handler, sizes.floor) as gauge:
+            setting = Setting(sizes=sizes, rounds=rounds, gauge=gauge, handler=handler, folder=folder)
+            figures = [found async for found in _figures(wanted, setting, settings)]
+    machine, best = _machine() | {"store": "postgres" if settings else "sqlite"}, floor.median(gauge.found)
     print(f"{machine}\nfloor: {asdict(best)}\n\n{as_table(figures)}")
     return {"machine": machine, "floor": asdict(best), "rounds": rounds, "figures": as_json(figures)}
 

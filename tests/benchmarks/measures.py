@@ -5,18 +5,17 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 
 from tests.benchmarks import history
-from tests.benchmarks.figures import Figure, figure
-from tests.benchmarks.floor import Floor
+from tests.benchmarks.figures import Figure, Measuring, figure
+from tests.benchmarks.floor import FULL_LOAD, SMALL_LOAD, Floor, Gauge, Load
 from tests.benchmarks.plant import Plant, running_plant
+from tests.benchmarks.starts import at_once, at_pace
 from tests.benchmarks.usage import Usage, share_bytes
-
-CONNECTIONS = 8
-"""Over which runs are started at once: more would measure how the driver shares the machine with the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,7 @@ class Sizes:
     histories: tuple[int, ...] = (0, 100_000, 1_000_000)
     idle_seconds: float = 60.0
     wide: tuple[int, ...] = (10_000, 100_000)
+    floor: Load = FULL_LOAD
 
 
 SMALL = Sizes(
@@ -46,9 +46,8 @@ SMALL = Sizes(
     histories=(0, 10_000),
     idle_seconds=5.0,
     wide=(500, 1000),
+    floor=SMALL_LOAD,
 )
-
-PACE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ class Setting:
 
     sizes: Sizes
     rounds: int
-    floor: Floor
+    gauge: Gauge
     handler: str
     folder: Path
 
@@ -69,7 +68,8 @@ async def chain(plant: Plant, setting: Setting, prefix: str = "W1") -> AsyncIter
         run = await plant.run(setting.sizes.chain)
         return statistics.median(plant.ledger.hops(run)) * 1e3
 
-    yield await _figure(f"{prefix} chain: median hop", "ms", plant, setting, work, setting.sizes.chain_steps)
+    name = f"{prefix} chain: median hop"
+    yield await _figure(name, "ms", plant, setting, work, setting.sizes.chain_steps, attrgetter("hop_ms"))
 
 
 async def fan(plant: Plant, setting: Setting, prefix: str = "W2") -> AsyncIterator[Figure]:
@@ -80,7 +80,8 @@ async def fan(plant: Plant, setting: Setting, prefix: str = "W2") -> AsyncIterat
         run = await plant.run("fan", width=setting.sizes.width)
         return steps / plant.ledger.seconds([run])
 
-    yield await _figure(f"{prefix} fan 1 -> {setting.sizes.width:,} -> 1", "steps/s", plant, setting, work, steps)
+    name = f"{prefix} fan 1 -> {setting.sizes.width:,} -> 1"
+    yield await _figure(name, "steps/s", plant, setting, work, steps, attrgetter("fan_per_second"))
 
 
 async def many(plant: Plant, setting: Setting, prefix: str = "W3") -> AsyncIterator[Figure]:
@@ -88,11 +89,12 @@ async def many(plant: Plant, setting: Setting, prefix: str = "W3") -> AsyncItera
     steps = setting.sizes.runs * 10
 
     async def work() -> float:
-        runs = await start_at_once(plant, "chain_10", setting.sizes.runs)
+        runs = await at_once(lambda: plant.driver.start("chain_10"), setting.sizes.runs)
         await plant.ledger.all_ended()
         return steps / plant.ledger.seconds(runs)
 
-    yield await _figure(f"{prefix} {setting.sizes.runs} runs of 10", "steps/s", plant, setting, work, steps)
+    name = f"{prefix} {setting.sizes.runs} runs of 10"
+    yield await _figure(name, "steps/s", plant, setting, work, steps, attrgetter("many_per_second"))
 
 
 async def start(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
@@ -106,7 +108,8 @@ async def start(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
             waits.append(msgspec.json.decode(plant.ledger.result(run), type=float) - asked)
         return statistics.median(waits) * 1e3
 
-    yield await _figure("W4 POST /runs to the step's first line", "ms", plant, setting, work, setting.sizes.starts)
+    name = "W4 POST /runs to the step's first line"
+    yield await _figure(name, "ms", plant, setting, work, setting.sizes.starts, attrgetter("start_ms"))
 
 
 async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
@@ -117,7 +120,8 @@ async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
         run = await plant.run("pings", values=list(range(sizes.tasks)), url=setting.handler)
         return sizes.tasks / plant.ledger.seconds([run])
 
-    yield await _figure(f"W5 map of {sizes.tasks:,} HTTP steps", "steps/s", plant, setting, map_all, sizes.tasks)
+    name = f"W5 map of {sizes.tasks:,} HTTP steps"
+    yield await _figure(name, "steps/s", plant, setting, map_all, sizes.tasks, attrgetter("exchanges_per_second"))
     delays: list[float] = []
 
     async def pace() -> float:
@@ -125,9 +129,8 @@ async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
         return statistics.median(delays) * 1e3
 
     name = "W5 POST /runs to the handler, 100/s"
-    yield await _figure(f"{name}: p50", "ms", plant, setting, pace, sizes.paced)
-    p99 = statistics.quantiles(delays, n=100)[98] * 1e3
-    yield Figure(name=f"{name}: p99", value=p99, unit="ms", to_floor=p99 / setting.floor.hop_ms)
+    yield await _figure(f"{name}: p50", "ms", plant, setting, pace, sizes.paced, attrgetter("paced_ms"))
+    yield Figure(name=f"{name}: p99", value=statistics.quantiles(delays, n=100)[98] * 1e3, unit="ms")
 
 
 async def old_store(setting: Setting, settings: Mapping[str, str]) -> AsyncIterator[Figure]:
@@ -174,40 +177,27 @@ async def wide(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
             return width / plant.ledger.seconds([run])
 
         name = f"W8 map of {width:,}"
-        yield await _figure(name, "steps/s", plant, setting, work, width)
+        yield await _figure(name, "steps/s", plant, setting, work, width, attrgetter("fan_per_second"))
         yield Figure(
             name=f"{name}: its first element has ended", value=statistics.median(first), unit="ms", rounds=first
         )
 
 
 async def _figure(
-    name: str, unit: str, plant: Plant, setting: Setting, work: Callable[[], Awaitable[float]], steps: int
+    name: str,
+    unit: str,
+    plant: Plant,
+    setting: Setting,
+    work: Callable[[], Awaitable[float]],
+    steps: int,
+    least: Callable[[Floor], float],
 ) -> Figure:
-    return await figure(name, unit, plant, work, steps=steps, rounds=setting.rounds, floor=setting.floor)
-
-
-async def start_at_once(plant: Plant, workflow: str, count: int, **given: object) -> list[str]:
-    """Start *count* runs over a few connections and return their ids."""
-    left = iter(range(count))
-
-    async def start_in_turn() -> list[str]:
-        return [await plant.driver.start(workflow, **given) for _ in left]
-
-    started = await asyncio.gather(*[start_in_turn() for _ in range(CONNECTIONS)])
-    return [run for runs in started for run in runs]
+    measuring = Measuring(plant=plant, gauge=setting.gauge, rounds=setting.rounds)
+    return await figure(name, unit, measuring, work, steps=steps, least=least)
 
 
 async def _paced(plant: Plant, setting: Setting) -> list[float]:
-    """Start runs at a steady pace, whatever becomes of them; return how long each took to reach the handler."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    asked: list[float] = []
-    starting: list[asyncio.Task[str]] = []
-    for number in range(setting.sizes.paced):
-        await asyncio.sleep(began + number * PACE_SECONDS - loop.time())
-        asked.append(time.time())
-        starting.append(loop.create_task(plant.driver.start("one_ping", url=setting.handler)))
-    runs = await asyncio.gather(*starting)
+    """Start runs at a steady pace; return how long each took to reach the handler."""
+    started = await at_pace(lambda: plant.driver.start("one_ping", url=setting.handler), setting.sizes.paced)
     await plant.ledger.all_ended()
-    came = [msgspec.json.decode(plant.ledger.result(run), type=float) for run in runs]
-    return [after - before for before, after in zip(asked, came, strict=True)]
+    return [msgspec.json.decode(plant.ledger.result(run), type=float) - asked for asked, run in started]
