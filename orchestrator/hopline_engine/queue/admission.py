@@ -238,7 +238,9 @@ class Admission:
 
     def offer(self, task: Queued) -> None:
         """Add a task that is due; one that waits already keeps its place."""
-        if self.is_waiting(task) or (task.key is not None and not self.keys.enter(task)):
+        if self._is_in_line(task):
+            return
+        if task.key is not None and (self.keys.is_waiting(task) or not self.keys.enter(task)):
             return
         self._line_up(task)
 
@@ -247,7 +249,7 @@ class Admission:
         if self._is_in_line(task):
             del self._waiting[task.id]
             self.queue_of(task).ready -= 1
-        elif not self.is_waiting(task):
+        elif task.key is None or not self.keys.is_waiting(task):
             return
         if task.key is not None:
             self._pass_on_key(task)
@@ -335,8 +337,8 @@ class Admission:
 
     def moved_queues(self, admitted: list[Queued]) -> list[QueueMoved]:
         """Return the rows of the queues whose tokens the admitted tasks took."""
-        queues = filter(None, (self._reserved[task.id][0] for task in admitted))
-        return [queue.row() for queue in dict.fromkeys(queues) if queue.bucket is not None and not queue.is_shared]
+        queues = dict.fromkeys([self._reserved[task.id][0] for task in admitted])
+        return [queue.row() for queue in queues if queue and queue.bucket is not None and not queue.is_shared]
 
     def shared_short(self) -> Iterator[Queue]:
         """Yield the shared queues with due tasks that could be sent, had the queue a slot or a token."""
@@ -356,7 +358,10 @@ class Admission:
 
     def next_token_at(self) -> float | None:
         """Return when the next task that only waits for a token may go."""
-        waiting = (queue for queue in self._backlogged.values() if not queue.is_paused and not queue.is_full)
+        limited = [queue for queue in self._backlogged.values() if queue.bucket is not None or queue.brake is not None]
+        if not limited:
+            return None
+        waiting = [queue for queue in limited if not queue.is_paused and not queue.is_full]
         return min((at for queue in waiting if (at := queue.next_token_at()) is not None), default=None)
 
     def hindrance(self, task: Queued) -> Hindrance | None:
@@ -385,7 +390,7 @@ class Admission:
             yield from self.keys.waiting(queue.name)
 
     def _take(self, queue: Queue, now: float) -> Queued | None:
-        if queue.is_paused or queue.is_full or queue.ready == 0:
+        if queue.ready == 0 or queue.is_paused or queue.is_full:
             return None
         is_limited = queue.bucket is not None or queue.brake is not None
         if is_limited:
