@@ -130,13 +130,14 @@ class Decision:
 
 
 def _added(task: LiveTask) -> TaskAdded:
+    # Rows take states by ``int`` and ``str``: ``value`` is a property written in Python, and rows are many.
     return TaskAdded(
         task.id,
         task.run.id,
         task.node.index,
         task.item,
         task.node.queue,
-        task.state.value,
+        int(task.state),
         task.attempt,
         task.lost,
         task.blamed,
@@ -150,7 +151,7 @@ def _added(task: LiveTask) -> TaskAdded:
 
 def _moved(task: LiveTask) -> TaskMoved:
     return TaskMoved(
-        task.state.value,
+        int(task.state),
         task.attempt,
         task.lost,
         task.blamed,

@@ -27,7 +27,7 @@ def end_run(run: LiveRun, state: RunState, decision: Decision, result: bytes | N
     """Write the end of a run."""
     run.state = state
     error = failure_json(run.failure[1], run.failure[0]) if run.failure and state is RunState.FAILED else None
-    decision.rows.runs_ended.append(RunEnded(state.value, result, error, decision.now, run.id))
+    decision.rows.runs_ended.append(RunEnded(str(state), result, error, decision.now, run.id))
     decision.ended.append(run)
     if run.plan.turn is not None:
         decision.rows.release_key(turn_of(run.id))

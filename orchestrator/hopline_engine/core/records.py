@@ -66,7 +66,7 @@ def record_attempt(
             task.node.index,
             task.item,
             task.attempt,
-            state.value,
+            str(state),
             status,
             failure_json(failure) if failure else None,
             None if logs is None else storable(logs),
@@ -91,7 +91,7 @@ def record_step(
             task.run.id,
             task.node.index,
             task.item,
-            state.value,
+            str(state),
             result,
             error,
             task.attempt,
@@ -115,7 +115,7 @@ def record_sub_step(
     """Write the end of a step run that was a run of a sub-workflow."""
     error = failure_json(failure, is_final=True) if failure else None
     decision.rows.steps_ended.append(
-        StepEnded(run.id, node.index, item, state.value, result, error, 1, started_at, decision.now)
+        StepEnded(run.id, node.index, item, str(state), result, error, 1, started_at, decision.now)
     )
 
 
@@ -136,7 +136,7 @@ def record_node(
     error = failure_json(failure, step, is_final=True) if failure else None
     started = run.nodes[node.index].opened_at
     decision.rows.steps_ended.append(
-        StepEnded(run.id, node.index, WHOLE, state.value, result, error, 0, started, decision.now)
+        StepEnded(run.id, node.index, WHOLE, str(state), result, error, 0, started, decision.now)
     )
 
 

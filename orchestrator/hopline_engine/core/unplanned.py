@@ -38,7 +38,7 @@ def cancel(family: Iterable[tuple[RunAdded, Iterable[StoredTask]]], root: RunId,
                 state, error = StepState.FAILED, failure_json(Failure("Cancelled", why))
             else:
                 state, error = StepState.CANCELLED, None
-            changes.steps_ended.append(StepEnded(*place, state.value, None, error, 1, run.created_at, now))
+            changes.steps_ended.append(StepEnded(*place, str(state), None, error, 1, run.created_at, now))
         changes.release_key(turn_of(run.id))
         changes.runs_ended.append(RunEnded(RunState.CANCELLED.value, None, None, now, run.id))
     return changes

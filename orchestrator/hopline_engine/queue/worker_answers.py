@@ -10,6 +10,7 @@ from hopline_engine.core.spans import span
 from hopline_engine.queue.outcomes import Accepted, Failed, Lost, Outcome, Succeeded, Unserved
 from hopline_engine.queue.target import Answer, ExchangeFailed
 
+_ACCEPTED: Final = HTTPStatus.ACCEPTED.value
 _NOT_TAKEN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE})
 """Statuses with which a worker says that it did not take the step."""
 
@@ -49,7 +50,7 @@ def outcome_of(answer: Answer, seconds: float, largest: int, *, is_heard: bool) 
     """
     if answer.status in _NOT_TAKEN:
         return Unserved(f"the worker answered {answer.status}")
-    if answer.status == HTTPStatus.ACCEPTED:
+    if answer.status == _ACCEPTED:
         return Accepted()
     try:
         read = _decode_worker_answer(answer.body)
@@ -82,7 +83,7 @@ def outcome_of_silence(error: ExchangeFailed, seconds: float) -> Outcome:
 
 
 def _outcome_of(status: int, read: _WorkerAnswer, seconds: float, largest: int, *, is_heard: bool = False) -> Outcome:
-    if status == HTTPStatus.ACCEPTED:
+    if status == _ACCEPTED:
         return Accepted()
     if read.error is not None:
         failure = _worker_failure(read.error)

@@ -183,7 +183,7 @@ class Committing:
             self._listeners.changed(run, nodes)
         if decision.awaiting:
             self._listeners.awaiting(decision.awaiting)
-        if decision.in_turn or any(run.plan.turn is not None for run in decision.ended):
+        if decision.in_turn or (decision.ended and any(run.plan.turn is not None for run in decision.ended)):
             self._listeners.turns(decision.in_turn)
         if decision.asking:
             self._listeners.asking(decision.asking)

@@ -185,7 +185,7 @@ class Comparison:
 def _as_stored(task: LiveTask | None) -> TaskAsStored | None:
     if task is None:
         return None
-    return TaskAsStored(task.id, task.run.id, task.node.index, task.item, task.state.value, task.attempt)
+    return TaskAsStored(task.id, task.run.id, task.node.index, task.item, int(task.state), task.attempt)
 
 
 def _evidence(task: LiveTask) -> dict[str, Any]:
