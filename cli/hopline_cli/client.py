@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from hopline_cli.answers import Run
-from hopline_cli.errors import CliError, ExitCode, ServerGone
+from hopline_cli.errors import CliError, ExitCode, ServerGone, UsageError
 from hopline_engine import clock
 
 PREFIX = "/api/v1"
@@ -25,8 +25,10 @@ EXIT_CODES = {
 CONNECT_SECONDS = 5.0
 HEALTH = httpx.Timeout(15.0, connect=2.0)
 """How long a server may take to say that it is up: seconds, on a busy machine. Where none listens is known at once."""
+PASSING = {"run-moving", "node-unreachable", "no-shard", "still-loading"}
+"""Refusals that are a matter of seconds: a run is between two nodes, or files are still being loaded."""
 MOVING_SECONDS = 30.0
-"""How long a run may be on its way from one node to another: twice what taking over from a dead one takes."""
+"""How long that may take: for a run, twice what taking over from a dead node takes."""
 MOVING_PAUSE_SECONDS = 0.5
 ANSWER_SECONDS = 60.0
 """Also the longest silence of an event stream: the server sends something at least every 15 s."""
@@ -49,11 +51,11 @@ class Api:
 
     async def post(self, path: str, body: Any = None) -> Any:
         """Post JSON to *path* and return the JSON it answers."""
-        return await self._json("POST", path, json=body)
+        return await self._json("POST", path, body)
 
     async def patch(self, path: str, body: Any) -> Any:
         """Change what is at *path* and return the JSON it answers."""
-        return await self._json("PATCH", path, json=body)
+        return await self._json("PATCH", path, body)
 
     async def delete(self, path: str) -> Any:
         """Delete what is at *path* and return the JSON it answers."""
@@ -64,14 +66,14 @@ class Api:
         body: dict[str, Any] = {"workflow": workflow, "input": given, "idempotency_key": key}
         if priority:  # a server that knows of none would refuse the word
             body["priority"] = priority
-        response = await self._send("POST", "/runs", json=body)
+        response = await self._send("POST", "/runs", body)
         return _content(response, self.url), response.status_code == 201
 
     async def cloud(self, method: str, path: str, body: Any = None, **query: str | int | None) -> Any:
         """Ask the queue service in the words of Cloud Tasks: *path* begins with a version of that API."""
         params = {name: value for name, value in query.items() if value is not None}
         try:
-            response = await self._http.request(method, path, json=body, params=params)
+            response = await self._http.request(method, path, params=params, **_encoded(body))
         except httpx.HTTPError as error:
             was_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise ServerGone(self.url, _reason(error), is_order_lost=method != "GET" and was_sent) from error
@@ -79,10 +81,11 @@ class Api:
             raise _cloud_refusal(response, self.url)
         return _content(response, self.url)
 
-    async def _json(self, method: str, path: str, **request: Any) -> Any:
-        return _content(await self._send(method, path, **request), self.url)
+    async def _json(self, method: str, path: str, body: Any = None, **request: Any) -> Any:
+        return _content(await self._send(method, path, body, **request), self.url)
 
-    async def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, body: Any = None, **request: Any) -> httpx.Response:
+        request |= _encoded(body)
         give_up_at = clock.monotonic() + MOVING_SECONDS
         while True:
             try:
@@ -92,7 +95,7 @@ class Api:
                 raise ServerGone(self.url, _reason(error), is_order_lost=method != "GET" and was_sent) from error
             if not response.is_error:
                 return response
-            if not _is_moving(response) or clock.monotonic() > give_up_at:
+            if not _is_passing(response) or clock.monotonic() > give_up_at:
                 raise _refusal(response, self.url)
             await asyncio.sleep(MOVING_PAUSE_SECONDS)
 
@@ -108,7 +111,7 @@ class Api:
                             yield event
                         return
                     await response.aread()
-                    if not _is_moving(response) or clock.monotonic() > give_up_at:
+                    if not _is_passing(response) or clock.monotonic() > give_up_at:
                         raise _refusal(response, self.url)
                 await asyncio.sleep(MOVING_PAUSE_SECONDS)
         except httpx.HTTPError as error:
@@ -189,6 +192,21 @@ def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def _encoded(body: Any) -> dict[str, Any]:
+    """Return what a request with *body* is made with.
+
+    Raises:
+        UsageError: it has a number that JSON does not know.
+    """
+    if body is None:
+        return {}
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise UsageError(f"this cannot be sent as JSON: {error}", hint="numbers must be finite") from None
+    return {"content": text.encode(), "headers": {"Content-Type": "application/json"}}
+
+
 def _content(response: httpx.Response, url: str) -> Any:
     try:
         return response.json()
@@ -196,9 +214,9 @@ def _content(response: httpx.Response, url: str) -> Any:
         raise ServerGone(url, "what answers there is not hopline") from None
 
 
-def _is_moving(response: httpx.Response) -> bool:
-    """Return whether the run is between two nodes, or its node is dead: another one answers for it within seconds."""
-    return response.status_code == 503 and _code(response) in {"run-moving", "node-unreachable", "no-shard"}
+def _is_passing(response: httpx.Response) -> bool:
+    """Return whether the same may be done in some seconds."""
+    return response.status_code == 503 and _code(response) in PASSING
 
 
 def _code(response: httpx.Response) -> str | None:

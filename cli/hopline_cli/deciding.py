@@ -100,13 +100,20 @@ def _fields(schema: Mapping[str, Any]) -> list[str]:
 async def decide(ref: str, step: str | None, answer: Answer, *, as_json: bool, server: str | None) -> None:
     """Approve or reject what a run asks."""
     form = json_of(answer.form) if answer.form is not None else None
-    by = answer.by or getpass.getuser()
+    by = answer.by or _user()
     async with reached(server) as api:
         path = await _path(api, ref, step)
         detail: ApprovalDetail = await api.post(path, {"approved": answer.approved, "form": form, "by": by})
     if as_json:
         screen.put_json(detail)
     screen.say(f"{detail['state']} {one_line(detail['step'])} of run {detail['run']}, as {one_line(by)}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container whose user has no name
+        raise UsageError("it is not known who decides", hint="say it: --by NAME") from None
 
 
 async def _path(api: Api, ref: str, step: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ from hopline_cli.client import Api, api_inside
 from hopline_cli.confiding import say_missing
 from hopline_cli.errors import CliError
 from hopline_cli.interrupts import Interrupted, Interrupts
-from hopline_cli.server import listening, load_settings, opened, running_server
+from hopline_cli.server import listening, load_settings, opened_to_serve, running_server
 from hopline_cli.text import count, listing, printable
 from hopline_cli.workers import Job, LoadedWorkflow, LoadFailed, Supervisor, supervised
 
 if TYPE_CHECKING:
+    from hopline_engine.bootstrap import Installation
     from hopline_engine.settings import Settings
 
 
@@ -32,8 +34,9 @@ async def develop(paths: Sequence[str], port: int | None, concurrency: int | Non
             hint="stop it first, or use another folder with HOPLINE_STATE_DIR",
         )
     interrupts = Interrupts()
-    with interrupts.caught():
-        async with opened(settings, dispatch=True) as engine:
+    with interrupts.caught(), suppress(Interrupted):
+        async with opened_to_serve(settings, interrupts) as engine:
+            engine.note_loading(is_loading=True)  # before anybody can ask
             url = await listening(engine, settings.port, schedules=True)
             _banner(url, settings)
             job = Job(url=url, paths=paths, token=settings.api_token, concurrency=concurrency, reloads=True)
@@ -43,12 +46,14 @@ async def develop(paths: Sequence[str], port: int | None, concurrency: int | Non
             ):
                 interrupts.at_once = [supervisor.kill]
                 try:
-                    await interrupts.unless_asked(_load_whenever_changed(paths, supervisor, api))
+                    await interrupts.unless_asked(_load_whenever_changed(paths, supervisor, engine, api))
                 except Interrupted:
                     screen.say("stopping: steps that run are finished first; Ctrl-C again quits at once")
 
 
-async def _load_whenever_changed(paths: Sequence[str], supervisor: Supervisor, api: Api) -> None:
+async def _load_whenever_changed(
+    paths: Sequence[str], supervisor: Supervisor, engine: "Installation", api: Api
+) -> None:
     changed = asyncio.Event()
     how = "loaded"
     async with asyncio.TaskGroup() as tasks:
@@ -56,7 +61,9 @@ async def _load_whenever_changed(paths: Sequence[str], supervisor: Supervisor, a
             tasks.create_task(_watch(places, changed, recursive=recursive))
         while True:
             changed.clear()  # before loading, so that a change in the middle of it is not missed
+            engine.note_loading(is_loading=True)
             await _load(supervisor, api, how)
+            engine.note_loading(is_loading=False)
             how = "loaded again"
             await changed.wait()
 

@@ -9,7 +9,7 @@ from hopline_cli.errors import UsageError
 from hopline_cli.lists import Form, put_list
 from hopline_cli.server import reached
 from hopline_cli.table import Column
-from hopline_cli.text import one_line
+from hopline_cli.text import count, one_line
 from hopline_cli.when import ago, unix
 from hopline_engine import clock
 
@@ -43,7 +43,7 @@ async def emit_event(name: str, key: str, payload: str, *, as_json: bool, server
     if not emitted["created"]:
         screen.say(f"{which} was emitted at {emitted['emitted_at']} already; the first one is kept")
         return
-    begun = f"; it began {len(emitted['runs'])} runs" if emitted["runs"] else ""
+    begun = f"; it began {count(len(emitted['runs']), 'run')}" if emitted["runs"] else ""
     screen.say(f"emitted {which}{begun}")
 
 

@@ -64,6 +64,8 @@ NOUNS = {
 }
 _CANNOT_WRITE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """What a full disk, a quota or a reader that went away answer; nothing that a change of the program would mend."""
+_LONGEST_NAME = 200
+"""Of a file in a message; some cannot be used since their names are too long."""
 SWITCHES = {"--debug": "HOPLINE_DEBUG", "--no-color": "NO_COLOR"}
 """Accepted anywhere on the line; kept as environment variables, so that worker processes inherit them."""
 
@@ -168,6 +170,13 @@ def _as_cli_error(error: BaseException) -> CliError:
         return UsageError(error.format_message(), hint=hint)
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         return CliError("cannot-write", f"{error.filename or 'the output'} cannot be written: {error.strerror}")
+    if isinstance(error, OSError) and error.filename is not None:
+        name = str(error.filename)[:_LONGEST_NAME]
+        return UsageError(f"{name!r} cannot be used: {error.strerror}", code="cannot-use")
+    if isinstance(error, UnicodeEncodeError):
+        return UsageError(
+            f"{error.object[error.start : error.end]!r} is no character; what is given must be Unicode text"
+        )
     return CliError(
         "internal",
         f"{type(error).__name__}: {error}",

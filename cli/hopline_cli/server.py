@@ -14,7 +14,9 @@ from hopline_cli import screen
 from hopline_cli.answers import Diagnosis
 from hopline_cli.client import Api, api_inside, api_over, is_hopline, is_up
 from hopline_cli.errors import CliError, ExitCode, ServerGone
+from hopline_cli.interrupts import Interrupts
 from hopline_cli.text import printable
+from hopline_engine import clock
 
 if TYPE_CHECKING:
     from hopline_engine.bootstrap import Installation
@@ -154,6 +156,48 @@ async def opened(settings: "Settings", *, dispatch: bool) -> "AsyncIterator[Inst
         raise CliError(error.code, error.message, hint=error.hint) from error
 
 
+@asynccontextmanager
+async def opened_to_serve(settings: "Settings", interrupts: Interrupts) -> "AsyncIterator[Installation]":
+    """Open the engine in this process, which is to be the server; a command that has the store open is waited for.
+
+    Raises:
+        Interrupted: a stop was asked for meanwhile.
+    """
+    locked = _Locked()
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                engine = await stack.enter_async_context(opened(settings, dispatch=True))
+                break
+            except CliError as error:
+                if await running_server(settings) is not None:
+                    raise
+                await interrupts.unless_asked(locked.rest(error))
+        yield engine
+
+
+class _Locked:
+    """How long it is that another process has the store open and does not answer: it starts, or ends, or is busy."""
+
+    def __init__(self) -> None:
+        self._began = clock.monotonic()
+        self._is_said = False
+
+    async def rest(self, error: CliError) -> None:
+        """Let some time pass before the store is opened again.
+
+        Raises:
+            CliError: *error* is another one, or that lasts too long.
+        """
+        waited = clock.monotonic() - self._began
+        if error.code != "store-locked" or waited > LOCKED_SECONDS:
+            raise error
+        if waited > SILENT_SECONDS and not self._is_said:
+            self._is_said = True
+            screen.say(printable(f"{error.message}; waiting until that answers or ends"))
+        await asyncio.sleep(0.1)
+
+
 def _unusable(settings: "Settings", error: OSError) -> CliError:
     return CliError(
         "state-dir",
@@ -207,9 +251,7 @@ async def _server_or_engine(stack: AsyncExitStack, settings: "Settings", *, disp
 
     A process that has the store open and does not answer is about to answer, or to end; so both are tried for a while.
     """
-    from hopline_engine import clock
-
-    began, is_said = clock.monotonic(), False
+    locked = _Locked()
     while True:
         url = await server_found(settings)
         if url is not None:
@@ -219,13 +261,7 @@ async def _server_or_engine(stack: AsyncExitStack, settings: "Settings", *, disp
         try:
             return await stack.enter_async_context(opened(settings, dispatch=dispatch))
         except CliError as error:
-            waited = clock.monotonic() - began
-            if error.code != "store-locked" or waited > LOCKED_SECONDS:
-                raise
-            if waited > SILENT_SECONDS and not is_said:
-                is_said = True
-                screen.say(printable(f"{error.message}; waiting until that answers or ends"))
-        await asyncio.sleep(0.1)
+            await locked.rest(error)
 
 
 def _nothing_here(settings: "Settings") -> CliError:

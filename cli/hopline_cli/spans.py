@@ -1,5 +1,6 @@
 """Durations, rates and times as people type them, and as APIs write them."""
 
+import math
 import re
 from datetime import UTC, datetime
 
@@ -26,7 +27,9 @@ def span(text: str) -> str:
         try:
             seconds = float(text)
         except ValueError:
-            raise UsageError(f"{text!r} is not a duration", hint="write 90s, 1.5s, 10m or 2h") from None
+            seconds = math.nan
+    if not math.isfinite(seconds):
+        raise UsageError(f"{text!r} is not a duration", hint="write 90s, 1.5s, 10m or 2h")
     return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
 
 
@@ -56,7 +59,7 @@ def moment(text: str) -> str:
     """
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+        return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    except (ValueError, OverflowError):  # the second is of the first and the last day that there are
         raise UsageError(f"{text!r} is not a time", hint="write 2026-11-20T08:00:00Z") from None
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -10,6 +10,7 @@ from hopline_cli.errors import CliError, ExitCode, UsageError
 from hopline_cli.inputs import bind_some, parse
 from hopline_cli.running import Order, carry_out, tell_outcome
 from hopline_cli.server import Place, load_settings, reached, running_server
+from hopline_cli.text import one_line
 
 
 async def watch_run(ref: str, order: Order) -> int:
@@ -57,9 +58,13 @@ async def retry_run(ref: str, items: list[str], order: Order) -> int:
     async with reached(order.server) as api:
         run: Run = await api.post(f"/runs/{quoted(ref)}/retry", body)
     _put_run(run, as_json=order.as_json)
-    file = "" if await _is_server_up(order.server) else " FILE"
-    screen.say(f"{run['id']} retries {run['retry_of']}; watch it with: hopline runs watch {run['id']}{file}")
+    screen.say(f"{run['id']} retries {run['retry_of']}; watch it with: {await _watch_command(run, order.server)}")
     return ExitCode.OK
+
+
+async def _watch_command(run: Run, server: str | None) -> str:
+    """Return how a run is watched; without a server, whoever watches it has to go on with it."""
+    return f"hopline runs watch {run['id']}" + ("" if await _is_server_up(server) else " FILE")
 
 
 async def fork_run(ref: str, step: str, words: list[str], *, as_json: bool, server: str | None) -> None:
@@ -69,11 +74,12 @@ async def fork_run(ref: str, step: str, words: list[str], *, as_json: bool, serv
         run: Run = await api.get(f"/runs/{quoted(ref)}")
         given: dict[str, Any] = {}
         if assignments:
-            workflow: ServedWorkflow = await api.get(f"/workflows/{quoted(run['workflow'])}")
-            given = bind_some(assignments, workflow["parameters"])
+            version: ServedWorkflow = await api.get(f"/workflows/{quoted(run['workflow'])}/versions/{run['digest']}")
+            given = bind_some(assignments, version["parameters"])
         new: Run = await api.post(f"/runs/{quoted(run['id'])}/fork", {"step": step, "input": given})
     _put_run(new, as_json=as_json)
-    screen.say(f"{new['id']} makes {run['id']} again from {step}; watch it with: hopline runs watch {new['id']}")
+    watch = await _watch_command(new, server)
+    screen.say(f"{new['id']} makes {run['id']} again from {one_line(step)}; watch it with: {watch}")
 
 
 _DONE = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
@@ -92,7 +98,7 @@ async def order_run(
         screen.say(f"{_DONE[order]} {run['id']} of {run['workflow']}")
 
 
-_ELEMENTS = re.compile(r"(?P<step>[^\[\]]+)\[(?P<items>\d+(-\d+)?(,\d+(-\d+)?)*)\]")
+_ELEMENTS = re.compile(r"(?P<step>[^\[\]]+)\[(?P<items>[0-9]{1,18}(-[0-9]{1,18})?(,[0-9]{1,18}(-[0-9]{1,18})?)*)\]")
 _MOST_ELEMENTS = 10_000
 
 
@@ -112,6 +118,8 @@ def elements(text: str) -> list[str]:
     for part in match["items"].split(","):
         first, _, last = part.partition("-")
         wanted = range(int(first), int(last or first) + 1)
+        if not wanted:
+            raise UsageError(f"{part} in {text!r} ends before it begins", hint=f"write {last}-{first}")
         if len(found) + len(wanted) > _MOST_ELEMENTS:
             raise UsageError(f"{text!r} names more than {_MOST_ELEMENTS} elements", hint="name fewer at a time")
         found += [f"{match['step']}[{item}]" for item in wanted]

@@ -68,10 +68,10 @@ def since(text: str, now: float) -> str:
     '2026-11-20T01:30:46.000Z'
     """
     ages = _AGE.findall(text)
-    if ages and "".join(number + unit for number, unit in ages) == text:
-        return iso(now - sum(float(number) * _UNITS[unit] for number, unit in ages))
     try:
+        if ages and "".join(number + unit for number, unit in ages) == text:
+            return iso(now - sum(float(number) * _UNITS[unit] for number, unit in ages))
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return iso((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):  # the second is of times that no calendar has
         raise UsageError(f"{text!r} is neither an age nor a time", hint="write 24h, 30m or 2026-11-20T08:00Z") from None
-    return iso((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -103,6 +103,10 @@ class Installation:
             self._engine.dispatch(self._settings.node_url or self.url, runs_url=runs_url, schedules=schedules)
         return self.url
 
+    def note_loading(self, *, is_loading: bool) -> None:
+        """Answer for what is not there that files are still being loaded which may have it; or that no longer."""
+        self._engine.catalogue.is_loading = is_loading
+
     async def lost(self) -> OwnershipLostError:
         """Return when other nodes took this one for dead: it does nothing any more, and is to be opened anew."""
         return await asyncio.shield(self._engine.membership.lost)

@@ -35,6 +35,7 @@ HoplineError                  hopline.errors
 ├── UnavailableError          the same call may succeed later
 │   ├── StoreUnavailableError
 │   ├── EngineStoppingError
+│   ├── StillLoadingError
 │   ├── NoShardError
 │   ├── RunMovingError
 │   └── NodeUnreachableError
@@ -369,7 +370,7 @@ class NotMappedError(InvalidError):
     code = "not-mapped"
 
     def __init__(self, *, name: str, step: str, is_mapped: bool) -> None:
-        problem = f"{name} names no element of it" if is_mapped else f"step {step} is not mapped"
+        problem = f"{name} names no element of the step" if is_mapped else f"step {step} is not mapped"
         hint = f"name its elements: {step}[0]" if is_mapped else f"hopline runs fork RUN --from {step} makes it again"
         super().__init__(problem, hint=hint)
         self.name = name
@@ -430,6 +431,15 @@ class EngineStoppingError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("the engine is not running")
+
+
+class StillLoadingError(UnavailableError):
+    """What was named is not there yet: files are being loaded that may have it."""
+
+    code = "still-loading"
+
+    def __init__(self, *, missing: str) -> None:
+        super().__init__(f"{missing}; files that may have it are still being loaded", hint="ask again in a second")
 
 
 class NoShardError(UnavailableError):

@@ -115,6 +115,12 @@ def test_stub_records_defaults() -> None:
     assert seen.calls == [{"number": 5, "plus": 0}]
 
 
+def test_stub_of_what_is_no_step_is_refused_with_what_it_is() -> None:
+    for other in (double.fn, "double"):
+        with pytest.raises(TypeError, match="takes a step or a workflow"), stub(other, 1):  # type: ignore[call-overload]
+            pass
+
+
 def test_stub_stands_in_for_a_workflow() -> None:
     with stub(twice, 100) as seen, stub(price, 0.0):
         assert everything([1], "x")[2] == 50.0

@@ -422,6 +422,9 @@ def test_functions_that_cannot_be_steps_are_refused_at_their_def() -> None:
 
     def größe() -> None: ...
 
+    def named() -> None: ...
+
+    named.__name__ = 401 * "n"
     for decorate, fn in [
         (step, generator),
         (step, agenerator),
@@ -429,6 +432,7 @@ def test_functions_that_cannot_be_steps_are_refused_at_their_def() -> None:
         (step, keywords),
         (step, positional),
         (step, größe),
+        (step, named),
         (workflow, asynchronous),
         (http, asynchronous),
     ]:

@@ -99,6 +99,7 @@ def test_zone_that_does_not_exist_is_answered_with_the_one_that_was_meant(given:
     [
         (At("2020-01-01"), "no tick within 5 years"),
         (At("2040-01-01"), "no tick within 5 years"),
+        (At("0001-01-01T00:00", tz="Asia/Tokyo"), "not in the calendar"),
         (Every("5s"), "5 s apart"),
         (Cron("* * * * * *"), "1 s apart"),
         (Cron("0 6 * * * " * 30), "the expression has 300 characters, more than 256"),

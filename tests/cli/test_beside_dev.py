@@ -4,11 +4,12 @@ import json
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hopline_cli.errors import ExitCode
 from tests.cli.conftest import Cli, Start, developing, save
-from tests.support.waiting import eventually
+from tests.support.waiting import WITHIN, eventually
 
 RETRIED = """
 import time
@@ -37,6 +38,24 @@ from hopline import step, workflow
 @workflow
 def hanging() -> None:
     hang()
+"""
+SLOW_TO_LOAD = """
+import time
+from pathlib import Path
+
+from hopline import step, workflow
+
+Path("loading").touch()
+while not Path("loaded").exists():
+    time.sleep(0.01)
+
+@step
+def answer() -> int:
+    return 42
+
+@workflow
+def asking() -> int:
+    return answer()
 """
 
 
@@ -82,6 +101,29 @@ def test_file_that_does_not_load_any_more_is_told_and_not_run_as_it_was(
     done = hopline("run", "wf.py", code=ExitCode.FAILED)
     assert done.out == ""
     assert "error[syntax-error]" in done.err
+
+
+def test_names_that_a_file_may_have_are_not_unknown_while_dev_still_loads_it(
+    folder: Path, start: Start, hopline: Cli
+) -> None:
+    (folder / "wf.py").write_text(SLOW_TO_LOAD)
+    start("dev", "wf.py", "--port", "0")
+    eventually((folder / "loading").exists, "it is being loaded")
+    url = json.loads((folder / ".hopline" / "server.json").read_text())["url"]
+    with httpx.Client(base_url=f"{url}/api/v1", timeout=WITHIN) as client:
+        event = {"name": "happened", "key": "k", "payload": None}
+        for answer in (
+            client.post("/runs", json={"workflow": "asking", "input": {}}),
+            client.get("/workflows/asking"),
+            client.get("/schedules/asking"),
+            client.get("/queues/asking"),
+            client.post("/events", json=event),
+        ):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.json()["error"]["code"] == "still-loading"
+    (folder / "loaded").touch()
+    assert hopline("run", "asking").out == "42\n"
+    assert "error[workflow-not-found]" in hopline("run", "nothing", code=ExitCode.NOT_FOUND).err
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_event_is_emitted_with_its_key_and_begun_runs_are_printed(api: FakeApi, 
     api.answer("POST", "/events", EVENT | {"created": True, "runs": [RUN]}, 201)
     said = cli("events", "emit", "parcel.scanned", "--key", "t1", '{"place": "Bonn"}')
     assert (said.code, said.out) == (0, f"{RUN}\n")
-    assert "emitted parcel.scanned with the key t1; it began 1 runs" in said.err
+    assert "emitted parcel.scanned with the key t1; it began 1 run" in said.err
     assert api.asked_for("POST", "/events") == [{"name": "parcel.scanned", "key": "t1", "payload": {"place": "Bonn"}}]
 
 
@@ -36,7 +36,13 @@ def test_event_that_was_emitted_before_is_told(api: FakeApi, cli: Cli, folder: P
     assert api.asked_for("POST", "/events")[0]["payload"] == {"place": "Kiel"}
 
 
-@pytest.mark.parametrize("words", [["n"], ["n", "--key", "k", "{"], ["n", "--key", "k", "@missing.json"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["n"], ["n", "--key", "k", "{"], ["n", "--key", "k", "@missing.json"], ["n", "--key", "k", "NaN"],
+        ["n", "--key", "k", '{"most": 1e999}'], ["n", "--key", "k", '"\\ud800"'], ["n", "--key", "\udcff"],
+    ],
+)  # fmt: skip
 def test_event_without_key_or_json_is_refused(api: FakeApi, cli: Cli, words: list[str]) -> None:
     assert cli("events", "emit", *words).code == ExitCode.USAGE
     assert api.asked_for("POST", "/events") == []

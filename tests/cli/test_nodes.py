@@ -40,8 +40,8 @@ def test_nodes_are_listed_with_their_part_of_the_work(api: FakeApi, cli: Cli) ->
     assert json.loads(cli("nodes", "list", "--json").out) == NODES
 
 
-@pytest.mark.parametrize("code", ["run-moving", "node-unreachable", "no-shard"])
-def test_run_between_two_nodes_is_asked_for_again(api: FakeApi, cli: Cli, code: str) -> None:
+@pytest.mark.parametrize("code", ["run-moving", "node-unreachable", "no-shard", "still-loading"])
+def test_what_is_a_matter_of_seconds_is_asked_for_again(api: FakeApi, cli: Cli, code: str) -> None:
     for method, path in (("GET", "/runs/r_1"), ("POST", "/runs/r_1/cancel")):
         api.refuse(method, path, 503, code, "not now")
         api.once.add((method, path))

@@ -101,6 +101,9 @@ def test_detach_prints_the_id_and_leaves(served: FakeApi, cli: Cli) -> None:
     "words, code, said",
     [
         (["nofile.py"], 2, ["error[file-not-found]: there is no file nofile.py"]),
+        ([f"{'n' * 5000}.py"], 2, ["error[cannot-use]: 'nnn", "n' cannot be used: File name too long"]),
+        (["wf.py:outer", "number=1", "label=\udcff"], 2, ["error[usage]: '\\udcff' is no character"]),
+        (["wf.py:outer", "number=1e999"], 2, ["error[usage]: this cannot be sent as JSON"]),
         (["fw.py"], 2, ["hint: did you mean wf.py?"]),
         (["wf.py:outr", "number=1"], 5, ["error[workflow-not-found]", "hint: did you mean outer?"]),
         (["wf.py"], 2, ["error[input]: missing parameter number", "hint: parameters: number (integer, needed)"]),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,20 @@ def test_store_that_another_process_has_and_does_not_answer_for_is_waited_for_an
     command.wait_for(f"hopline.db is in use by process {os.getpid()}; waiting until that answers or ends\n")
     holder.release()
     assert command.end().code == 0
+
+
+def test_server_waits_for_a_command_that_has_the_store_and_can_be_stopped_meanwhile(folder: Path, start: Start) -> None:
+    (folder / ".hopline").mkdir()
+    (folder / "wf.py").touch()
+    holder = ProcessLock(folder / ".hopline" / "hopline.db")
+    servers = [start(*words, "--port", "0") for words in (["serve"], ["dev", "wf.py"])]
+    for server in servers:
+        server.wait_for(f"hopline.db is in use by process {os.getpid()}; waiting until that answers or ends\n")
+    serving, developing = servers
+    developing.process.send_signal(signal.SIGINT)
+    assert developing.end().code == 0
+    holder.release()
+    serving.wait_for("serving .hopline/hopline.db at ")
 
 
 def test_folder_that_cannot_be_used_is_told(folder: Path, hopline: Cli) -> None:

@@ -81,7 +81,9 @@ def test_age_and_time_are_both_taken_as_since() -> None:
     assert since("2026-11-19", now) == "2026-11-19T00:00:00.000Z"
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "24", "3 weeks", "h", "24hours"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "24", "3 weeks", "h", "24hours", "99999999999d", "0001-01-01T00:00+14:00"]
+)
 def test_what_is_neither_age_nor_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="neither an age nor a time"):
         since(text, 0.0)

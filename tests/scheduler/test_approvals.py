@@ -81,9 +81,11 @@ async def test_form_is_made_from_the_model_and_checked(engine: RunningEngine) ->
     assert re.search(r'<input type="number" step="1" id="form.score" name="form.score" value="3">', page)
     assert '<input type="checkbox" id="form.urgent"' in page
     assert "<option selected>a</option><option>b</option>" in page
-    wrong = await on_page(link, decision="approve", by="Ada", form_reason="fine", form_score="many")
-    assert (wrong.status_code, "score: &#x27;many&#x27; is not what belongs there" in wrong.text) == (422, True)
-    assert 'value="fine"' in wrong.text, "what was filled in is not lost"
+    for score in ("many", "NaN", "1e999", "[" * 10_000, r'"\ud800"'):
+        wrong = await on_page(link, decision="approve", by="Ada", form_reason="fine", form_score=score)
+        assert (wrong.status_code, "is not what belongs there" in wrong.text) == (422, True)
+        assert 'value="fine"' in wrong.text, "what was filled in is not lost"
+    assert "score: &#x27;&quot;" in wrong.text
     await on_page(link, decision="approve", by="Ada", form_reason="fine", form_score="4", form_kind="b")
     result = (await engine.client.ended(run))["result"]
     assert (result["approved"], result["by"]) == (True, "Ada")

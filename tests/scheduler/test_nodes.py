@@ -10,7 +10,7 @@ import pytest
 
 from hopline_engine.core.model import RunId
 from hopline_engine.core.shards import SHARDS, shard_of
-from hopline_engine.errors import NoShardError, RunMovingError
+from hopline_engine.errors import NoShardError, RunMovingError, WorkflowNotFoundError
 from hopline_engine.scheduler.ids import TimeOrderedIds
 from hopline_engine.store.errors import OwnershipLostError
 from hopline_engine.store.nodes import give_up
@@ -321,6 +321,30 @@ async def test_workflow_registered_at_one_node_runs_at_another_after_its_next_be
     await first.define("call")
     await second.beat()
     assert await second.ended(await second.start("call")) == ["succeeded"]
+
+
+async def test_workflow_registered_at_one_node_is_known_to_another_when_it_is_asked_for(nodes: Nodes) -> None:
+    first, second = await nodes.joined(2)
+    limits = {"name": "ten", "max_concurrent_dispatches": 10, "max_dispatches_per_second": None, "max_burst_size": None}
+    await first.define("call", queue=limits)
+    started = await second.start("call")
+    queue = second.engine.controls.queue("ten")
+    assert (queue.max_concurrent_dispatches, queue.is_shared) == (10, True)
+    await second.beat()
+    assert await second.ended(started) == ["succeeded"]
+    with pytest.raises(WorkflowNotFoundError):
+        await second.start("nothing")
+
+
+async def test_looking_for_a_workflow_changes_nothing_of_those_that_are_known(nodes: Nodes) -> None:
+    first, second = await nodes.joined(2)
+    await first.define("call")
+    await second.beat()
+    before = second.engine.catalogue.current("call")
+    await first.define("call", then="held")
+    await first.define("new")
+    await second.engine.catalogue.find("new")
+    assert second.engine.catalogue.current("call") is before
 
 
 async def test_queue_paused_at_one_node_is_paused_at_the_others(nodes: Nodes) -> None:

@@ -129,9 +129,9 @@ async def test_retry_of_items_that_are_none_is_refused(engine: RunningEngine) ->
         await engine.client.ended(run)
         refusals = [
             (await engine.client.http.post(f"/runs/{run}/retry", json={"items": [name]})).json()["error"]["code"]
-            for name in ("each", "total[0]", "nothing[0]")
+            for name in ("each", "total[0]", "nothing[0]", "each[3]", f"each[{10**18 - 1}]")
         ]
-        assert refusals == ["not-mapped", "not-mapped", "step-not-found"]
+        assert refusals == ["not-mapped", "not-mapped", "step-not-found", "step-not-found", "step-not-found"]
         assert (await engine.client.http.post(f"/runs/{run}/retry")).json()["error"]["code"] == "run-not-retryable"
 
 

@@ -11,7 +11,7 @@ from time import process_time
 import pytest
 from pydantic import BaseModel
 
-from hopline import Event, Request, Retry, context, dynamic, http, secret, sleep, step, workflow
+from hopline import DefinitionError, Event, Request, Retry, context, dynamic, http, secret, sleep, step, workflow
 from hopline_engine.testing import CallbackRefusedError, Engine, NoDoubleError, Run
 
 PLUG_IN = "hopline_engine.pytest_plugin"
@@ -107,6 +107,26 @@ def test_callback_that_nobody_waits_for_fails_the_test(engine: Engine) -> None:
     run = engine.start(ship, "7")
     with pytest.raises(CallbackRefusedError, match="id"):
         engine.callback(run.step("charge"), {"number": 1})
+
+
+def test_what_is_no_workflow_is_refused_and_stands_in_the_way_of_no_other(engine: Engine) -> None:
+    @workflow
+    def wrong(order: str) -> str:
+        return label(order)  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError, match="mark it with @workflow"):
+        engine.start(label, "7")  # type: ignore[arg-type]
+    with pytest.raises(DefinitionError):
+        engine.start(wrong, "7")
+    engine.server(PAY).post("/card").reply(202)
+    assert engine.start(ship, "7").step("charge").state == "waiting"
+
+
+def test_result_of_a_run_that_goes_on_says_what_it_waits_for(engine: Engine) -> None:
+    engine.server(PAY).post("/card").reply(202)
+    run = engine.start(ship, "7")
+    with pytest.raises(AssertionError, match=f"run {run.id} has not finished; charge was accepted by its target"):
+        run.result()
 
 
 def test_result_of_a_run_that_failed_says_why(engine: Engine) -> None:

@@ -9,6 +9,8 @@ from hopline.definition import Kind
 from hopline.errors import definition_error
 from hopline.schedules import ScheduledValue
 
+LONGEST_NAME: Final = 400
+"""Characters of a name; servers take 500, with what tells several calls of one step apart."""
 _WORD: Final = {"python": "step", "http": "http", "workflow": "workflow", "dynamic": "dynamic"}
 
 
@@ -20,6 +22,8 @@ def checked_signature(fn: Callable[..., Any], kind: Kind) -> inspect.Signature:
         raise definition_error("a lambda cannot be a step", "define it with def; steps are known by their names")
     if not fn.__name__.isascii():
         refuse_function(fn, "has a name that HTTP headers cannot carry", "use ASCII letters, digits and _ in its name")
+    if len(fn.__name__) > LONGEST_NAME:
+        refuse_function(fn, f"has a name of {len(fn.__name__)} characters", f"use at most {LONGEST_NAME}")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         refuse_function(fn, "is a generator", "return a list instead of yielding")
     if kind != "python" and inspect.iscoroutinefunction(fn):

@@ -93,7 +93,9 @@ def deliver(event: Event[T], value: T, *, key: str | None = None) -> Iterator[No
 
 
 @contextmanager
-def _standing_in(step: Step[..., Any], substitute: Stub[R]) -> Iterator[Stub[R]]:
+def _standing_in(step: Any, substitute: Stub[R]) -> Iterator[Stub[R]]:
+    if not isinstance(step, Step):
+        raise TypeError(f"stub() takes a step or a workflow, and this is {step!r}; mark it with @step")
     token = plain.substitutes.set({**plain.substitutes.get(), step.fn: substitute})
     try:
         yield substitute

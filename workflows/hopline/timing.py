@@ -116,9 +116,13 @@ def timing_of(schedule: Mapping[str, Any], start: float) -> Timing:
         ScheduleError: its expression or its zone cannot be used, or its jitter is not below its period.
     """
     timing = _timing(schedule, start)
-    if schedule["jitter"] >= timing.period:
+    try:
+        period = timing.period
+    except OverflowError:  # the first moments of the calendar are before it in UTC
+        raise ScheduleError("one of its times is not in the calendar of UTC", "change its times") from None
+    if schedule["jitter"] >= period:
         raise ScheduleError(
-            f"jitter of {schedule['jitter']:g} s is too long: here it has to be below {timing.period:g} s",
+            f"jitter of {schedule['jitter']:g} s is too long: here it has to be below {period:g} s",
             "give a shorter jitter",
         )
     return timing

@@ -56,13 +56,13 @@ async def _serve_until_asked(settings: "Settings", interrupts: "Interrupts") -> 
     from hopline_cli import screen
     from hopline_cli.errors import CliError
     from hopline_cli.interrupts import Interrupted
-    from hopline_cli.server import listening, opened
+    from hopline_cli.server import listening, opened_to_serve
     from hopline_cli.text import printable
 
     was_lost = False
     while True:
         try:
-            async with opened(settings, dispatch=True) as engine:
+            async with opened_to_serve(settings, interrupts) as engine:
                 url = await listening(engine, settings.port, schedules=True)
                 screen.say(f"serving {printable(settings.store_shown)} at {url}/api/v1")
                 try:

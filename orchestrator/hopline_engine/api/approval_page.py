@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from hopline_engine.api.asked import ApprovalAnswer
 from hopline_engine.api.models import ApprovalDetail, iso_time
+from hopline_engine.core.strict_json import StrictJsonError, parse
 from hopline_engine.errors import InvalidApprovalError
 
 Given = Mapping[str, Sequence[str]]
@@ -44,6 +45,8 @@ _HEADERS: Final = {
 }
 _FIELD: Final = "form."
 """Before the names of the form's own fields."""
+_SHOWN: Final = 100
+"""Characters of what was filled in wrongly."""
 
 
 def page(detail: ApprovalDetail, given: Given, problems: Sequence[str], status: int) -> Response:
@@ -165,9 +168,10 @@ def _value(given: Given, name: str, schema: Mapping[str, Any]) -> Any:
     if schema.get("type") == "string":
         return text
     try:
-        return json.loads(text)
-    except ValueError:
-        raise InvalidApprovalError(problems=[f"{name}: {text!r} is not what belongs there"]) from None
+        return parse(text.encode())
+    except StrictJsonError:
+        shown = text[:_SHOWN]
+        raise InvalidApprovalError(problems=[f"{name}: {shown!r} is not what belongs there"]) from None
 
 
 def _text_of(value: Any) -> str:

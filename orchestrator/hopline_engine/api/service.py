@@ -162,12 +162,12 @@ class Service(RunOrders):
 
     async def workflow(self, name: str) -> WorkflowDetail:
         """Return the newest version of one workflow."""
-        plan = self._engine.catalogue.current(name)
+        plan = await self._engine.catalogue.find(name)
         return WorkflowDetail(**self._workflow_fields(plan), definition=self._engine.catalogue.body(plan.digest))
 
     async def versions(self, name: str) -> list[Version]:
         """Return the versions of a workflow."""
-        self._engine.catalogue.current(name)
+        await self._engine.catalogue.find(name)
         return await self._store.read(partial(needs.versions, name=name))
 
     async def version(self, name: str, digest: str) -> WorkflowDetail:

@@ -64,6 +64,21 @@ class Controls:
         if changed or gone:
             self._look_again()
 
+    async def catch_up(self) -> None:
+        """Learn of workflows that other nodes have registered, and of their queues; what is known stays as it is."""
+        if self._store.owner.alone:
+            return
+        newest = await self._store.read(definitions.newest)
+        new = {name: digest for name, digest in newest.items() if not self._catalogue.has(name)}
+        if not new:
+            return
+        await self._catalogue.load(set(new.values()))
+        for row in await self._store.read(queues.all_queues):
+            if row.name not in self._admission.queues:
+                self._learn(row)
+        # What was registered here meanwhile is newer.
+        self._catalogue.set_current({name: new[name] for name in new if not self._catalogue.has(name)})
+
     async def register(self, given: Iterable[Mapping[str, Any]], current: Iterable[str]) -> None:
         """Store definitions, make some the newest of their names, and set the limits of the queues they describe.
 
@@ -106,7 +121,8 @@ class Controls:
         """
         found = self._admission.queues.get(name)
         if found is None:
-            raise QueueNotFoundError(queue=name, did_you_mean=closest(name, self._admission.queues))
+            meant = closest(name, self._admission.queues)
+            raise self._catalogue.missing(QueueNotFoundError(queue=name, did_you_mean=meant))
         return found
 
     async def pause_queue(self, name: str, *, paused: bool, is_stored: bool = False) -> None:

@@ -4,17 +4,20 @@ import hashlib
 import json
 import logging
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
+from hopline.errors import HoplineError
 from hopline_engine.core.model import Digest
 from hopline_engine.core.plan import Plan, PlanError
 from hopline_engine.core.planning import build_plan, child_digests
 from hopline_engine.errors import (
     InvalidDefinitionError,
+    NotFoundError,
+    StillLoadingError,
     UnusableDefinitionError,
     WorkflowNotFoundError,
     closest,
@@ -34,6 +37,10 @@ class Checked(NamedTuple):
     """By digest."""
 
 
+async def _know_all() -> None:
+    """Learn nothing: nobody else registers workflows."""
+
+
 class Catalogue:
     """Plans in memory; every definition they come from is stored."""
 
@@ -44,6 +51,10 @@ class Catalogue:
         self._current: dict[str, Digest] = {}
         self.unusable: dict[Digest, str] = {}
         """Stored versions that this engine cannot run, and why: another one wrote them, or they are damaged."""
+        self.is_loading = False
+        """Whether files are being loaded of which the workflows will be registered when they are."""
+        self.catch_up: Callable[[], Awaitable[None]] = _know_all
+        """Learns of workflows that other nodes have registered."""
 
     def current(self, name: str) -> Plan:
         """Return the newest version of a workflow.
@@ -56,6 +67,29 @@ class Catalogue:
         if digest is None:
             raise WorkflowNotFoundError(workflow=name, did_you_mean=closest(name, self._current))
         return self.plan(digest)
+
+    async def find(self, name: str) -> Plan:
+        """Return the newest version of a workflow, which another node may have registered just now.
+
+        Raises:
+            WorkflowNotFoundError
+            StillLoadingError
+            UnusableDefinitionError
+        """
+        if not self.has(name):
+            await self.catch_up()
+        try:
+            return self.current(name)
+        except WorkflowNotFoundError as error:
+            raise self.missing(error) from None
+
+    def has(self, name: str) -> bool:
+        """Return whether a workflow is known."""
+        return name in self._current
+
+    def missing(self, error: NotFoundError) -> HoplineError:
+        """Return what to say of something that files may have: *error*, or that they are still being loaded."""
+        return StillLoadingError(missing=str(error)) if self.is_loading else error
 
     def all_current(self) -> list[Plan]:
         """Return the newest version of every workflow that can be run, by name."""

@@ -127,6 +127,7 @@ class Engine:
             clock=clock,
             look_again=coordinator.look_again,
         )
+        self.catalogue.catch_up = self.controls.catch_up
         coordinator.sending.pinning = Pinning(self.catalogue, clock, self.controls.meet)
         self.membership = membership = Membership(
             store=store,
@@ -335,9 +336,10 @@ class Engine:
 
         Raises:
             WorkflowNotFoundError
+            StillLoadingError
             InvalidInputError
         """
-        plan = self.catalogue.current(workflow)
+        plan = await self.catalogue.find(workflow)
         run_input = complete_input(plan, given)
         if idempotency_key is None:
             return Started(await self._start(plan, run_input, priority=priority), created=True)

@@ -158,8 +158,11 @@ class Events:
 
     async def _check(self, name: str, payload: bytes) -> None:
         declared = dict(self._declared(name))
+        if not declared:
+            await self._catalogue.catch_up()
+            declared = dict(self._declared(name))
         if not declared and not await self._store.read(partial(events.is_awaited, name=name)):
-            raise EventNotFoundError(event=name, did_you_mean=closest(name, self._names()))
+            raise self._catalogue.missing(EventNotFoundError(event=name, did_you_mean=closest(name, self._names())))
         problems = []
         for who, schema in declared.items():
             try:

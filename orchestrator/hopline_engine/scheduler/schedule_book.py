@@ -93,7 +93,7 @@ class ScheduleBook:
         found = await self._store.read(partial(schedules.get, name=name))
         if found is None:
             names = await self._store.read(schedules.names)
-            raise ScheduleNotFoundError(schedule=name, did_you_mean=closest(name, names))
+            raise self._catalogue.missing(ScheduleNotFoundError(schedule=name, did_you_mean=closest(name, names)))
         return found
 
     async def show(self, name: str) -> Shown:
@@ -145,7 +145,7 @@ class ScheduleBook:
             InvalidScheduleError
             InvalidInputError: its runs could not be started with this input.
         """
-        plan = self._catalogue.current(workflow)
+        plan = await self._catalogue.find(workflow)
         if name != workflow and name in {each.name for each in self._catalogue.all_current()}:
             raise InvalidScheduleError(
                 schedule=name,
@@ -254,7 +254,7 @@ class ScheduleBook:
             return at
 
         at = await self._store.execute(add)
-        plan = self._catalogue.current(found.workflow)
+        plan = await self._catalogue.find(found.workflow)
         values = values_of(plan.parameters, at, timing_of(found.schedule, found.anchor_at).zone)
         given = {**values, **msgspec.json.decode(found.input, type=dict[str, Any])}
         try:

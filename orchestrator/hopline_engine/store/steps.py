@@ -101,6 +101,13 @@ def item_counts(connection: Connection, run_id: RunId, nodes: Sequence[int]) -> 
     return [ItemCount._make(row) for row in _among(connection, query, step_run.c.node, nodes)]
 
 
+def last_item(connection: Connection, run_id: RunId, node: int) -> int:
+    """Return the last element of a mapped step that ended; ``WHOLE`` if none has."""
+    query = select(func.max(step_run.c.item)).where(step_run.c.run_id == run_id, step_run.c.node == node)
+    found: int | None = connection.execute(query).scalar_one()
+    return WHOLE if found is None else found
+
+
 def ended_counts(connection: Connection, run_ids: Sequence[RunId]) -> dict[RunId, int]:
     """Return how many steps of each of these runs have ended; a run of which none has is left out."""
     rows = connection.execute(

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 
-from hopline import Event, Workflow
+from hopline import Event, HoplineError, Workflow
 from hopline.definition import canonical
 from hopline.durations import parse
 from hopline.schema import codec, jsonable
@@ -18,7 +18,7 @@ from hopline_engine.api.models import Attempt, Failure, RunDetail
 from hopline_engine.api.models import Step as StepDetail
 from hopline_engine.api.service import Service
 from hopline_engine.core.states import FINAL_RUN_STATES
-from hopline_engine.errors import ApprovalNotOpenError, RunNotSucceededError
+from hopline_engine.errors import ApprovalNotOpenError, RunNotFinishedError, RunNotSucceededError
 from hopline_engine.scheduler.callbacks import CallbackOutcome
 from hopline_engine.testing.crashes import CrashPoint, Drive, crash_points
 from hopline_engine.testing.doubles import Doubles, Server
@@ -110,6 +110,9 @@ class Run(Generic[R]):
         except RunNotSucceededError as error:
             why = f": step {self.error.step}: {self.error.message}" if self.error else ""
             raise AssertionError(f"{error}{why}") from None
+        except RunNotFinishedError as error:
+            reasons = self._engine.ask(lambda service: service.why(self.id, None)).reasons
+            raise AssertionError("; ".join([str(error), *(reason.text for reason in reasons)])) from None
         return cast("R", codec(self._workflow.fn).load_result(output) if self._workflow else json.loads(output))
 
     def runs(self, step: str) -> "list[Run[Any]]":
@@ -126,6 +129,13 @@ def _drive_to_the_end(engine: "Engine", run: Run[Any]) -> None:
         engine.advance("1d")
         if run.state in FINAL_RUN_STATES:
             return
+
+
+def _checked(workflow: Workflow[..., Any]) -> Workflow[..., Any]:
+    given: object = workflow
+    if not isinstance(given, Workflow):
+        raise TypeError(f"the engine takes workflows, and this is {given!r}; mark it with @workflow")
+    return workflow
 
 
 class Engine:
@@ -219,11 +229,16 @@ class Engine:
         self._scheduled.update(workflow.name for workflow in workflows)
 
     def _make_known(self, workflows: Iterable[Workflow[..., Any]]) -> None:
-        new = [workflow for workflow in workflows if self._workflows.get(workflow.name) is not workflow]
+        new = [workflow for workflow in map(_checked, workflows) if self._workflows.get(workflow.name) is not workflow]
         if new:
-            self._workflows.update({workflow.name: workflow for workflow in new})
+            before = self._workflows
+            self._workflows = {**before, **{workflow.name: workflow for workflow in new}}
+            try:
+                self._register(new)
+            except HoplineError:  # what cannot be registered must not stand in the way of others
+                self._workflows = before
+                raise
             self._scheduled.difference_update(workflow.name for workflow in new)
-            self._register(new)
 
     def runs(self, workflow: Workflow[..., R]) -> "list[Run[R]]":
         """Return the runs of a workflow, those that its schedule or an event started too; oldest first."""
