@@ -84,9 +84,27 @@ async def test_failed_run_undoes_its_steps_and_maps_in_reverse_order_and_shows_i
         undone = paths(service)[4:]
         assert sorted(undone[:2]) == ["/undo/pack/0", "/undo/pack/1"]
         assert undone[2:] == ["/undo/reserve", "/undo/reserve"], "an undo step is retried by its own policy"
+        (why,) = (await engine.client.ask("GET", f"/runs/{run['id']}/why", params={"step": "release"}))["reasons"]
+        assert why["text"] == "release is succeeded"
         states = {step["id"]: step["state"] for step in run["steps"]}
         assert (states["release"], states["unpack"], states["reserve"]) == ("succeeded", "succeeded", "succeeded")
         assert run["steps_total"] == 3
+
+
+async def test_undo_step_is_none_from_which_a_run_is_made_again(engine: RunningEngine) -> None:
+    await engine.register(buy)
+    async with target(accepted) as service:
+        service.answer = shop(DECLINED)(service)
+        run = (await engine.client.ended(await engine.client.start("buy", {"url": service.url})))["id"]
+        orders = {"fork": {"step": "release"}, "retry": {"items": ["unpack[0]"]}}
+        for (order, body), step in zip(orders.items(), ("reserve", "pack"), strict=True):
+            answer = await engine.client.http.post(f"/runs/{run}/{order}", json=body)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"], error["hint"]) == (
+                404,
+                "step-not-found",
+                f'did you mean "{step}"?',
+            )
 
 
 async def test_undo_step_that_fails_is_visible_and_stops_no_other(engine: RunningEngine) -> None:

@@ -130,8 +130,9 @@ class Explainer:
         *ended* is the row of a step that has ended; it says why a step was skipped.
         """
         if node.undoes is not None and run.ending is None:
-            text = f"{node.id} only runs when the run undoes what it did"
-            return [Reason(step=node.id, item=None, reason="done", text=text)]
+            where = "only runs when the run undoes what it did"
+            said = where if ended is None else f"is {_words(StepState(ended.state))}"
+            return [Reason(step=node.id, item=None, reason="done", text=f"{node.id} {said}")]
         live = run.nodes[node.index]
         if live.state in FINAL_STEP_STATES:
             text = f"{node.id} is {_words(live.state)}"

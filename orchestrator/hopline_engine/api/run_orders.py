@@ -56,7 +56,7 @@ class RunOrders:
         """Start a new run with other arguments that makes a step and what follows it again."""
         stored = await self._ended(run)
         plan = await self._engine.catalogue.plan_of(stored.digest)
-        node = node_of(run, plan, step)
+        node = _repeatable(run, plan, step)
         return await self._shown.run_view(await self._engine.orders.fork(stored, plan, node.index, given))
 
     async def _again(self, ended: RunRecord, plan: Plan, items: Sequence[str]) -> Again:
@@ -64,7 +64,7 @@ class RunOrders:
         wanted: dict[int, set[int]] = {}
         for name in items:
             step, item = parse_step_name(name)
-            node = node_of(ended.public_id, plan, step)
+            node = _repeatable(ended.public_id, plan, step)
             if item == WHOLE or node.over is None:
                 raise NotMappedError(name=name, step=step, is_mapped=node.over is not None)
             wanted.setdefault(node.index, set()).add(item)
@@ -101,6 +101,14 @@ class RunOrders:
         if stored.state == RunState.RUNNING:
             raise RunNotFinishedError(run=run)
         return stored
+
+
+def _repeatable(run: str, plan: Plan, name: str) -> Node:
+    """Return the step of this name; one that undoes another is made only when that is undone."""
+    node = node_of(run, plan, name)
+    if node.index < 0:
+        raise StepNotFoundError(run=run, step=name, did_you_mean=plan.nodes[~node.index].id)
+    return node
 
 
 def node_of(run: str, plan: Plan, name: str) -> Node:

@@ -273,11 +273,13 @@ class Service(RunOrders):
         plan = await self._engine.catalogue.plan_of(stored.digest)
         nodes = plan.nodes if step is None else [node_of(run, plan, parse_step_name(step)[0])]
         live = self._engine.coordinator.runs.get(stored.id)
-        wanted = range(len(plan.nodes)) if step is None or live is None else [node.index for node in nodes]
+        wanted = {node.index for node in nodes}
+        if live is None:
+            wanted.update(range(len(plan.nodes)))
         rows = await self._store.read(partial(steps.without_results, run_id=stored.id, nodes=wanted))
         ended = {row.node: row for row in rows}
         if live is None:
-            live = _as_ended(stored, plan, {row.node: StepState(row.state) for row in rows})
+            live = _as_ended(stored, plan, {row.node: StepState(row.state) for row in rows if row.node >= 0})
         elif step is None and live.ending is not None:
             is_open = (node for node in plan.undos.values() if live.nodes[node.index].state is StepState.RUNNING)
             nodes = (*plan.nodes, *is_open)
