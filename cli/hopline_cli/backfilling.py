@@ -1,7 +1,7 @@
 """Back-fills: ticks of the past are shown, and then made up for."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -64,13 +64,25 @@ async def backfill(name: str, wanted: Wish, *, dry_run: bool, yes: bool, as_json
 async def _body(api: Api, name: str, wanted: Wish) -> dict[str, Any]:
     schedule: ScheduleDetail = await api.get(f"/schedules/{quoted(name)}")
     zone = ZoneInfo(schedule["schedule"].get("tz", "UTC"))
-    last_of_day = "T23:59:59" if len(wanted.end) == len("2026-11-01") else ""
     body = {
         "first": _moment(wanted.begin, zone),
-        "last": _moment(wanted.end + last_of_day, zone),
+        "last": _moment(_with_all_of_its_day(wanted.end), zone),
         "max_parallel": wanted.max_parallel,
     }
     return body if wanted.rate is None else {**body, "rate": wanted.rate}
+
+
+def _with_all_of_its_day(end: str) -> str:
+    """Return the end of a time, which a day alone is part of to its last second.
+
+    >>> _with_all_of_its_day("20261107"), _with_all_of_its_day("2026-11-07T06:00")
+    ('20261107T23:59:59', '2026-11-07T06:00')
+    """
+    try:
+        date.fromisoformat(end)
+    except ValueError:
+        return end
+    return f"{end}T23:59:59"
 
 
 def _moment(text: str, zone: ZoneInfo) -> str:
