@@ -30,7 +30,7 @@ class Figure:
     """Most memory that the engine had while it was measured."""
     worker_peak_mb: float | None = None
     engine_growth_mb: float | None = None
-    """How much more memory that was than before."""
+    """How much more memory it took than it had before, in the round in which that was most."""
     steps_per_commit: float | None = None
 
 
@@ -42,6 +42,9 @@ class Round:
     to_floor: float
     engine_us: float
     worker_us: float
+    engine_peak_mb: float
+    worker_peak_mb: float
+    engine_growth_mb: float
     steps_per_commit: float | None
 
 
@@ -67,12 +70,7 @@ async def figure(
 
     *least* names what of the floor it is compared with.
     """
-    plant = measuring.plant
-    for pid in (plant.engine, plant.worker):
-        forget_peak(pid)
-    before = Usage.of(plant.engine)
     found = [await _round(measuring, work, steps, least) for _ in range(measuring.rounds)]
-    engine, worker = Usage.of(plant.engine), Usage.of(plant.worker)
     return Figure(
         name=name,
         value=statistics.median(each.value for each in found),
@@ -81,9 +79,9 @@ async def figure(
         to_floor=statistics.median(each.to_floor for each in found),
         engine_us=statistics.median(each.engine_us for each in found),
         worker_us=statistics.median(each.worker_us for each in found),
-        engine_peak_mb=engine.peak_bytes / _MEGABYTE,
-        worker_peak_mb=worker.peak_bytes / _MEGABYTE,
-        engine_growth_mb=(engine.peak_bytes - before.resident_bytes) / _MEGABYTE,
+        engine_peak_mb=max(each.engine_peak_mb for each in found),
+        worker_peak_mb=max(each.worker_peak_mb for each in found),
+        engine_growth_mb=max(each.engine_growth_mb for each in found),
         steps_per_commit=_median([each.steps_per_commit for each in found if each.steps_per_commit is not None]),
     )
 
@@ -92,17 +90,21 @@ async def _round(
     measuring: Measuring, work: Callable[[], Awaitable[float]], steps: int, least: Callable[[Floor], float]
 ) -> Round:
     plant, floor = measuring.plant, await measuring.gauge.measure()
+    for pid in (plant.engine, plant.worker):
+        forget_peak(pid)
     mark = plant.ledger.mark()
-    engine, worker = Usage.of(plant.engine), Usage.of(plant.worker)
+    engine_before, worker_before = Usage.of(plant.engine), Usage.of(plant.worker)
     value = await work()
-    engine_spent = Usage.of(plant.engine).cpu_seconds - engine.cpu_seconds
-    worker_spent = Usage.of(plant.worker).cpu_seconds - worker.cpu_seconds
+    engine, worker = Usage.of(plant.engine), Usage.of(plant.worker)
     commits = commits_between(mark, plant.ledger.mark())
     return Round(
         value=value,
         to_floor=value / least(floor),
-        engine_us=engine_spent * 1e6 / steps,
-        worker_us=worker_spent * 1e6 / steps,
+        engine_us=(engine.cpu_seconds - engine_before.cpu_seconds) * 1e6 / steps,
+        worker_us=(worker.cpu_seconds - worker_before.cpu_seconds) * 1e6 / steps,
+        engine_peak_mb=engine.peak_bytes / _MEGABYTE,
+        worker_peak_mb=worker.peak_bytes / _MEGABYTE,
+        engine_growth_mb=(engine.peak_bytes - engine_before.resident_bytes) / _MEGABYTE,
         steps_per_commit=steps / commits if commits else None,
     )
 
