@@ -83,3 +83,15 @@ def test_it_is_known_when_the_brake_lets_the_next_task_go(admission: Admission) 
 
     assert admission.next_token_at() == pytest.approx(1 / 50)
     assert list(admission.shared_short()) == [], "more tokens would be of no use"
+
+
+def test_a_shared_queue_without_slots_asks_for_some_while_the_brake_is_on() -> None:
+    made = Admission(Workers(), Queue("default"))
+    queue = made.queues[NAME] = Queue(NAME, is_shared=True)
+    queue.limit(100.0, 100, 2, 0.0)
+    made.offer(PushTask(CloudTaskId(1), Place(NAME), 0.0))
+
+    Throttle(made).hear(NAME, ended(429), 0.0)
+
+    assert queue.is_full
+    assert list(made.shared_short()) == [queue]

@@ -347,9 +347,9 @@ class Admission:
                 yield queue
 
     def _lacks_share(self, queue: Queue) -> bool:
-        if queue.brake is not None and queue.brake.tokens < 1.0:
-            return False
-        if not queue.is_full and (queue.bucket is None or queue.bucket.tokens >= 1.0):
+        is_braked = queue.brake is not None and queue.brake.tokens < 1.0
+        # Slots are of use in any case: without one, nobody looks whether the brake lets a task go.
+        if not queue.is_full and (is_braked or queue.bucket is None or queue.bucket.tokens >= 1.0):
             return False
         return any(lane and self._has_room(route) for route, lane in queue.all_lanes())
 
