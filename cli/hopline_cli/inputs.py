@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hopline_cli.errors import UsageError
-from hopline_cli.text import did_you_mean
+from hopline_cli.text import did_you_mean, json_text
 
 Schema = Mapping[str, Any]
 
@@ -157,7 +157,7 @@ def _told(name: str, parameter: Schema, schema: Schema, required: Sequence[str])
     kind = type_name(parameter, schema)
     if name in required:
         return f"{kind}, needed"
-    return f"{kind}, default {json.dumps(parameter['default'])}" if "default" in parameter else kind
+    return f"{kind}, default {json_text(parameter['default'], indent=None)}" if "default" in parameter else kind
 
 
 def type_name(parameter: Schema, schema: Schema) -> str:
@@ -171,7 +171,7 @@ def type_name(parameter: Schema, schema: Schema) -> str:
         if union in parameter:
             return " or ".join(type_name(choice, schema) for choice in parameter[union])
     if "enum" in parameter:
-        return " or ".join(json.dumps(value) for value in parameter["enum"])
+        return " or ".join(json_text(value, indent=None) for value in parameter["enum"])
     if parameter.get("type") == "array":
         return f"list of {type_name(parameter.get('items', {}), schema)}"
     if parameter.get("type") == "string":

@@ -109,6 +109,21 @@ async def server_found(settings: "Settings") -> str | None:
     return url
 
 
+async def comes_up(server: str | None, seconds: float) -> bool:
+    """Return whether a server is up, or comes up within so many seconds.
+
+    Raises:
+        ServerGone: the user named a server and it does not answer.
+    """
+    settings = load_settings(server_url=server)
+    give_up_at = clock.monotonic() + seconds
+    while await server_found(settings) is None:
+        if clock.monotonic() > give_up_at:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
 async def _server_of_database(settings: "Settings") -> str | None:
     """Return the address of a node that shares the database of the settings, if they name one and a node answers."""
     if not settings.is_on_postgres:

@@ -10,11 +10,13 @@ from hopline_cli.answers import Run
 from hopline_cli.client import Api, quoted
 from hopline_cli.errors import CliError, ExitCode, UsageError
 from hopline_cli.inputs import Assignment, bind, parameter_list
-from hopline_cli.running import Order, Start
-from hopline_cli.server import Place
+from hopline_cli.running import Order, Start, carry_out
+from hopline_cli.server import Place, comes_up
 from hopline_cli.shape import callees
 from hopline_cli.text import did_you_mean, listing
 
+COMING_SECONDS = 10.0
+"""How long a server may take to come up that was started together with a command that needs it."""
 RUNS_VERBS = ("list", "show", "watch", "logs", "output", "cancel", "retry", "why")
 
 
@@ -47,6 +49,23 @@ def split_target(target: str) -> tuple[str | None, str | None]:
     return None, target
 
 
+async def run(order: Order, wish: Wish) -> int:
+    """Start a run, follow it to its end, tell its outcome, and return the exit code.
+
+    Raises:
+        UsageError: a workflow of a server is meant, and none is up; the store is not opened for that, in whose way it
+            would be.
+    """
+    if order.file is None and not await comes_up(order.server, 0.0):
+        if wish.target in RUNS_VERBS:
+            raise _no_file(wish.target)
+        near = _near(wish.target)
+        screen.say("no server is up yet; waiting for one" + (f" ({near})" if near else ""))
+        if not await comes_up(order.server, COMING_SECONDS):
+            raise _no_file(wish.target)
+    return await carry_out(order, starter(order, wish))
+
+
 def starter(order: Order, wish: Wish) -> Start:
     """Return what begins the run once a server and a worker are there."""
 
@@ -65,11 +84,16 @@ def _dev(order: Order) -> str:
     return f"hopline dev {quote(order.file or '')}"
 
 
+def _near(target: str) -> str | None:
+    """Return which file was probably meant."""
+    return did_you_mean(target, [path.name for path in Path().glob("*.py")])
+
+
 def _no_file(target: str) -> UsageError:
     if target in RUNS_VERBS:
         hint = f"did you mean: hopline runs {target}"
     else:
-        hint = did_you_mean(target, [path.name for path in Path().glob("*.py")]) or "give the file of the workflow"
+        hint = _near(target) or "give the file of the workflow"
     return UsageError(
         f"there is no file {target}, and no server is up that could know a workflow of that name",
         code="file-not-found",

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hopline_cli import server, starting
 from hopline_cli.errors import ExitCode
 from tests.cli.conftest import Cli, Start
 from tests.cli.fake_api import FakeApi, a_run, a_step
+from tests.support.waiting import WITHIN
 
 FILE = """
 from hopline import step, workflow
@@ -88,6 +90,35 @@ def test_name_of_a_served_workflow_runs_without_a_file(served: FakeApi, cli: Cli
     assert cli("run", "etl").code == 0
     assert served.asked_for("POST", "/runs")[0]["workflow"] == "etl"
     assert served.workers == {}
+
+
+def test_server_that_is_started_together_with_the_command_is_waited_for(
+    served: FakeApi, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.answer("GET", "/workflows/etl", {"name": "etl", "parameters": {}, "definition": {}})
+    found = iter([None, None])
+
+    async def look(_: object) -> str | None:
+        return next(found, served.url)
+
+    monkeypatch.setattr(server, "server_found", look)
+    monkeypatch.setattr(starting, "COMING_SECONDS", WITHIN)
+    done = cli("run", "etl")
+    assert (done.code, done.out) == (0, "14\n")
+    assert "no server is up yet; waiting for one" in done.err
+
+
+@pytest.mark.parametrize(
+    "name, hint", [("etl", "give the file of the workflow"), ("list", "did you mean: hopline runs list")]
+)
+def test_name_of_a_workflow_without_a_server_is_refused_and_leaves_the_store_alone(
+    folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, hint: str
+) -> None:
+    monkeypatch.setattr(starting, "COMING_SECONDS", 0.0)
+    done = cli("run", name)
+    assert done.code == ExitCode.USAGE
+    assert f"hint: {hint}" in done.err
+    assert list(folder.iterdir()) == []
 
 
 def test_detach_prints_the_id_and_leaves(served: FakeApi, cli: Cli) -> None:

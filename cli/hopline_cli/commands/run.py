@@ -43,12 +43,13 @@ def run(
     Exit code 0 when the run succeeded, 3 when it failed or was cancelled.
     """
     from hopline_cli.inputs import parse
-    from hopline_cli.running import Order, carry_out
-    from hopline_cli.starting import Wish, split_target, starter
+    from hopline_cli.running import Order
+    from hopline_cli.starting import Wish, split_target
+    from hopline_cli.starting import run as start_and_follow
 
     file, workflow = split_target(target)
     wish = Wish(target=target, workflow=workflow, inputs=parse(inputs or []), key=key, priority=priority)
     order = Order(file=file, server=server, live=not no_live, as_json=as_json, wait=not detach)
     from hopline_engine import event_loop
 
-    raise typer.Exit(event_loop.run(carry_out(order, starter(order, wish))))
+    raise typer.Exit(event_loop.run(start_and_follow(order, wish)))
