@@ -67,8 +67,8 @@ async def running_plant(
 ) -> AsyncIterator[Plant]:
     """Start engine and worker in *folder*, on the store that is there or on a new one, and run everything once."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    engine = EngineProcess(folder, settings)
-    worker = WorkerProcess(folder, engine.url, [HERE / workflows], {})
+    engine = EngineProcess(folder, settings, fresh=True)
+    worker = WorkerProcess(folder, engine.url, [HERE / workflows], {}, fresh=True)
     driver = Driver(engine.url)
     try:
         engine.start()

@@ -84,7 +84,7 @@ class Client:
             found = await self.run(run)
             return found if found["state"] in ENDED else None
 
-        return await until_seen(look, f"run {run} ends", within)
+        return await until_seen(look, f"run {run} ends", within, lasts=True)
 
     async def step(self, run: str, step: str) -> Json:
         """Return one step of a run."""

@@ -10,14 +10,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 import httpx
 
+from tests.support import copies
 from tests.support.client import Client
+from tests.support.copies import Copy
 from tests.support.ports import free_port
 from tests.support.waiting import WITHIN, until_seen
 
@@ -32,7 +34,7 @@ class Process:
         self.folder = folder
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("HOPLINE_")}
         self._environment = {**inherited, **environment}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Copy | None = None
 
     @property
     def pid(self) -> int:
@@ -57,15 +59,7 @@ class Process:
         """Start it; it needs a while until it can do something."""
         assert not self.is_up
         with (self.folder / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(),
-                cwd=self.folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=_end_with_parent,
-            )
+            self._process = self._launched(log.fileno())
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -93,19 +87,56 @@ class Process:
         """Return the end of what it printed."""
         return (self.folder / f"{self.name}.log").read_text(errors="replace")[-4000:]
 
+    def _launched(self, told: int) -> subprocess.Popen[bytes] | Copy:
+        return subprocess.Popen(
+            self.command(),
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=told,
+            stderr=told,
+            preexec_fn=_end_with_parent,
+        )
 
-class EngineProcess(Process):
+
+class _Copied(Process):
+    """A process of the engine, made as a copy unless it has to be a *fresh* one: that imports everything itself."""
+
+    def __init__(self, name: str, folder: Path, environment: Mapping[str, str], *, fresh: bool) -> None:
+        super().__init__(name, folder, environment)
+        self._is_fresh = fresh
+
+    def copied(self) -> tuple[Callable[..., None], Sequence[str]]:
+        """Return what a copy calls instead of the command, and with what."""
+        raise NotImplementedError
+
+    def _launched(self, told: int) -> subprocess.Popen[bytes] | Copy:
+        if self._is_fresh:
+            return super()._launched(told)
+        main, arguments = self.copied()
+        return Copy(main, *arguments, folder=self.folder, environment=self._environment, out=told, err=told)
+
+
+class EngineProcess(_Copied):
     """``hopline serve`` on one folder and one port."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        super().__init__("engine", folder, environment)
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, fresh: bool = False) -> None:
+        super().__init__("engine", folder, environment, fresh=fresh)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.store = folder / ".hopline" / "hopline.db"
 
     def command(self) -> Sequence[str]:
         """Return what is executed."""
-        return [sys.executable, "-m", "hopline_cli", "serve", "--port", str(self.port)]
+        return [sys.executable, "-m", "hopline_cli", *self._arguments]
+
+    def copied(self) -> tuple[Callable[..., None], Sequence[str]]:
+        """Return what a copy calls."""
+        return copies.hopline, self._arguments
+
+    @property
+    def _arguments(self) -> Sequence[str]:
+        return ["serve", "--port", str(self.port)]
 
     async def ready(self, within: float = WITHIN) -> None:
         """Return when it answers."""
@@ -120,22 +151,32 @@ class EngineProcess(Process):
             await until_seen(look, "the engine is up", within)
 
 
-class WorkerProcess(Process):
+class WorkerProcess(_Copied):
     """A worker that serves *paths* to the engine at *url*."""
 
     _numbers = count(1)
 
     def __init__(
-        self, folder: Path, url: str, paths: Sequence[Path], environment: Mapping[str, str], flags: Sequence[str] = ()
+        self,
+        folder: Path,
+        url: str,
+        paths: Sequence[Path],
+        environment: Mapping[str, str],
+        flags: Sequence[str] = (),
+        *,
+        fresh: bool = False,
     ) -> None:
-        super().__init__(f"worker-{next(self._numbers)}", folder, environment)
+        super().__init__(f"worker-{next(self._numbers)}", folder, environment, fresh=fresh)
         self._url = url
-        self._paths = [str(path) for path in paths]
-        self._flags = flags
+        self._arguments = ["--server", url, *flags, "--", *map(str, paths)]
 
     def command(self) -> Sequence[str]:
         """Return what is executed."""
-        return [sys.executable, "-m", "hopline_engine.worker", "--server", self._url, *self._flags, "--", *self._paths]
+        return [sys.executable, "-m", "hopline_engine.worker", *self._arguments]
+
+    def copied(self) -> tuple[Callable[..., None], Sequence[str]]:
+        """Return what a copy calls."""
+        return copies.worker, self._arguments
 
     async def ready(self, within: float = WITHIN) -> None:
         """Return when the engine sends steps to it."""
@@ -145,7 +186,7 @@ class WorkerProcess(Process):
                 assert self.is_up, f"the worker ended: {self.told()}"
                 return self.pid in await client.worker_pids()
 
-            await until_seen(look, "the worker is registered", within)
+            await until_seen(look, "the worker is registered", within, lasts=True)
 
 
 class Site:
