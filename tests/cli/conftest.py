@@ -1,7 +1,7 @@
+"""Fixtures: commands in this process and as processes of their own, an empty folder, a server that answers."""
+
 import os
 import shlex
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ import pytest
 from hopline_cli import screen
 from hopline_cli.main import main
 from tests.cli.fake_api import FakeApi, serving
+from tests.support import copies
+from tests.support.copies import Copy
 from tests.support.waiting import WITHIN
 
 
@@ -71,34 +73,29 @@ def hopline(folder: Path) -> Cli:
     """Runs a command as a process of its own; it has to end with *code*."""
 
     def call(*arguments: str, code: int = 0, **environment: str) -> Outcome:
-        done = subprocess.run(
-            [sys.executable, "-m", "hopline_cli", *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **environment},
-            timeout=WITHIN,
-            check=False,
-        )
-        told = f"hopline {shlex.join(arguments)} ended with {done.returncode}\n{done.stdout}{done.stderr}"
-        assert done.returncode == code, told
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        running = Running(arguments, environment)
+        try:
+            done = running.end()
+        finally:
+            running.close()
+        assert done.code == code, f"{running.command} ended with {done.code}\n{done.out}{done.err}"
+        return done
 
     return call
 
 
 class Running:
-    """A command that runs; its stderr is read as it comes."""
+    """A command that runs, as a copy; its stderr is read as it comes."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
         self.command = shlex.join(("hopline", *arguments))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hopline_cli", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
+        reading_out, out = os.pipe()
+        reading_err, err = os.pipe()
+        self._out, self._err = os.fdopen(reading_out), os.fdopen(reading_err)
+        variables = {**os.environ, **environment}
+        self.process = Copy(copies.hopline, *arguments, folder=Path.cwd(), environment=variables, out=out, err=err)
+        os.close(out)
+        os.close(err)
         self._lines: list[str] = []
         self._more = threading.Condition()
         self._ended = False
@@ -118,8 +115,7 @@ class Running:
 
     def end(self) -> Outcome:
         """Wait for its end and return all of it."""
-        assert self.process.stdout is not None
-        out = self.process.stdout.read()
+        out = self._out.read()
         code = self.process.wait(WITHIN)
         self._reader.join()
         return Outcome(code, out, self.err)
@@ -129,14 +125,11 @@ class Running:
             self.process.kill()
             self.process.wait()
         self._reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._out.close()
 
     def _read(self) -> None:
-        stream = self.process.stderr
-        assert stream is not None
-        with stream:
-            for line in stream:
+        with self._err:
+            for line in self._err:
                 with self._more:
                     self._lines.append(line)
                     self._more.notify_all()

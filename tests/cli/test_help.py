@@ -39,6 +39,29 @@ def test_help_page_loads_little_more_than_typer() -> None:
     assert not {"pydantic", "asyncio"} & loaded
 
 
+IMPORTED_FIRST = """
+import importlib, os, sys
+import alembic, fastapi, httpx, jsonschema, networkx, sqlmodel, uvicorn  # once for all: they know nothing of Hopline
+failed = []
+for name in sys.argv[1:]:
+    if (process := os.fork()) == 0:
+        importlib.import_module(name)
+        sys.exit()
+    if os.waitpid(process, 0)[1]:
+        failed.append(name)
+print(failed)
+"""
+
+
+def test_whatever_is_imported_first_can_be() -> None:
+    """Processes of other tests are copies of one that has imported everything."""
+    commands = [entry.module for entry in (*VERBS.values(), *NOUNS.values())]
+    places = ["hopline_engine.bootstrap", "hopline_engine.worker.serve", "hopline_engine.worker.processes"]
+    program = [sys.executable, "-c", IMPORTED_FIRST, *commands, *places]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=WITHIN, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize("name", [*VERBS, *NOUNS])
 def test_every_listed_command_has_a_help_page(cli: Cli, name: str) -> None:
     done = cli(name, "--help")
