@@ -1,10 +1,6 @@
-"""An engine on Postgres as a process of its own, that fires schedules until it is killed; its clock is wrong.
-
-``python -m tests.scheduler.firing_node URL SKEW_SECONDS``
-"""
+"""An engine on Postgres as a process of its own, that fires schedules until it is killed; its clock is wrong."""
 
 import asyncio
-import sys
 from typing import cast
 
 from hopline_engine.clock import DatabaseClock, SystemClock, token
@@ -19,7 +15,12 @@ SILENCE_SECONDS = 6.0
 """After which the others take a killed engine for dead."""
 
 
-async def main(url: str, skew: float) -> None:
+def fire(url: str, skew: float) -> None:
+    """Be such an engine on the database at *url*, with a clock that is wrong by *skew* seconds."""
+    asyncio.run(_main(url, skew))
+
+
+async def _main(url: str, skew: float) -> None:
     """Open the store as a node, as ``hopline serve`` does, and fire schedules until killed."""
     store = await open_store(url, node=f"n_{token(8)}", random=SystemClock().random)
     engine = Engine(
@@ -32,7 +33,3 @@ async def main(url: str, skew: float) -> None:
     await engine.open()
     engine.dispatch(f"http://{store.owner.node}", schedules=True)
     await engine.membership.lost  # as a server does, it ends when the others took it for dead
-
-
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2])))

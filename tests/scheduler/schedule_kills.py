@@ -9,16 +9,18 @@ import argparse
 import asyncio
 import os
 import random
-import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
 
 from hopline_engine.core.schedules import tick_key
+from tests.scheduler.firing_node import fire
 from tests.scheduler.several_nodes import Nodes
+from tests.support.copies import Copy
 from tests.support.postgres import database, run_sql
 from tests.support.waiting import until_seen
 
@@ -61,14 +63,14 @@ class Cluster:
     def __init__(self, url: str, chance: random.Random) -> None:
         self._url = url
         self._chance = chance
-        self._alive: list[subprocess.Popen[bytes]] = []
+        self._alive: list[Copy] = []
 
     def join(self, count: int = 1) -> None:
         """Start engines; each takes part as soon as it can."""
         for _ in range(count):
-            command = [sys.executable, "-m", "tests.scheduler.firing_node", self._url, str(self._chance.choice(SKEWS))]
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
-            self._alive.append(subprocess.Popen(command, env=environment))
+            skew = self._chance.choice(SKEWS)
+            node = Copy(fire, self._url, skew, folder=Path.cwd(), environment=os.environ, out=1, err=2)
+            self._alive.append(node)
 
     def kill(self) -> None:
         """End any of them in the middle of whatever it does."""

@@ -1,38 +1,27 @@
 """Processes of a test that hold a store, to be killed."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
 
-REPOSITORY: Final = Path(__file__).parents[2]
+from tests.store import committing
+from tests.support.copies import Copy
 
 
 class Child:
     """A process that runs ``tests.store.committing``."""
 
     def __init__(self, folder: Path) -> None:
-        paths = [REPOSITORY, *[REPOSITORY / root for root in ("workflows", "orchestrator", "cli")]]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.store.committing", str(folder)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
+        reading, out = os.pipe()
+        self._out = os.fdopen(reading, "rb")
+        self._process = Copy(committing.go_on, folder, folder=Path.cwd(), environment=os.environ, out=out, err=2)
+        os.close(out)
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
-
-    @property
-    def _out(self) -> IO[bytes]:
-        assert self._process.stdout is not None
-        return self._process.stdout
 
     def line(self) -> str:
         """Return the next line that it prints, or nothing if it has ended."""
@@ -55,5 +44,5 @@ def child(folder: Path) -> Iterator[Child]:
         assert process.line() == "open"
         yield process
     finally:
-        if process._process.returncode is None:
+        if process._process.poll() is None:
             process.kill()

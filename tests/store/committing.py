@@ -1,6 +1,6 @@
 """A process that starts and ends runs for ever, and prints a line for each decision once it is acknowledged.
 
-``python -m tests.store.committing FOLDER``: prints ``open``, then ``started N`` and ``ended N``.
+It prints ``open``, then ``started N`` and ``ended N``.
 """
 
 import asyncio
@@ -49,14 +49,14 @@ async def run_for_ever(store: Store, first: int) -> None:
         run += ABREAST
 
 
-async def main(folder: Path) -> None:
-    """Open the store and go on after the runs that it has."""
+def go_on(folder: Path) -> None:
+    """Open the store in *folder* and go on after the runs that it has."""
+    asyncio.run(_main(folder))
+
+
+async def _main(folder: Path) -> None:
     async with opened_sqlite(folder) as store:
         told("open")
         await with_definition(store)
         (last, _) = await store.read(recovery.last_ids)
         await asyncio.gather(*[run_for_ever(store, last + 1 + offset) for offset in range(ABREAST)])
-
-
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
