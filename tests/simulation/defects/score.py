@@ -8,6 +8,7 @@ Which seeds find a defect changes with what the engine awaits; ``--known --write
 """
 
 import argparse
+import gc
 import importlib
 import json
 import multiprocessing
@@ -41,8 +42,10 @@ class Found(NamedTuple):
 def search(defect: str, seeds: Iterable[int]) -> Found:
     """Plant a defect in this process and run seeds until one of them finds it."""
     plant(BY_NAME[defect])
+    gc.disable()  # nothing that is imported is garbage
     from tests.simulation.simulation import Simulator
 
+    gc.enable()
     simulator = Simulator()
     began, count = time.perf_counter(), 0
     try:
@@ -68,6 +71,7 @@ def main() -> int:
     work = [(name, [*(known.get(name, []) if asked.known else []), *range(MOST_SEEDS)]) for name in names]
     for module in _SLOW_IMPORTS:
         importlib.import_module(module)
+    gc.freeze()  # who looks for garbage writes to all that there is, and what two processes share is copied then
     results = []
     with _pool(asked.processes) as pool:
         for found in pool.imap_unordered(_search, work, chunksize=1):
