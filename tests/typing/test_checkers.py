@@ -23,6 +23,12 @@ def marked(checker: str) -> list[int]:
     return [line for line, mark in marks if mark and checker in mark[1].split(",")]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the checkers keep what they learned of the sources: that is the same for both files."""
+    return tmp_path_factory.mktemp("checkers")
+
+
 def said_by_mypy(file: Path, cache: Path) -> Iterator[tuple[int, str]]:
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context"]
     where = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(cache), str(file)]
@@ -58,13 +64,13 @@ SAID = {"mypy": said_by_mypy, "pyright": said_by_pyright}
 
 
 @pytest.mark.parametrize("checker", SAID)
-def test_checker_has_nothing_to_say_about_correct_workflows(checker: str, tmp_path: Path) -> None:
-    assert list(SAID[checker](RIGHT, tmp_path)) == []
+def test_checker_has_nothing_to_say_about_correct_workflows(checker: str, folder: Path) -> None:
+    assert list(SAID[checker](RIGHT, folder)) == []
 
 
 @pytest.mark.parametrize("checker", SAID)
-def test_checker_refuses_exactly_the_marked_lines(checker: str, tmp_path: Path) -> None:
-    said = dict(SAID[checker](WRONG, tmp_path))
+def test_checker_refuses_exactly_the_marked_lines(checker: str, folder: Path) -> None:
+    said = dict(SAID[checker](WRONG, folder))
     expected = marked(checker)
     assert expected
     assert {line: said[line] for line in said if line not in expected} == {}
