@@ -55,6 +55,7 @@ class Sizes:
     waiting: tuple[int, ...] = (0, 1000, 10_000, 100_000, 1_000_000)
     items: tuple[int, ...] = (10, 100, 1000, 10_000, 100_000)
     fewest_steps: int = FEWEST_STEPS
+    probe_runs: int = PROBE_RUNS
     rounds: int = ROUNDS
 
 
@@ -65,6 +66,7 @@ SMALL = Sizes(
     waiting=(0, 200),
     items=(10, 100),
     fewest_steps=100,
+    probe_runs=10,
     rounds=1,
 )
 
@@ -195,11 +197,11 @@ async def _measured(sizes: Sizes, wanted: list[str], folder: Path) -> list[Curve
 
 async def _probed(plant: Plant, setting: Setting, size: int) -> Point:
     async def work() -> float:
-        runs = await at_once(lambda: plant.driver.start("chain_10"), PROBE_RUNS)
+        runs = await at_once(lambda: plant.driver.start("chain_10"), setting.sizes.probe_runs)
         await plant.ledger.ended(runs)
         return plant.ledger.seconds(runs)
 
-    return await _measure(plant, setting, size, PROBE_RUNS * 10, work)
+    return await _measure(plant, setting, size, setting.sizes.probe_runs * 10, work)
 
 
 async def _repeated(

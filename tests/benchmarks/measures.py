@@ -44,7 +44,7 @@ SMALL = Sizes(
     tasks=200,
     paced=20,
     histories=(0, 10_000),
-    idle_seconds=5.0,
+    idle_seconds=1.0,
     wide=(500, 1000),
     floor=SMALL_LOAD,
 )
