@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,10 +13,12 @@ from hopline_engine.api.service import Service
 from hopline_engine.bootstrap import open_engine
 from hopline_engine.core.changes import Changes
 from hopline_engine.core.model import RunState
+from hopline_engine.errors import StoreUnavailableError
 from hopline_engine.scheduler import resuming
 from hopline_engine.scheduler.engine import Engine
 from hopline_engine.settings import Settings
-from hopline_engine.store.interface import Store
+from hopline_engine.store.errors import ReadTimeoutError
+from hopline_engine.store.interface import Store, Transaction
 from tests.core.worlds import definition, http_step, ref, step
 from tests.support.targets import Target, json, target
 from tests.support.waiting import until, until_seen
@@ -108,6 +111,25 @@ async def test_other_runs_are_not_held_up_by_one_that_is_forgotten(place: Place)
     second = await place.start()
     assert (await place.ended(second)).state is RunState.SUCCEEDED
     assert (await place.ended(first)).state is RunState.SUCCEEDED
+
+
+async def test_run_that_cannot_be_read_again_at_first_is_taken_up_when_the_store_answers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumer = place.engine.resumer
+    store, troubles = resumer._store, [StoreUnavailableError(reason="gone"), ReadTimeoutError(30.0)]
+
+    async def read(function: Callable[[Transaction], object]) -> object:
+        if troubles:
+            raise troubles.pop()
+        return await store.read(function)
+
+    away = SimpleNamespace(read=read, execute=store.execute, owner=store.owner)
+    monkeypatch.setattr(resumer, "_store", away)
+    place.spoil(ends_a_step)
+    run = await place.start()
+    assert (await place.ended(run)).state is RunState.SUCCEEDED
+    assert troubles == []
 
 
 async def test_runs_above_and_below_a_refused_decision_are_read_again_together(place: Place) -> None:

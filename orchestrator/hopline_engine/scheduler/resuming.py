@@ -11,13 +11,15 @@ from typing import Final
 from hopline_engine.core import unplanned
 from hopline_engine.core.live import LiveRun, Parent, Past
 from hopline_engine.core.model import RunId, RunState, TaskState
+from hopline_engine.core.names import public_id
 from hopline_engine.core.order import turn_of
 from hopline_engine.core.reusing import Again
+from hopline_engine.errors import UnavailableError
 from hopline_engine.scheduler import repairing
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
 from hopline_engine.store import key_claims, parked, recovery
-from hopline_engine.store.errors import ChangesRefusedError
+from hopline_engine.store.errors import ChangesRefusedError, ReadTimeoutError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.recovery import StoredRun
 
@@ -114,8 +116,16 @@ class Resumer:
             await self._store.execute(lambda _: None)
             roots, self._forgotten = self._forgotten, set()
             for root in sorted(filter(self.is_ours, roots)):
-                pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[root])
-                await self._take_up(pages, "the engine could not store what became of it", blame=True)
+                await self._take_up_again(root)
+
+    async def _take_up_again(self, root: RunId) -> None:
+        """Take up one forgotten run, with those below it; if the store does not answer, after another rest."""
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[root])
+        try:
+            await self._take_up(pages, "the engine could not store what became of it", blame=True)
+        except (UnavailableError, ReadTimeoutError) as error:
+            log.warning("run %s could not be read again, which is tried until it can: %s", public_id(root), error)
+            self._forgotten.add(root)
 
     async def _take_up(self, pages: "partial[list[StoredRun]]", reason: str, *, blame: bool) -> int:
         """Read runs and let them go on; return how many there are."""
