@@ -75,6 +75,27 @@ def test_retries_tell_what_was_recorded_of_the_original(rest: Client, queue_name
     assert [received["X-CloudTasks-TaskRetryReason"] for received in target.received] == [None, *[""] * 5]
 
 
+def test_a_task_whose_token_cannot_be_made_is_tried_again_until_it_can(
+    tmp_path: Path, queue_name: str, target: PushTarget, eventually: Eventually
+) -> None:
+    in_the_way = tmp_path / ".hopline" / "oidc.pem"
+    in_the_way.mkdir(parents=True)
+    with running_service(tmp_path) as service:
+        client = service.client("rest")
+        made(client, queue_name, retry_config={**QUICK, "max_attempts": -1})
+        task = push(client, queue_name, target.url, oidc_token={"service_account_email": "robot@example.com"})
+
+        def failed() -> str:
+            found = [one for one in client.list_tasks(parent=queue_name) if one.name == task.name]
+            return found[0].last_attempt.response_status.message if found else ""
+
+        assert "the request cannot be made" in eventually(failed, "an attempt has failed")
+
+        in_the_way.rmdir()
+        assert target.wait_for(1)[0]["Authorization"]
+        client.close()
+
+
 def test_app_engine_counts_every_answer_and_says_why(tmp_path: Path, queue_name: str, target: PushTarget) -> None:
     with running_service(tmp_path, app_engine_urls=(target.url,)) as service:
         client = service.client("rest")

@@ -130,6 +130,7 @@ async def test_run_that_cannot_be_read_again_at_first_is_taken_up_when_the_store
     run = await place.start()
     assert (await place.ended(run)).state is RunState.SUCCEEDED
     assert troubles == []
+    assert place.engine.reconciler.healed == {}, "nobody had to notice that it was missing"
 
 
 async def test_runs_above_and_below_a_refused_decision_are_read_again_together(place: Place) -> None:

@@ -12,8 +12,10 @@ from hopline_engine.core.cloud.errors import Code
 from hopline_engine.core.cloud.model import AppEngineHttpRequest, AppEngineRouting, HttpRequest, PullMessage
 from hopline_engine.core.cloud.names import TaskName, queue_of_key
 from hopline_engine.core.cloud.retrying import parse_retry_after
+from hopline_engine.errors import UnavailableError
 from hopline_engine.queue.target import Answer, Endpoint, ExchangeFailed, Target
 from hopline_engine.store.cloud_pushes import Sending
+from hopline_engine.store.errors import StoreError
 
 APP_ENGINE_DEADLINE: Final = 600.0
 """Of tasks that say none: that of services that scale by themselves."""
@@ -45,7 +47,7 @@ class Courier:
         self._authorize = authorize
 
     async def deliver(self, sending: Sending) -> Ended:
-        """Send an attempt and return how it ended; never raises for what targets do."""
+        """Send an attempt and return how it ended; raises neither for what targets do nor for a token it cannot get."""
         task = sending.stored.task
         is_app_engine = isinstance(task.payload, AppEngineHttpRequest)
         status: int | None = None
@@ -62,7 +64,7 @@ class Courier:
         except ExchangeFailed as error:
             silence = Code.DEADLINE_EXCEEDED if error.kind == "timeout" else Code.UNKNOWN
             reason = error.message
-        except (httpx.InvalidURL, httpx.HTTPError, ValueError) as error:
+        except (httpx.InvalidURL, httpx.HTTPError, ValueError, OSError, StoreError, UnavailableError) as error:
             reason = f"the request cannot be made: {error}"
         return Ended(
             dispatch_time=sending.dispatch_time,
