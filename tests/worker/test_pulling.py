@@ -1,8 +1,12 @@
 """A worker that is fed from pull queues: real leases of a real service, and the worker as a process of its own."""
 
+import asyncio
 import json
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ import pytest
 from hopline import step
 from hopline.errors import ArgumentError
 from hopline_engine import clock
+from hopline_engine.worker.exchange import NoAnswerError
+from hopline_engine.worker.leasing import PullQueue, QueueRefusedError
 from hopline_engine.worker.pulling import Pull, fed
 from tests.support.processes import WorkerProcess
 from tests.support.queue_service import Client, RunningService, running_service
@@ -268,6 +274,39 @@ def test_a_payload_that_does_not_fit_is_refused(given: Any, payload: bytes) -> N
 def test_a_queue_is_named_with_its_step_or_without() -> None:
     assert Pull.parse("mail=send") == Pull(queue="mail", step="send")
     assert Pull.parse("mail") == Pull(queue="mail", step=None)
+
+
+def test_server_that_does_not_answer_costs_no_threads_for_each_question() -> None:
+    before = set(threading.enumerate())
+
+    async def ask(server: str) -> None:
+        queue = PullQueue("mail", lambda: [server], None)
+        for _ in range(20):
+            with pytest.raises(NoAnswerError):
+                await queue.lease(1, 30)
+
+    with closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen
+        asyncio.run(ask(f"http://127.0.0.1:{silent.getsockname()[1]}"))
+    assert sum(thread.name.startswith("step-") for thread in set(threading.enumerate()) - before) <= 4
+
+
+def test_another_server_is_asked_when_one_does_not_answer(service: RunningService) -> None:
+    async def ask(silent: str) -> list[str]:
+        queue = PullQueue("none", lambda: [silent, service.url], None)
+        with pytest.raises(NoAnswerError):
+            await queue.lease(1, 30)
+        told = []
+        for _ in range(2):
+            with pytest.raises(QueueRefusedError) as refused:
+                await queue.lease(1, 30)
+            told.append(str(refused.value))
+        return told
+
+    with closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        told = asyncio.run(ask(f"http://127.0.0.1:{silent.getsockname()[1]}"))
+    assert [text.partition(".")[0] for text in told] == ["Queue does not exist"] * 2
 
 
 def test_the_service_is_asked_as_its_clients_ask_it(service: RunningService) -> None:

@@ -76,7 +76,9 @@ class PullQueue:
         if api_token:
             self._headers["Authorization"] = f"Bearer {api_token}"
         self._server = ""
-        self._exchange: Exchange | None = None
+        """The one that is asked, as long as it answers; none before the first question."""
+        self._exchanges: dict[str, Exchange] = {}
+        """By server, and kept also of those that do not answer: each has threads, which last as long as the process."""
 
     async def lease(self, most: int, seconds: int) -> list[Leased]:
         """Lease up to *most* tasks that wait, for *seconds*.
@@ -120,23 +122,28 @@ class PullQueue:
         return answer
 
     async def _ask(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        server = self._server = self._server or next(iter(self._servers()))
         try:
-            reply = await self._connected().ask("POST", f"/v2beta2/{path}", msgspec.json.encode(body))
+            reply = await self._to(server).ask("POST", f"/v2beta2/{path}", msgspec.json.encode(body))
+            if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise NoAnswerError(f"it answered {reply.status}")
         except NoAnswerError:
-            self._exchange = None  # another node may answer the next time
+            if self._server == server:  # otherwise another question has moved on already
+                self._server = self._after(server)
             raise
-        if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            self._exchange = None
-            raise NoAnswerError(f"it answered {reply.status}")
         return reply.status, reply.body
 
-    def _connected(self) -> Exchange:
-        if self._exchange is None:
-            servers = list(self._servers())
-            after = servers.index(self._server) + 1 if self._server in servers else 0
-            self._server = servers[after % len(servers)]
-            self._exchange = Exchange(self._server, self._headers, at_a_time=_AT_A_TIME)
-        return self._exchange
+    def _after(self, server: str) -> str:
+        """Return the server that is asked when one does not answer."""
+        servers = list(self._servers())
+        after = servers.index(server) + 1 if server in servers else 0
+        return servers[after % len(servers)]
+
+    def _to(self, server: str) -> Exchange:
+        exchange = self._exchanges.get(server)
+        if exchange is None:
+            exchange = self._exchanges[server] = Exchange(server, self._headers, at_a_time=_AT_A_TIME)
+        return exchange
 
 
 def _read(answer: bytes, kind: type[_Read]) -> _Read:
