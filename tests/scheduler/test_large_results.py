@@ -3,6 +3,7 @@
 import hashlib
 import json as plain_json
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hopline_engine.blobs.place import Folder
 from hopline_engine.core.references import MARK, references_in
 from tests.support.running_engine import RunningEngine, running_engine
 from tests.support.targets import Asked, accepted, json, target
+from tests.support.waiting import WITHIN, until
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +89,11 @@ def passing(url: str) -> int | None:
 
 
 @workflow
+def fetching(url: str) -> dict[str, Any]:
+    return fetch(url)
+
+
+@workflow
 def waiting(url: str) -> list[str]:
     return later(url)
 
@@ -149,6 +156,29 @@ async def test_a_callback_may_bring_a_large_result_and_bring_it_again(tmp_path: 
         for outcome in ("applied", "already"):
             assert (await asked.asked[0].call_back({"result": BIG})).json() == {"outcome": outcome}
         assert await shown_and_fetched(engine, run) == BIG
+
+
+async def test_a_heartbeat_may_come_while_a_large_result_is_kept(
+    tmp_path: Path, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_there, may_go, write = threading.Event(), threading.Event(), Folder.write
+
+    def slowly(folder: Folder, name: str, content: bytes) -> None:
+        is_there.set()
+        assert may_go.wait(WITHIN)
+        write(folder, name, content)
+
+    async with running_engine(tmp_path, **place) as engine, target(answer) as asked:
+        await engine.register(fetching)
+        monkeypatch.setattr(Folder, "write", slowly)
+        run = await engine.client.start("fetching", {"url": asked.url})
+        await until(is_there.is_set, "the result is there")
+        try:
+            heard = await asked.asked[0].call_back({"heartbeat": 86_400})
+        finally:
+            may_go.set()
+        assert heard.status_code == 200
+        assert (await engine.client.ended(run))["state"] == "succeeded"
 
 
 async def shown_and_fetched(engine: RunningEngine, run: str) -> Any:

@@ -109,12 +109,12 @@ class Dispatcher:
         headers = self._headers(task, now + timeout)
         try:
             outcome = await self._ask(task, worker, headers, timeout)
-            if isinstance(outcome, Succeeded) and len(outcome.result) > self.blobs.inline_bytes:
-                outcome = await self._spilled(task, outcome)
         except BindingError as error:
             outcome = Unsendable(unbound(error))
         finally:
             self._patience.end(task.id)
+        if isinstance(outcome, Succeeded) and len(outcome.result) > self.blobs.inline_bytes:
+            return await self._spilled(task, outcome)
         return outcome
 
     async def _ask(self, task: LiveTask, worker: Worker | None, headers: Headers, seconds: float) -> Outcome:
