@@ -5,13 +5,13 @@ what is durable. Listings, filters and views are in ``listing``, calls on many t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
 from hopline_engine.clock import Clock, token
 from hopline_engine.core.cloud import queues as queue_rules
-from hopline_engine.core.cloud.errors import CloudTasksError, Code, invalid
+from hopline_engine.core.cloud.errors import CloudTasksError, Code, invalid, queue_missing
 from hopline_engine.core.cloud.filters import asks_for_oldest_tag, parse_tag
 from hopline_engine.core.cloud.model import Queue, QueueState, QueueStats, Task
 from hopline_engine.core.cloud.names import QueueName, TaskName
@@ -25,7 +25,7 @@ from hopline_engine.store.cloud_calls import Added, Adding
 from hopline_engine.store.cloud_leases import Asked
 from hopline_engine.store.cloud_tasks import StoredAttempt
 from hopline_engine.store.interface import Store
-from hopline_engine.store.queues import QueueLimits
+from hopline_engine.store.queues import QueueLimits, StoredQueue
 
 LONGEST_LEASE: Final = 7 * 86_400.0
 MOST_LEASED: Final = 1000
@@ -86,6 +86,8 @@ class QueueService:
         self._controls = controls
         self._numbers = TaskNumbers(clock)
         self._lease_calls: dict[str, Bucket] = {}
+        self._going: set[str] = set()
+        """Queues that are being deleted: memory has let go of them, and rows are still there for a moment."""
 
     # --- queues -----------------------------------------------------------------------------------------------------
 
@@ -114,7 +116,6 @@ class QueueService:
         Raises:
             CloudTasksError: it cannot be like this.
         """
-
         update = partial(cloud_calls.update_queue, name=name, fields=fields, mask=mask, now=self.clock.now())
         changed = await self.store.execute(update)
         self._take_in(name, changed)
@@ -126,10 +127,17 @@ class QueueService:
         Raises:
             CloudTasksError: it is not there.
         """
-        hold = self._conduct.queue_name_hold_seconds
-        until = self.clock.now() + hold if hold > 0.0 else None
         described = self._controls.described(name.key)
         leaves = await self.store.read(partial(cloud_queues.outlasting, name=name, described=described))
+        self._going.add(name.key)
+        try:
+            await self._delete(name, leaves)
+        finally:
+            self._going.discard(name.key)
+
+    async def _delete(self, name: QueueName, leaves: StoredQueue | None) -> None:
+        hold = self._conduct.queue_name_hold_seconds
+        until = self.clock.now() + hold if hold > 0.0 else None
         self._pusher.drop_queue(name.key)
         if leaves is None:  # first in memory: tokens of a queue whose row is gone could not be stored
             self._controls.forget(name.key)
@@ -163,7 +171,10 @@ class QueueService:
         Raises:
             CloudTasksError: it is not there.
         """
-        self._take_in(name, await self.get_queue(name))  # another node may just have made it
+        queue = await self.get_queue(name)
+        if name.key in self._going:
+            raise queue_missing()
+        self._take_in(name, queue)  # another node may just have made it
         await self._controls.pause_queue(name.key, paused=state is not QueueState.RUNNING, is_stored=True)
         return await self.get_queue(name)
 
@@ -173,13 +184,7 @@ class QueueService:
         queue = self._admission.queues.get(name.key)
         if queue is None or queue.bucket is None:
             return found
-        return QueueStats(
-            tasks_count=found.tasks_count,
-            oldest_estimated_arrival_time=found.oldest_estimated_arrival_time,
-            executed_last_minute_count=found.executed_last_minute_count,
-            concurrent_dispatches_count=found.concurrent_dispatches_count,
-            effective_execution_rate=(queue.brake or queue.bucket).rate,
-        )
+        return replace(found, effective_execution_rate=(queue.brake or queue.bucket).rate)
 
     async def locations(self, project: str) -> list[str]:
         """Return the locations of a project: those with queues, and ``local``."""
@@ -208,7 +213,9 @@ class QueueService:
         return await self.store.read(partial(cloud_queues.find, key=name.key)) is not None
 
     def _take_in(self, name: QueueName, queue: Queue) -> None:
-        """Let memory know a queue, and send its tasks."""
+        """Let memory know a queue, and send its tasks; not of one that is being deleted, which goes with its tasks."""
+        if name.key in self._going:
+            return
         limits = cloud_queues.limits_of(name.key, queue.rate_limits)
         self._controls.hear(limits, paused=queue.state is not QueueState.RUNNING)
         if not queue.is_pull:
@@ -313,7 +320,6 @@ class QueueService:
         Raises:
             CloudTasksError: it is over, or never was.
         """
-
         await self.store.execute(partial(cloud_calls.remove_task, name=name, now=self.clock.now()))
 
     async def delete_tasks(
@@ -389,7 +395,6 @@ class QueueService:
         self._count_lease(name.key)
         tag = parse_tag(filter_text) if filter_text.strip() and not of_oldest else None
         asked = Asked(most, float(int(seconds)), tag, of_oldest, full)
-
         lease = partial(cloud_calls.lease_tasks, name=name, asked=asked, now=self.clock.now())
         return [stored.task for stored in await self.store.execute(lease)]
 
@@ -411,7 +416,6 @@ class QueueService:
         Raises:
             CloudTasksError: the lease is over, or is another's.
         """
-
         acknowledge = partial(cloud_calls.acknowledge_task, name=name, lease_end=lease_end, now=self.clock.now())
         await self.store.execute(acknowledge)
 
