@@ -11,8 +11,7 @@ from hopline_engine.core.cloud.model import CloudTaskId, Queue, RetryConfig, Sta
 from hopline_engine.store import cloud_queues
 from hopline_engine.store.cloud_pushes import Sending
 from hopline_engine.store.cloud_queues import hold
-from hopline_engine.store.cloud_tables import cloud_attempt, cloud_task
-from hopline_engine.store.cloud_tasks import is_open
+from hopline_engine.store.cloud_tables import cloud_attempt, cloud_task, is_open
 
 # Statements are built once: building one takes as long as executing it.
 _COUNTERS: Final = (

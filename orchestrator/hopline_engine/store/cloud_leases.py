@@ -14,17 +14,8 @@ from hopline_engine.core.cloud.model import Queue, Stage, microseconds
 from hopline_engine.core.cloud.names import QueueName, TaskName
 from hopline_engine.core.cloud.retrying import Tried, is_used_up
 from hopline_engine.store.cloud_queues import hold
-from hopline_engine.store.cloud_tables import cloud_task
-from hopline_engine.store.cloud_tasks import (
-    LARGEST_ANSWER,
-    StoredTask,
-    get,
-    is_in,
-    missing,
-    named,
-    selected,
-    stored_task,
-)
+from hopline_engine.store.cloud_tables import cloud_task, is_in
+from hopline_engine.store.cloud_tasks import LARGEST_ANSWER, StoredTask, get, missing, named, selected, stored_task
 
 
 class Asked(NamedTuple):

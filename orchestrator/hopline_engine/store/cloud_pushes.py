@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, case, select, update
+from sqlalchemy import Connection, bindparam, case, literal_column, select, update
 
 from hopline_engine.core.cloud.model import CloudTaskId, Queue, QueueState, Stage
 from hopline_engine.core.cloud.names import TaskName
 from hopline_engine.store import cloud_queues
-from hopline_engine.store.cloud_tables import cloud_queue, cloud_task
-from hopline_engine.store.cloud_tasks import StoredTask, get, is_in, is_open, missing, stored_task
+from hopline_engine.store.cloud_tables import cloud_queue, cloud_task, is_in, is_open
+from hopline_engine.store.cloud_tasks import StoredTask, get, missing, stored_task
 from hopline_engine.store.tables import node
 
 TAKEN_BACK_AT_ONCE: Final = 1000
@@ -160,8 +160,9 @@ def take_back(connection: Connection, node_id: str | None, now: float) -> int:
         now: when they are sent again.
     """
     gone = cloud_task.c.node == node_id if node_id is not None else cloud_task.c.node.not_in(select(node.c.id))
-    # By number, since several nodes do it at the same time when one is gone.
-    lost = select(cloud_task.c.id).where(is_in(Stage.DISPATCHED), gone).order_by(cloud_task.c.id)
+    # By number, since several nodes do it at the same time when one is gone; and not by the column itself, along which
+    # SQLite would look through all the tasks that wait, for the few that are out.
+    lost = select(cloud_task.c.id).where(is_in(Stage.DISPATCHED), gone).order_by(cloud_task.c.id + literal_column("0"))
     ids = connection.scalars(lost.limit(TAKEN_BACK_AT_ONCE).with_for_update()).all()
     return give_back(connection, ids, now)
 

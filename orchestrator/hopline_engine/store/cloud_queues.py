@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, select, update
 
 from hopline_engine.core.cloud.errors import CloudTasksError, Code, entity_missing, queue_missing
-from hopline_engine.core.cloud.model import UNLIMITED, Queue, QueueConfig, QueueState, QueueStats, RateLimits
+from hopline_engine.core.cloud.model import UNLIMITED, Queue, QueueConfig, QueueState, QueueStats, RateLimits, Stage
 from hopline_engine.core.cloud.names import LocationName, QueueName, queue_of_key
 from hopline_engine.core.cloud.policies import etag_of, policy_changed
-from hopline_engine.store.cloud_tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone
+from hopline_engine.store.cloud_tables import cloud_attempt, cloud_queue, cloud_task, cloud_tombstone, is_in, is_open
 from hopline_engine.store.dialect import insert_new, insert_or_update
 from hopline_engine.store.queues import QueueLimits, StoredQueue, set_limits
 from hopline_engine.store.tables import queue
@@ -175,7 +175,8 @@ def remove(connection: Connection, name: QueueName, *, leaves: QueueLimits | Non
     key = name.key
     if connection.execute(delete(cloud_queue).where(cloud_queue.c.key == key)).rowcount == 0:
         raise entity_missing()
-    connection.execute(delete(cloud_task).where(cloud_task.c.queue == key))
+    for condition in (is_open(), is_in(Stage.DEAD)):
+        connection.execute(delete(cloud_task).where(cloud_task.c.queue == key, condition))
     connection.execute(delete(cloud_tombstone).where(cloud_tombstone.c.queue == key))
     if leaves is None:
         connection.execute(delete(queue).where(queue.c.name == key))
@@ -227,13 +228,11 @@ def hold(connection: Connection, names: list[tuple[str, str]], until: float) -> 
 
 def stats(connection: Connection, key: str, now: float) -> QueueStats:
     """Return how a queue is doing; the rate at which it may go is that of its limits."""
-    live = (cloud_task.c.queue == key, cloud_task.c.stage < 2)
-    count, oldest = connection.execute(
-        select(func.count(), func.min(cloud_task.c.schedule_time)).select_from(cloud_task).where(*live)
+    live = (cloud_task.c.queue == key, is_open())
+    is_out = case((is_in(Stage.DISPATCHED), 1))
+    count, oldest, out = connection.execute(
+        select(func.count(), func.min(cloud_task.c.schedule_time), func.count(is_out)).where(*live)
     ).one()
-    out = connection.execute(
-        select(func.count()).select_from(cloud_task).where(cloud_task.c.queue == key, cloud_task.c.stage == 1)
-    ).scalar_one()
     done = connection.execute(
         select(func.count())
         .select_from(cloud_attempt)

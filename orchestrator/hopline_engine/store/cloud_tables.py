@@ -1,8 +1,11 @@
-"""The tables of the queue service: its queues, tasks and attempts, and what it keeps of those that are gone."""
+"""The tables of the queue service: its queues, tasks and attempts, and what it keeps of those that are gone.
+
+Of tasks, each stage has an index of its own and there is none of all: a query says of which ones it speaks.
+"""
 
 from typing import Final
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import CheckConstraint, ColumnElement, Index, literal
 from sqlmodel import Field
 
 from hopline_engine.core.cloud.model import Stage
@@ -136,3 +139,14 @@ cloud_task: Final = _TABLES["cloud_task"]
 cloud_attempt: Final = _TABLES["cloud_attempt"]
 cloud_tombstone: Final = _TABLES["cloud_tombstone"]
 cloud_operation: Final = _TABLES["cloud_operation"]
+
+
+def is_open() -> ColumnElement[bool]:
+    """Return what is true of tasks that are not over."""
+    # Written into the statement: SQLite takes a partial index only if it sees the value.
+    return cloud_task.c.stage < literal(int(Stage.DEAD), literal_execute=True)
+
+
+def is_in(stage: Stage) -> ColumnElement[bool]:
+    """Return what is true of tasks in a stage."""
+    return cloud_task.c.stage == literal(int(stage), literal_execute=True)

@@ -27,7 +27,15 @@ from hopline_engine.core.cloud.model import (
 )
 from hopline_engine.core.cloud.names import QueueName, TaskName, queue_of_key
 from hopline_engine.store.cloud_queues import hold, is_held
-from hopline_engine.store.cloud_tables import cloud_attempt, cloud_operation, cloud_queue, cloud_task, cloud_tombstone
+from hopline_engine.store.cloud_tables import (
+    cloud_attempt,
+    cloud_operation,
+    cloud_queue,
+    cloud_task,
+    cloud_tombstone,
+    is_in,
+    is_open,
+)
 from hopline_engine.store.dialect import insert_new
 
 SWEPT_AT_ONCE: Final = 1000
@@ -377,17 +385,6 @@ def _payload(kept: _Kept, body: bytes) -> Payload:
         return replace(kept.app_engine, body=body)
     assert kept.pull is not None
     return replace(kept.pull, payload=body)
-
-
-def is_open() -> ColumnElement[bool]:
-    """Return what is true of tasks that are not over."""
-    # Written into the statement: SQLite takes a partial index only if it sees the value.
-    return cloud_task.c.stage < literal(int(Stage.DEAD), literal_execute=True)
-
-
-def is_in(stage: Stage) -> ColumnElement[bool]:
-    """Return what is true of tasks in a stage."""
-    return cloud_task.c.stage == literal(int(stage), literal_execute=True)
 
 
 def _is_live(connection: Connection, key: str, name: str) -> bool:
