@@ -250,6 +250,13 @@ def test_the_file_system_of_a_path_is_that_of_its_nearest_and_last_mount() -> No
     assert file_system(mounts, Path("/my data/far/x.db")) == "btrfs"
 
 
+@pytest.mark.parametrize("name", ["Läden", "a\u2028b", "\udcff"])
+def test_the_file_system_of_a_path_is_found_whatever_its_mount_is_called(name: str) -> None:
+    mounts = f"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:5 / /{name} rw - nfs4 host:/x rw\n"
+
+    assert file_system(mounts, Path(f"/{name}/x.db")) == "nfs4"
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 SETTINGS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "wal_autocheckpoint": 0, "busy_timeout": 0}

@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 from hopline_engine.store.errors import NetworkFileSystemError, StoreLockedError
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+"""White space and backslashes in the table."""
 
 _NETWORK: Final = frozenset(
     {
@@ -71,7 +74,7 @@ def refuse_network(path: Path) -> None:
         NetworkFileSystemError: it does.
     """
     try:
-        mounts = _MOUNTS.read_text()
+        mounts = os.fsdecode(_MOUNTS.read_bytes())
     except OSError:
         return
     kind = file_system(mounts, path)
@@ -86,9 +89,9 @@ def file_system(mounts: str, path: Path) -> str:
     'nfs4'
     """
     best, kind = -1, ""
-    for line in mounts.splitlines():
+    for line in filter(None, mounts.split("\n")):  # not in lines as Python has them: names may have their ends
         fields, _, source = line.partition(" - ")
-        point = Path(fields.split()[4].encode().decode("unicode_escape"))
+        point = Path(_ESCAPED.sub(lambda code: chr(int(code[1], 8)), fields.split(" ")[4]))
         # Of mounts on the same point the last one is seen.
         if path.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), source.split()[0]
