@@ -130,6 +130,7 @@ def test_a_place_keeps_what_is_written_until_it_is_removed(place: Place) -> None
     assert list(place.names("20200102")) == [NAME]
     place.remove(NAME)
     assert list(place.names("99999999")) == [NAME.replace("2020", "2021")]
+    place.remove(NAME)  # as another server does that sweeps at the same time
 
 
 async def test_large_results_go_through_a_bucket(bucket: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A blob is named by a day and by the digest of what it says. It is written on tha
 that is over can be removed without looking for who might be writing it just now.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,7 @@ class Folder:
         """Remove a blob, and the folder of its day when that is empty."""
         path = self._root / name
         path.unlink(missing_ok=True)
-        if not any(path.parent.iterdir()):
+        with contextlib.suppress(OSError):  # it is not empty, or another server has removed it already
             path.parent.rmdir()
 
     def names(self, before: str) -> Iterator[str]:
