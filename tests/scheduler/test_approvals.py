@@ -92,6 +92,18 @@ async def test_form_is_made_from_the_model_and_checked(engine: RunningEngine) ->
     assert result["form"] == {"reason": "fine", "score": 4, "urgent": False, "kind": "b"}
 
 
+async def test_form_that_no_browser_sends_is_refused_and_can_be_sent_again(engine: RunningEngine) -> None:
+    await engine.register(review)
+    run = await engine.client.start("review", {"prompt": "Is it good?"})
+    link = (await detail_of(engine, run))["link"]
+    deep = await on_page(link, decision="approve", by="Ada", form_reason="fine", form_score="[" * 100_000)
+    assert (deep.status_code, "is not what belongs there" in deep.text) == (422, True)
+    many = await on_page(link, decision="approve", by="Ada", **{f"form_{number}": "x" for number in range(1000)})
+    assert (many.status_code, many.json()["error"]["message"]) == (422, "the form has more than 1000 fields")
+    await on_page(link, decision="approve", by="Ada", form_reason="fine", form_score="4")
+    assert (await engine.client.ended(run))["result"]["approved"] is True
+
+
 async def test_rejecting_needs_no_form(engine: RunningEngine) -> None:
     await engine.register(review)
     run = await engine.client.start("review", {"prompt": "Is it good?"})

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from hopline_engine.api import approval_page
 from hopline_engine.api.asked import ApprovalAnswer, ApprovalQuery
 from hopline_engine.api.body import BODY_LIMIT, answer, read_body, read_model, takes
+from hopline_engine.api.errors import InvalidRequestError
 from hopline_engine.api.forwarding import RunElsewhere
 from hopline_engine.api.given import Engine
 from hopline_engine.api.interface import EngineService, LinkState
@@ -21,6 +22,8 @@ from hopline_engine.api.models import ApprovalDetail, ApprovalList
 from hopline_engine.errors import ApprovalNotOpenError, InvalidApprovalError, NotFoundError
 
 router = APIRouter(prefix="/approvals", tags=["approvals"])
+
+MOST_FIELDS = 1000
 
 RunPart = Annotated[str, Path(max_length=64)]
 StepPart = Annotated[str, Path(max_length=600)]
@@ -66,8 +69,7 @@ async def take_page(
     if (refusal := _refused(engine, run, step, expires, signature)) is not None:
         return refusal
     await _here(run, engine, BODY_LIMIT)
-    body = await read_body(request)
-    given = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=1000)
+    given = _filled_in(await read_body(request))
     try:
         detail = await engine.approval(run, step)
         await engine.decide_approval(run, step, approval_page.answer_in(given, detail.form_schema))
@@ -76,6 +78,14 @@ async def take_page(
     except ApprovalNotOpenError:
         return await _page(engine, run, step, status=409)
     return await _page(engine, run, step)
+
+
+def _filled_in(body: bytes) -> dict[str, list[str]]:
+    """Return what was sent from a page."""
+    try:
+        return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise InvalidRequestError(f"the form has more than {MOST_FIELDS} fields") from None
 
 
 async def _here(run: str, engine: EngineService, body_limit: int = 0) -> str:
