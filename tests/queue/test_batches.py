@@ -12,6 +12,7 @@ from hopline_engine.clock import SystemClock
 from hopline_engine.core.live import LiveMap, LiveRun, LiveTask
 from hopline_engine.core.model import RunId, TaskId
 from hopline_engine.core.plan import Node
+from hopline_engine.queue import dispatcher as dispatching
 from hopline_engine.queue.admission import Admission, Queue
 from hopline_engine.queue.dispatcher import Dispatcher
 from hopline_engine.queue.outcomes import Accepted, Failed, Lost, Outcome, Succeeded, Unsendable, Unserved
@@ -169,9 +170,9 @@ def failing(kind: Any) -> Callable[[list[Any]], Answer]:
     return answer
 
 
-async def outcomes(workshop: Workshop, *elements: Any) -> list[Outcome]:
+def dispatcher_of(workshop: Workshop) -> Dispatcher:
     target = cast("Target", workshop)
-    dispatcher = Dispatcher(
+    return Dispatcher(
         target=target,
         workers=target,
         signer=Signer(b"k" * 32),
@@ -181,8 +182,11 @@ async def outcomes(workshop: Workshop, *elements: Any) -> list[Outcome]:
         attempt_timeout=10.0,
         result_max_bytes=100,
     )
+
+
+async def outcomes(workshop: Workshop, *elements: Any) -> list[Outcome]:
     source = Elements(1, *elements)
-    return await dispatcher.execute_batch([source.task(item) for item in range(len(elements))], worker())
+    return await dispatcher_of(workshop).execute_batch([source.task(item) for item in range(len(elements))], worker())
 
 
 @pytest.mark.anyio
@@ -247,3 +251,17 @@ async def test_elements_that_are_too_large_together_go_one_after_the_other(monke
 async def test_worker_that_gives_no_answers_gives_none_for_all(answer: Any, expected: type[Outcome]) -> None:
     found = await outcomes(Workshop(answer), {"y": 0}, {"y": 1})
     assert [type(outcome) for outcome in found] == [expected, expected]
+
+
+# --- declared results -------------------------------------------------------------------------------------------------
+
+
+def test_types_of_results_of_plans_that_never_come_again_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatching, "MOST_RESULT_TYPES", 3)
+    dispatcher = dispatcher_of(Workshop(saying()))
+    plans = [plan([step("s", {})], name=f"w{number}") for number in range(10)]
+    first = dispatcher.result_type(plans[0], plans[0].nodes[0])
+    assert dispatcher.result_type(plans[0], plans[0].nodes[0]) is first
+    for each in plans:
+        dispatcher.result_type(each, each.nodes[0])
+    assert len(dispatcher._result_types) <= 3

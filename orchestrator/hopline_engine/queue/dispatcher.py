@@ -43,6 +43,9 @@ USER_AGENT: Final = b"Hopline"
 _OURS: Final = frozenset({"idempotency-key", "traceparent"})
 """Headers that a step cannot set, with all that begin with ``hopline-``; the transport refuses those of its own."""
 
+MOST_RESULT_TYPES: Final = 10_000
+"""Of steps, that are kept ready to check."""
+
 LONGEST_KEPT_URL: Final = 1000
 """A longer URL carries data: it hardly comes again, and thousands of them would weigh."""
 
@@ -228,6 +231,8 @@ class Dispatcher:
         key = (plan.digest, node.index)
         found = self._result_types.get(key)
         if found is None:
+            if len(self._result_types) >= MOST_RESULT_TYPES:  # graphs of dynamic workflows may never come again
+                self._result_types.clear()
             found = self._result_types[key] = ResultType(node.result, self._result_max_bytes)
         return found
 
