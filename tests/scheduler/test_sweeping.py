@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from hopline_engine.blobs import blobs as in_memory
 from hopline_engine.blobs.blobs import Blobs
 from hopline_engine.blobs.place import Folder
 from hopline_engine.bootstrap import open_engine
 from hopline_engine.clock import SystemClock
+from hopline_engine.core.binding import BindingError
 from hopline_engine.settings import Settings
 from tests.scheduler.test_large_results import BIG, answer, passing
 from tests.support.client import Client
@@ -46,3 +48,19 @@ async def test_what_was_just_written_is_left_for_its_writer_to_refer_to(tmp_path
     await blobs.kept(b'"large"')
     assert list(Folder(tmp_path).names(blobs.oldest_day())) == []
     assert len(list(Folder(tmp_path).names("99999999"))) == 1
+
+
+async def test_of_the_values_in_memory_those_stay_that_were_used_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_memory, "KEPT_BYTES", 8)
+    place = Folder(tmp_path)
+    blobs = Blobs(place, SystemClock(), inline_bytes=1)
+    used, unused = await blobs.kept(b'"a"'), await blobs.kept(b'"b"')
+    assert await blobs.whole(used) == b'"a"'
+    await blobs.kept(b'"c"')
+    for name in list(place.names("99999999")):
+        place.remove(name)
+    assert await blobs.whole(used) == b'"a"'
+    with pytest.raises(BindingError, match="is gone"):
+        await blobs.whole(unused)

@@ -59,7 +59,7 @@ class Blobs:
             return value
         found: dict[Reference, bytes] = {}
         for one in references_in(value):
-            content = self._kept.get(one.location)
+            content = self._remembered(one)
             if content is None:
                 content = await self._ask(self._read, one)
                 self._keep(one.location, content)
@@ -72,11 +72,10 @@ class Blobs:
         Raises:
             BindingError: it is gone, or is not what it was.
         """
-        content = self._kept.get(reference.location)
-        if content is not None:
-            return content
-        content = self._read(reference)
-        self._keep(reference.location, content)
+        content = self._remembered(reference)
+        if content is None:
+            content = self._read(reference)
+            self._keep(reference.location, content)
         return content
 
     def oldest_day(self) -> str:
@@ -98,6 +97,12 @@ class Blobs:
             raise BindingError(f"a value of {reference.size:,} bytes is gone: {error}") from None
         if hashlib.sha256(content).hexdigest() != reference.digest:
             raise BindingError(f"a value of {reference.size:,} bytes is not what was kept: {reference.location}")
+        return content
+
+    def _remembered(self, reference: Reference) -> bytes | None:
+        content = self._kept.get(reference.location)
+        if content is not None:
+            self._kept.move_to_end(reference.location)
         return content
 
     def _keep(self, location: str, content: bytes) -> None:
