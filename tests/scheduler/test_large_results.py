@@ -254,6 +254,23 @@ async def test_servers_on_one_database_must_mean_the_same_place(tmp_path: Path) 
                         pass
 
 
+async def test_servers_that_mark_a_new_place_at_one_moment_mean_the_same(tmp_path: Path) -> None:
+    from hopline_engine.blobs.opening import MARK_NAME, open_place
+    from hopline_engine.settings import Settings
+    from tests.support.postgres import STORES
+
+    settings = Settings(data_dir=tmp_path, blobs=str(tmp_path / "shared"))
+    mark = tmp_path / "shared" / MARK_NAME
+    async with STORES["sqlite"]() as store:
+        await open_place(settings, store)
+        for written_over in (True, False):
+            if written_over:
+                mark.unlink()  # as another finds it that looked before the first wrote
+            place = await open_place(settings, store)
+            assert place is not None
+            assert place.shown == str(tmp_path / "shared")
+
+
 def test_nothing_that_is_json_can_be_taken_for_a_reference() -> None:
     raw = plain_json.dumps({"a": "\x01" + "2" * 8 + "/" + "a" * 64 + ":5\x01"}).encode()
     assert MARK not in raw

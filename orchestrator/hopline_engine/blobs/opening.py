@@ -56,7 +56,7 @@ async def open_place(settings: Settings, store: Store) -> Place | None:
         hint = "it has to be there and writable for the user that the server runs as"
         raise BlobsError(f"large results cannot be kept at {place.shown}: {error}", hint=hint) from error
     known = await store.execute(partial(blobs_mark, offered=found))
-    if known != found:
+    if known != found and not await to_thread(place.has, _proof_of(known)):
         raise BlobsError(
             f"{place.shown} is not where the large results of this store are",
             hint="every server needs the same place: a folder that all machines share, or a bucket",
@@ -69,5 +69,16 @@ def _mark_of(place: Place) -> str:
     try:
         return place.read(MARK_NAME).decode()
     except BlobGoneError:
-        place.write(MARK_NAME, clock.token(16).encode())
-        return place.read(MARK_NAME).decode()
+        mark = clock.token(16)
+        place.write(_proof_of(mark), b"")
+        place.write(MARK_NAME, mark.encode())
+        return mark
+
+
+def _proof_of(mark: str) -> str:
+    """Return the name of what is only where somebody wrote this mark, which another may have written over since.
+
+    Servers that start for the first time at one moment all find the place without a mark. The store keeps the mark of
+    one of them, and by this the others see that it was written here.
+    """
+    return f"{MARK_NAME}-{mark}"
