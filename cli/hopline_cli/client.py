@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -13,6 +12,7 @@ import httpx
 from hopline_cli.answers import Run
 from hopline_cli.errors import CliError, ExitCode, ServerGone, UsageError
 from hopline_engine import clock
+from hopline_engine.listening import is_loopback
 
 PREFIX = "/api/v1"
 EXIT_CODES = {
@@ -131,7 +131,7 @@ def _client(url: str, timeout: httpx.Timeout, headers: dict[str, str]) -> httpx.
         base_url=url,
         headers=headers,
         timeout=timeout,
-        trust_env=not is_loopback(url),  # a proxy cannot reach a server on this machine
+        trust_env=not is_on_this_machine(url),  # a proxy cannot reach a server on this machine
         verify=not url.startswith("http:"),  # reading the certificate authorities takes longer than most answers
     )
 
@@ -166,21 +166,13 @@ async def is_hopline(url: str) -> bool | None:
     return isinstance(told, dict) and ("version" in told or told.get("error", {}).keys() == {"code", "message", "hint"})
 
 
-def is_loopback(url: str) -> bool:
+def is_on_this_machine(url: str) -> bool:
     """Return whether *url* is on this machine.
 
-    >>> is_loopback("http://127.0.0.1:8484"), is_loopback("https://hopline.example")
+    >>> is_on_this_machine("http://127.0.0.1:8484"), is_on_this_machine("https://hopline.example")
     (True, False)
     """
-    return is_loopback_host(urlsplit(url).hostname or "")
-
-
-def is_loopback_host(host: str) -> bool:
-    """Return whether a host name or address is this machine's own."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(urlsplit(url).hostname or "")
 
 
 def quoted(part: str) -> str:

@@ -1,11 +1,11 @@
 """Serving the Cloud Tasks API, and telling how to point clients at it."""
 
 from hopline_cli import screen
-from hopline_cli.client import is_loopback_host
 from hopline_cli.errors import UsageError
 from hopline_cli.interrupts import Interrupted, Interrupts
 from hopline_cli.server import listening, load_settings, opened
 from hopline_cli.text import printable
+from hopline_engine.listening import is_loopback
 
 
 async def serve_emulator(
@@ -13,7 +13,7 @@ async def serve_emulator(
 ) -> None:
     """Serve until asked to stop."""
     settings = load_settings(host=host, port=rest_port, grpc_port=grpc_port, create_queues=create_queues)
-    if not is_loopback_host(settings.host) and not settings.api_token:
+    if not is_loopback(settings.host) and not settings.api_token:
         raise UsageError(
             f"listening on {settings.host} would open the API to everyone who reaches this machine",
             code="token-needed",

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,6 +21,7 @@ from hopline_engine.blobs.opening import open_place
 from hopline_engine.clock import DatabaseClock, SystemClock, token
 from hopline_engine.errors import InsecureAddressError
 from hopline_engine.http_protocol import HttpProtocol
+from hopline_engine.listening import is_loopback, listen
 from hopline_engine.queue.dispatcher import Dispatcher
 from hopline_engine.queue.egress import Guard
 from hopline_engine.queue.secrets import Secrets, from_environment
@@ -79,7 +78,7 @@ class Installation:
         host = self._settings.host
         if not is_loopback(host) and not self._settings.api_token:
             raise InsecureAddressError(host=host)
-        listener = _listen(host, self._settings.port if port is None else port)
+        listener = listen(host, self._settings.port if port is None else port)
         self.url = f"http://{_shown(host)}:{listener.getsockname()[1]}"
         self._dispatcher.callback_base = f"{self._settings.public_url or self.url}/api/v1"
         config = uvicorn.Config(
@@ -199,16 +198,6 @@ async def node_urls(settings: Settings) -> list[str]:
         return [node.url for node in await reads.read(nodes.all_nodes) if node.url is not None]
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether an address can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class _Server(uvicorn.Server):
     """A server among others on the loop: signals are the command line's business."""
 
@@ -272,20 +261,6 @@ async def _target(guard: Guard, limits: Limits) -> AsyncIterator[Target]:
         yield target
     finally:
         await target.aclose()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only then; with it, an answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)  # from now on nobody is refused, though answers take until the server is up
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _shown(host: str) -> str:

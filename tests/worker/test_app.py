@@ -14,11 +14,12 @@ import pytest
 
 from hopline import Fail, RetryAfter, Step, context, step
 from hopline_engine import clock
+from hopline_engine.listening import listen
 from hopline_engine.worker import app as app_module
 from hopline_engine.worker import capture, execute
 from hopline_engine.worker.app import WorkerApp
 from hopline_engine.worker.execute import Served
-from hopline_engine.worker.server import Server, listen
+from hopline_engine.worker.server import Server
 from tests.support.waiting import WITHIN
 
 pytestmark = pytest.mark.anyio

@@ -34,13 +34,13 @@ def serve(
 
 
 async def _serve(host: str | None, port: int | None) -> None:
-    from hopline_cli.client import is_loopback_host
     from hopline_cli.errors import UsageError
     from hopline_cli.interrupts import Interrupted, Interrupts
     from hopline_cli.server import load_settings
+    from hopline_engine.listening import is_loopback
 
     settings = load_settings(host=host, port=port)
-    if not is_loopback_host(settings.host) and not settings.api_token:
+    if not is_loopback(settings.host) and not settings.api_token:
         raise UsageError(
             f"listening on {settings.host} would open the API to everyone who reaches this machine",
             code="token-needed",

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from hmac import compare_digest
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hopline.errors import HoplineError
 from hopline_engine.api.errors import ForeignOriginError, UnauthorizedError, UnknownHostError, answer_to
+from hopline_engine.listening import is_loopback
 from hopline_engine.settings import Settings
 
 OPEN = re.compile(
@@ -101,20 +101,6 @@ class Guard:
 
 
 @lru_cache(maxsize=256)  # nearly all requests name the same host
-def is_loopback(host: str) -> bool:
-    """Return whether a name or address stands for this machine only.
-
-    >>> [is_loopback(host) for host in ("localhost", "127.8.8.8", "::1", "0.0.0.0", "localhost.evil.example")]
-    [True, True, True, False, False]
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _is_same_origin(origin: str | None, host: str) -> bool:
     """Whether a request was sent by our own page, or by no page at all. Browsers always say; programs do not."""
     return origin is None or origin.partition("://")[2] == host

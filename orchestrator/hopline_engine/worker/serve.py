@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from hopline import Step
 from hopline_engine import clock, event_loop
+from hopline_engine.listening import listen
 from hopline_engine.worker import capture
 from hopline_engine.worker.app import WorkerApp
 from hopline_engine.worker.beating import Nodes
@@ -25,7 +26,7 @@ from hopline_engine.worker.parent import Report, Stop, say, serving, take_stdin
 from hopline_engine.worker.problems import LoadError
 from hopline_engine.worker.pulling import Feed, Pull, unknown_steps
 from hopline_engine.worker.registration import Registration
-from hopline_engine.worker.server import Server, listen
+from hopline_engine.worker.server import Server
 
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes may keep the loop from answering: a tenth of Python's default."""

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Iterator
 
 import uvicorn
@@ -13,21 +12,6 @@ from hopline_engine.worker.app import WorkerApp
 
 KEEP_ALIVE_SECONDS = 300
 """Longer than the engine keeps idle connections, so that the engine closes them, and never under a request."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 is any free one. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only then; with it, an answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 class Server(uvicorn.Server):
