@@ -1,5 +1,7 @@
 """The rules of the queue service: retrying, counting, names, overrides, filters and pages, as tables and properties."""
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,6 +95,21 @@ def test_retry_after_can_only_make_the_wait_longer_and_no_longer_than_an_hour() 
     assert next_delay(config, 1, 10**9) == 3600
     assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT", 1445412470.0) == 10.0
     assert parse_retry_after(None, 0) is None
+
+
+@pytest.fixture
+def tokyo() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("tokyo")
+def test_retry_after_may_be_a_date_in_each_form_of_http() -> None:
+    forms = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994")
+    assert [parse_retry_after(form, 784111767.0) for form in forms] == [10.0, 10.0, 10.0]
 
 
 @pytest.mark.parametrize(

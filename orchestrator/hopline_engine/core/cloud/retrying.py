@@ -4,6 +4,7 @@ Pure: no clock, no randomness, no I/O.
 """
 
 import email.utils
+from datetime import UTC
 from typing import Final, NamedTuple
 
 from hopline_engine.core.cloud.errors import Code
@@ -91,7 +92,9 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+        at = email.utils.parsedate_to_datetime(text)
+        # In the oldest of the three forms a date has no zone, and it is one of UTC.
+        return max(0.0, (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp() - now)
     except (ValueError, OverflowError):
         return None
 
