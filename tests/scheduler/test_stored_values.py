@@ -78,6 +78,23 @@ async def test_a_text_with_a_nul_character_finds_nothing_and_breaks_nothing(tmp_
         found = await http.get("/runs/r_%00")
         listed = await http.get("/runs", params={"workflow": "a\0b"})
         keyed = await http.post("/runs", content=json.dumps({"workflow": "w", "idempotency_key": "\0"}))
+        others = [await http.get(path) for path in ("/schedules/a%00", "/schedules?after=%00", "/events?name=a%00b")]
+        deleted = await http.delete("/schedules/a%00")
 
     assert (found.status_code, listed.status_code, keyed.status_code) == (404, 200, 400)
     assert listed.json()["runs"] == []
+    assert [response.status_code for response in (*others, deleted)] == [422] * 4
+
+
+async def test_a_number_that_no_database_can_be_asked_for_finds_nothing(tmp_path: Path, store: str) -> None:
+    file = tmp_path / "steps.py"
+    file.write_text(STEPS, encoding="utf-8")
+    async with running_engine(tmp_path, file, store=store) as engine:
+        run = await engine.client.start("shown", {"name": "nul"})
+        await engine.client.ended(run)
+        http = engine.client.http
+
+        asked = ("attempt=2147483647", "attempt=2147483648", f"attempt={10**30}", "step=show[2147483648]")
+        found = [await http.get(f"/runs/{run}/logs?{params}") for params in asked]
+
+    assert [response.status_code for response in found] == [200, 422, 422, 404]

@@ -1,14 +1,27 @@
 """What the API understands: the bodies and queries that clients send, as pydantic models."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hopline_engine.api.fleet_models import ServedFile, ServedStep
 from hopline_engine.api.models import Time
 from hopline_engine.core.model import Phase, RunState
 from hopline_engine.core.order import LEVELS
 from hopline_engine.core.schedules import KEY_PREFIX
+
+LARGEST_NUMBER: Final = 2**31 - 1
+"""The largest number of an attempt that databases can be asked for."""
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("no text here has a NUL character")
+    return text
+
+
+Text = Annotated[str, Field(max_length=500), AfterValidator(_without_nul)]
+"""What is looked for in the store. JSON with NUL characters is refused as a whole; addresses may have some."""
 
 
 class Asked(BaseModel):
@@ -102,7 +115,7 @@ class EventQuery(Asked):
 
     model_config = ConfigDict(strict=False)
 
-    name: str | None = None
+    name: Text | None = None
     limit: int = Field(default=50, ge=1, le=500)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hopline_engine.api.asked import CallbackReport
+from hopline_engine.api.asked import LARGEST_NUMBER, CallbackReport
 from hopline_engine.api.body import answer, read_body, read_model, takes
 from hopline_engine.api.errors import error_response
 from hopline_engine.api.forwarding import RunElsewhere
@@ -45,7 +45,7 @@ _decode_raw = msgspec.json.Decoder(_RawReport).decode
 )
 async def report(
     run: Annotated[str, Path(max_length=64)],
-    attempt: Annotated[int, Path(ge=1, le=2**31)],
+    attempt: Annotated[int, Path(ge=1, le=LARGEST_NUMBER)],
     step: Annotated[str, Path(max_length=600)],
     request: Request,
     engine: Engine,

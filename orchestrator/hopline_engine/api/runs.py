@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hopline_engine.api.asked import ForkRequest, RetryRequest, RunQuery, RunRequest
+from hopline_engine.api.asked import LARGEST_NUMBER, ForkRequest, RetryRequest, RunQuery, RunRequest
 from hopline_engine.api.body import answer, json_answer, read_body, read_model, takes
 from hopline_engine.api.events import EventStream
 from hopline_engine.api.given import Engine, HeldRun, RunId
@@ -46,7 +46,10 @@ async def follow_run(run: HeldRun, engine: Engine) -> Response:
 
 @router.get("/{ref}/logs", response_model=Attempts)
 async def show_attempts(
-    run: RunId, engine: Engine, step: StepName = None, attempt: Annotated[int | None, Query(ge=1)] = None
+    run: RunId,
+    engine: Engine,
+    step: StepName = None,
+    attempt: Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)] = None,
 ) -> Response:
     """Show the attempts of a run, with what they printed and logged."""
     return answer(Attempts(attempts=await engine.run_attempts(run, step, attempt)))

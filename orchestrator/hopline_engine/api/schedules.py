@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hopline_engine.api.asked import Text
 from hopline_engine.api.body import answer, read_body, read_model, takes
 from hopline_engine.api.given import Engine
 from hopline_engine.api.models import Run
@@ -22,14 +23,14 @@ from hopline_engine.api.schedule_models import (
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
 
-Name = Annotated[str, Path(max_length=500)]
+Name = Annotated[Text, Path()]
 
 
 @router.get("", response_model=SchedulePage)
 async def list_schedules(
     engine: Engine,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    after: Annotated[str | None, Query(max_length=500)] = None,
+    after: Annotated[Text | None, Query()] = None,
 ) -> Response:
     """List schedules by name."""
     return answer(await engine.schedules.page(limit, after))

@@ -10,7 +10,7 @@ _BITS: Final = 50
 _MASK: Final = (1 << _BITS) - 1
 _FACTOR: Final = 0x2_6B79_1F3A_8D45 & _MASK | 1
 _INVERSE: Final = pow(_FACTOR, -1, 1 << _BITS)
-_ELEMENT: Final = re.compile(r"(?P<node>.+?)\[(?P<item>[0-9]{1,18})\]", re.DOTALL)
+_ELEMENT: Final = re.compile(r"(?P<node>.+?)\[(?P<item>[0-9]{1,9})\]", re.DOTALL)
 
 
 def public_id(run: RunId) -> str:
