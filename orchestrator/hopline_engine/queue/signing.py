@@ -4,15 +4,13 @@ A token is an HMAC over run, step and attempt. Nothing is stored per attempt, an
 that is not known (a restored backup, a replica behind) can be told from a forged one.
 """
 
-import contextlib
 import hashlib
 import hmac
-import os
 import stat
 from pathlib import Path
 
 from hopline_engine.clock import token
-from hopline_engine.disk import flush
+from hopline_engine.disk import write_key
 from hopline_engine.errors import KeyFileError
 
 
@@ -47,26 +45,10 @@ def load_key(path: Path) -> bytes:
         KeyFileError: the file can be read by others, or holds no key.
     """
     if not path.exists():
-        _make_key(path)
+        write_key(path, token(32))
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFileError(f"{path} can be read by others", hint=f"chmod 600 {path}")
     text = path.read_text(encoding="ascii").strip()
     if len(text) < 32:
         raise KeyFileError(f"{path} holds no key", hint="delete it; callbacks of steps that wait now will be refused")
     return text.encode()
-
-
-def _make_key(path: Path) -> None:
-    """Write a new key to *path*, whole or not at all, unless another process was first."""
-    draft = path.with_name(f"{path.name}.{token(4)}.new")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token(32))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(draft)
-        flush(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)

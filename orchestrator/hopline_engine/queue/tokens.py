@@ -8,15 +8,14 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hopline_engine.clock import token
 from hopline_engine.core.cloud.delivery import Delivery
 from hopline_engine.core.cloud.model import OidcToken
+from hopline_engine.disk import write_key
 from hopline_engine.store.interface import Store
 from hopline_engine.store.keys import identity_key, known_identity_key
 
@@ -123,7 +122,7 @@ def key_in_file(path: Path) -> str:
         ValueError: what that needs is not installed.
     """
     if not path.exists():
-        _write_key(path, new_key())
+        write_key(path, new_key())
     return path.read_text(encoding="ascii")
 
 
@@ -164,14 +163,6 @@ def _read_key(text: str) -> "RSAPrivateKey":
     if not isinstance(key, RSAPrivateKey):
         raise ValueError("the key that signs identity tokens is no RSA key")  # noqa: TRY004 - the fault of what is kept
     return key
-
-
-def _write_key(path: Path, text: str) -> None:
-    """Write a key, whole or not at all."""
-    draft = path.with_name(f"{path.name}.{token(4)}.new")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
 
 
 def _key_id(key: "RSAPrivateKey") -> str:
