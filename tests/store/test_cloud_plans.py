@@ -1,13 +1,15 @@
-"""The queue service's housekeeping looks at the tasks that it is about, however many others wait."""
+"""How databases carry out what the queue service asks: its plans, where they matter for what it costs or does."""
 
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 
+from hopline_engine.core.cloud.model import CloudTaskId, HttpRequest, Task
 from hopline_engine.core.cloud.names import QueueName
 from hopline_engine.core.cloud.queues import queue_from
 from hopline_engine.store import cloud_pushes, cloud_queues, cloud_tasks
+from hopline_engine.store.postgres.store import PostgresStore
 from hopline_engine.store.sqlite import SQLiteStore
 
 pytestmark = pytest.mark.anyio
@@ -37,3 +39,20 @@ async def test_no_statement_goes_through_all_tasks(sqlite_store: SQLiteStore) ->
     found = await sqlite_store.execute(plans)
     assert found
     assert [plan for plan in found if "INDEX" not in plan and "PRIMARY KEY" not in plan] == []
+
+
+async def test_others_that_are_sent_in_place_of_tasks_that_went_are_as_many(postgres_store: PostgresStore) -> None:
+    queue = queue_from(str(MAIL), {})
+
+    def begun(connection: Connection) -> int:
+        cloud_queues.create(connection, MAIL, queue, 1.0)
+        for number in range(1, 7):
+            request = HttpRequest(url="http://target.example/")
+            task = Task(name=f"{MAIL}/tasks/{number}", payload=request, schedule_time=1.0, create_time=1.0)
+            cloud_tasks.add(connection, CloudTaskId(number), queue, task, 1.0, is_named=False)
+        for kind in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "bitmapscan", "indexscan"):
+            connection.execute(text(f"SET LOCAL enable_{kind} = off"))  # what is left looks at each row for itself
+        gone = CloudTaskId(99)
+        return len(cloud_pushes.begin(connection, {MAIL.key: [gone]}, "node", 2.0))
+
+    assert await postgres_store.execute(begun) == 1

@@ -62,7 +62,9 @@ _OTHERS: Final = (
     .order_by(cloud_task.c.schedule_time, cloud_task.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
+    .cte("others")
 )
+"""Looked for once. Postgres may execute a subquery for each row, and then it would find others than before."""
 _BEGIN: Final = (
     update(cloud_task)
     .values(
@@ -83,7 +85,7 @@ _BEGIN: Final = (
     .returning(*cloud_task.c)
 )
 _BEGIN_ASKED: Final = _BEGIN.where(cloud_task.c.id.in_(_ASKED.scalar_subquery()))
-_BEGIN_OTHERS: Final = _BEGIN.where(cloud_task.c.id.in_(_OTHERS.scalar_subquery()))
+_BEGIN_OTHERS: Final = _BEGIN.where(cloud_task.c.id.in_(select(_OTHERS.c.id)))
 _BEGIN_IT: Final = _BEGIN.where(cloud_task.c.id == bindparam("task"), is_open())
 
 
