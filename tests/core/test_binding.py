@@ -20,6 +20,7 @@ from hopline_engine.core.binding import (
     compile_expression,
     compile_object,
     decode_items,
+    decoded,
 )
 from hopline_engine.core.definition import RequestSpec
 from hopline_engine.core.requests import BoundRequest, compile_request
@@ -243,6 +244,12 @@ def test_arguments_keep_their_order() -> None:
 def test_items_of_a_list_are_its_members(values: list[Any]) -> None:
     items = decode_items(json.dumps(values, indent=1).encode())
     assert [json.loads(item) for item in items] == values
+
+
+def test_what_is_nested_too_deep_to_be_read_is_a_binding_error() -> None:
+    deep = msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)
+    with pytest.raises(BindingError, match="cannot be read"):
+        decoded(compile_expression([ref("deep")]), Values({"deep": deep}))
 
 
 @pytest.mark.parametrize("raw", [b"null", b"5", b'"text"', b"{}", b"true"])

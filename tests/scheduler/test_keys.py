@@ -49,6 +49,16 @@ def at_work(number: int) -> int:
     return work.using(key=customer_of(number))(number)
 
 
+@step
+def story_of(number: int) -> str:
+    return "once upon a time " * number
+
+
+@workflow
+def at_length(number: int) -> int:
+    return work.using(key=story_of(number))(number)
+
+
 @workflow
 def each(numbers: list[int]) -> list[int]:
     return work.using(key="{number}").map(numbers)
@@ -148,6 +158,14 @@ def test_key_that_turns_out_to_be_none_fails_the_step_and_says_so(engine: Engine
     assert run.state == "failed"
     assert run.error is not None
     assert "its key is None; a key is a text" in run.error.message
+
+
+def test_key_that_is_too_large_for_rows_fails_the_step_like_one_that_is_too_long(engine: Engine) -> None:
+    for number in (100, 20_000):
+        run = engine.start(at_length, number)
+        assert run.state == "failed"
+        assert run.error is not None
+        assert "a key is a text of 1 to 500 characters" in run.error.message
 
 
 def test_elements_of_a_map_have_keys_of_their_own(engine: Engine) -> None:

@@ -331,7 +331,7 @@ def decoded(expression: Expression, scope: Scope) -> Any:
         BindingError: as of ``render``.
     """
     raw = expression.render(scope)
-    return _decode(scope.whole(raw) if MARK in raw else raw)
+    return Value(scope.whole(raw) if MARK in raw else raw).decoded
 
 
 def items_of(expression: Expression, scope: Scope) -> list[bytes]:

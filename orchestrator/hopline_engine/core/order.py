@@ -5,9 +5,7 @@ Few tasks have anything of this. The rest stand first in, first out.
 
 from typing import Final, NamedTuple
 
-import msgspec
-
-from hopline_engine.core.binding import BindingError, Expression, Scope, compile_expression
+from hopline_engine.core.binding import BindingError, Expression, Scope, compile_expression, decoded
 from hopline_engine.core.definition import PolicySpec
 from hopline_engine.core.model import RunId, TaskId
 
@@ -46,7 +44,7 @@ class Order(NamedTuple):
         """
         if self.key is None:
             return None
-        key = msgspec.json.decode(self.key.render(scope))
+        key = decoded(self.key, scope)
         if isinstance(key, int) and not isinstance(key, bool):
             return str(key)
         if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or "\0" in key:
