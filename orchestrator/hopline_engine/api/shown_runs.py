@@ -114,7 +114,10 @@ class ShownRuns:
         if stored.state is not RunState.RUNNING or stored.id not in self._engine.resumer.left_out:
             return None
         reason = self._engine.catalogue.unusable.get(stored.digest)
-        return f"waits: {reason}" if reason is not None else "waits: the run above it cannot be taken up"
+        if reason is None:
+            is_below = stored.parent_id is not None
+            reason = "the run above it cannot be taken up" if is_below else "it cannot be taken up, as the log says"
+        return f"waits: {reason}"
 
     async def _ended_steps(self, stored: Sequence[StoredSummary]) -> dict[RunId, int]:
         """Return how many steps have ended of those of the runs that are open and not in this node's memory."""

@@ -8,7 +8,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from hopline.errors import HoplineError
 from hopline_engine.core import unplanned
+from hopline_engine.core.families import families
 from hopline_engine.core.live import LiveRun, Parent, Past
 from hopline_engine.core.model import RunId, RunState, TaskState
 from hopline_engine.core.names import public_id
@@ -41,7 +43,8 @@ class Resumer:
         self._coordinator = coordinator
         self._forgotten: set[RunId] = set()
         self.left_out: set[RunId] = set()
-        """Runs that were read and cannot be taken up: their definition is unusable, or the run above is left out."""
+        """Runs that were read and cannot be taken up: their definition is unusable, what is stored of them contradicts
+    itself, or the run above is left out."""
         self.reads = 0
         """How many reads of runs are under way; memory lacks runs until they are done."""
         self._reading: asyncio.Task[None] | None = None
@@ -86,12 +89,7 @@ class Resumer:
 
     async def cancel_left_out(self, root: RunId) -> None:
         """End a run that is left out, with those below it, by its rows: memory has nothing of them."""
-        family: list[StoredRun] = []
-        last = RunId(0)
-        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[root])
-        while page := await self._store.read(partial(pages, after=last)):
-            family += page
-            last = page[-1].run.id
+        family = await self._stored_family(root)
         changes = unplanned.cancel([(each.run, each.tasks) for each in family], root, self._coordinator.now())
         await self._coordinator.committing.submit(changes)
         self._coordinator.listeners.turns(())
@@ -134,11 +132,40 @@ class Resumer:
             taken = await self._read(pages)
             ours = [pair for run, pair in taken.items() if self.is_ours(run)]
             woken = await self._store.read(partial(parked.among, runs=[run.id for run, _ in ours]))
-            with contextlib.suppress(ChangesRefusedError):  # then they are forgotten, and taken up one by one
-                await self._coordinator.resume(ours, reason, blame=blame, woken=woken)
+            try:
+                resumed = self._coordinator.resume(ours, reason, blame=blame, woken=woken)
+            except HoplineError:
+                raise
+            except Exception:  # noqa: BLE001 - one of them contradicts itself; nothing was done yet
+                await self._take_up_but_one([run for run, _ in ours], reason, blame=blame)
+            else:
+                with contextlib.suppress(ChangesRefusedError):  # then they are forgotten, and taken up one by one
+                    await resumed
         finally:
             self.reads -= 1
         return len(ours)
+
+    async def _take_up_but_one(self, runs: Collection[LiveRun], reason: str, *, blame: bool) -> None:
+        """Take up runs, each with those below it by itself, and leave out the one with which it is not possible."""
+        roots = sorted(root.id for root in families(runs))
+        if len(roots) != 1:
+            for root in roots:
+                pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[root])
+                await self._take_up(pages, reason, blame=blame)
+            return
+        log.exception("run %s cannot be taken up; it is left out, and can be cancelled", public_id(roots[0]))
+        family = await self._stored_family(roots[0])
+        self.left_out.update(stored.run.id for stored in family)
+        await self._let_others_go(family)
+
+    async def _stored_family(self, root: RunId) -> list[StoredRun]:
+        family: list[StoredRun] = []
+        last = RunId(0)
+        pages = partial(recovery.live_runs, limit=RUNS_AT_A_TIME, roots=[root])
+        while page := await self._store.read(partial(pages, after=last)):
+            family += page
+            last = page[-1].run.id
+        return family
 
     async def _read(
         self, pages: "partial[list[StoredRun]]", *, orphan: RunId | None = None
