@@ -1,13 +1,18 @@
 """Results of HTTP steps, checked against the type that the step declares."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from hopline_engine.core.strict_json import StrictJsonError, parse
 
@@ -34,6 +39,50 @@ def _is_uuid(value: object) -> bool:
     return not isinstance(value, str) or bool(UUID(value))
 
 
+@lru_cache(maxsize=1024)
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Return what tells whether a text has a pattern, which is read as pydantic reads it where the type is declared.
+
+    Those expressions take no longer than the text is long, and not all of them are ones of Python. What cannot be read
+    here refuses nothing.
+    """
+    engines: tuple[Literal["rust-regex", "python-re"], ...] = ("rust-regex", "python-re")
+    for engine in engines:
+        with suppress(SchemaError):
+            return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine=engine)).isinstance_python
+    return lambda _: True
+
+
+def _pattern(_: Validator, pattern: str, instance: object, __: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, str) and not _matcher(pattern)(instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(
+    checker: Any, patterns: Mapping[str, Any], instance: object, _: Any
+) -> Iterator[ValidationError]:
+    if not isinstance(instance, dict):
+        return
+    for pattern, schema in patterns.items():
+        matches = _matcher(pattern)
+        for key, value in instance.items():
+            if matches(key):
+                yield from checker.descend(value, schema, path=key, schema_path=pattern)
+
+
+def _multiple_of(checker: Any, of: float, instance: object, schema: Any) -> Iterator[ValidationError]:
+    try:
+        yield from Draft202012Validator.VALIDATORS["multipleOf"](checker, of, instance, schema)
+    except OverflowError:  # a whole number of hundreds of digits
+        yield ValidationError(f"{instance!r} is not a multiple of {of!r}")
+
+
+_Checker = extend(
+    Draft202012Validator,
+    {"pattern": _pattern, "patternProperties": _pattern_properties, "multipleOf": _multiple_of},
+)
+
+
 class InvalidResultError(ValueError):
     """A result is not JSON, cannot be stored, or is not of the declared type."""
 
@@ -46,7 +95,7 @@ class ResultType:
     def __init__(self, schema: Mapping[str, Any], max_bytes: int) -> None:
         self._schema = schema
         self._max_bytes = max_bytes
-        self._validator: Draft202012Validator | None = None
+        self._validator: Validator | None = None
 
     def read(self, body: bytes, *, is_text: bool = False) -> bytes:
         """Return the result that a target's answer carries, as JSON bytes that can be stored.
@@ -87,9 +136,9 @@ class ResultType:
             raise InvalidResultError(describe(error))
 
 
-def validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+def validator(schema: Mapping[str, Any]) -> Validator:
     """Return a checker of values of users: formats count, since a step's ``date`` is a string in JSON."""
-    return Draft202012Validator(schema, format_checker=_FORMATS)
+    return _Checker(schema, format_checker=_FORMATS)
 
 
 def describe(error: ValidationError, below: int = 0) -> str:

@@ -5,8 +5,8 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
+from jsonschema.protocols import Validator
 
 from hopline_engine.core.doubts import Part
 from hopline_engine.core.plan import Plan
@@ -67,10 +67,10 @@ def misfit(plan: Plan, part: Part, value: bytes) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _validator(plan: Plan) -> Draft202012Validator:
+def _validator(plan: Plan) -> Validator:
     return validator(plan.parameters)
 
 
 @lru_cache(maxsize=256)
-def _validator_of_result(plan: Plan) -> Draft202012Validator:
+def _validator_of_result(plan: Plan) -> Validator:
     return validator(plan.doubts.result or {})
