@@ -257,11 +257,11 @@ async def test_servers_on_one_database_must_mean_the_same_place(tmp_path: Path) 
 async def test_servers_that_mark_a_new_place_at_one_moment_mean_the_same(tmp_path: Path) -> None:
     from hopline_engine.blobs.opening import MARK_NAME, open_place
     from hopline_engine.settings import Settings
-    from tests.support.postgres import STORES
+    from tests.store.opened import opened_sqlite
 
-    settings = Settings(data_dir=tmp_path, blobs=str(tmp_path / "shared"))
+    settings = Settings(state_dir=tmp_path, blobs=str(tmp_path / "shared"))
     mark = tmp_path / "shared" / MARK_NAME
-    async with STORES["sqlite"]() as store:
+    async with opened_sqlite(tmp_path) as store:
         await open_place(settings, store)
         for written_over in (True, False):
             if written_over:

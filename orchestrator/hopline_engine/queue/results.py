@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -77,10 +77,8 @@ def _multiple_of(checker: Any, of: float, instance: object, schema: Any) -> Iter
         yield ValidationError(f"{instance!r} is not a multiple of {of!r}")
 
 
-_Checker = extend(
-    Draft202012Validator,
-    {"pattern": _pattern, "patternProperties": _pattern_properties, "multipleOf": _multiple_of},
-)
+_OURS: Final = {"pattern": _pattern, "patternProperties": _pattern_properties, "multipleOf": _multiple_of}
+_Checker: type[Validator] = extend(Draft202012Validator, _OURS)  # type: ignore[no-untyped-call]
 
 
 class InvalidResultError(ValueError):

@@ -20,7 +20,7 @@ from hopline_engine.errors import UnavailableError
 from hopline_engine.scheduler import repairing
 from hopline_engine.scheduler.coordinator import Coordinator
 from hopline_engine.scheduler.definitions import Catalogue
-from hopline_engine.store import key_claims, parked, recovery
+from hopline_engine.store import events, key_claims, parked, recovery
 from hopline_engine.store.errors import ChangesRefusedError, ReadTimeoutError
 from hopline_engine.store.interface import Store
 from hopline_engine.store.recovery import StoredRun
@@ -90,7 +90,9 @@ class Resumer:
     async def cancel_left_out(self, root: RunId) -> None:
         """End a run that is left out, with those below it, by its rows: memory has nothing of them."""
         family = await self._stored_family(root)
-        changes = unplanned.cancel([(each.run, each.tasks) for each in family], root, self._coordinator.now())
+        waiting = await self._store.read(partial(events.waiting, runs=[each.run.id for each in family]))
+        stored = [(each.run, each.tasks) for each in family]
+        changes = unplanned.cancel(stored, root, self._coordinator.now(), waiting)
         await self._coordinator.committing.submit(changes)
         self._coordinator.listeners.turns(())
         self.left_out.difference_update(each.run.id for each in family)

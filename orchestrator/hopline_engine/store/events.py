@@ -34,6 +34,11 @@ def is_awaited(connection: Connection, name: str) -> bool:
     return connection.execute(select(wait.c.task_id).where(wait.c.name == name).limit(1)).first() is not None
 
 
+def waiting(connection: Connection, runs: Collection[RunId]) -> frozenset[TaskId]:
+    """Return the tasks of some runs that wait for events."""
+    return frozenset(connection.scalars(select(wait.c.task_id).where(wait.c.run_id.in_(runs))))
+
+
 def newest(connection: Connection, *, name: str | None, limit: int) -> list[EventAdded]:
     """Return up to *limit* events, the newest first."""
     query = select(*_COLUMNS).order_by(event.c.emitted_at.desc(), event.c.name, event.c.key).limit(limit)
