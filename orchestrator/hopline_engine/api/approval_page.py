@@ -43,8 +43,6 @@ _HEADERS: Final = {
     # Without a referrer, browsers do not say either which page sends a form, and such a form is refused.
     "referrer-policy": "same-origin",
 }
-_SHOWN: Final = 200
-"""Characters of what was filled in, where it is said that it is wrong."""
 _FIELD: Final = "form."
 """Before the names of the form's own fields."""
 _SHOWN: Final = 100

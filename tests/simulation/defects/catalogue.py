@@ -213,8 +213,8 @@ DEFECTS: Final = (
     Defect(
         "paused_queue_sends",
         QUEUE + "admission",
-        "if queue.is_paused or queue.is_full or queue.ready == 0:",
-        "if queue.is_full or queue.ready == 0:",
+        "if queue.ready == 0 or queue.is_paused or queue.is_full:",
+        "if queue.ready == 0 or queue.is_full:",
     ),
     Defect("pause_forgotten", SCHEDULER + "controls", 'queue.is_paused = row.state == "paused"', "pass"),
     Defect(
