@@ -229,6 +229,8 @@ class Pusher:
                 log.exception("the due tasks of queue %s could not be read", window.key)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            if self._windows.get(window.key) is not window:  # its queue was deleted, or is read again, meanwhile
+                return
             for task in window.load(rows, WINDOW):
                 self._wait_for(task)
             for later in window.trim():
