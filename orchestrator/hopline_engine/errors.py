@@ -232,7 +232,7 @@ class BackfillOpenError(ConflictError):
 
 
 class RunEndedError(ConflictError):
-    """The run is over, so it cannot be cancelled."""
+    """The run is over, and what was asked for can only be done to one that is not."""
 
     code = "run-ended"
 

@@ -44,7 +44,7 @@ class Resumer:
         self._forgotten: set[RunId] = set()
         self.left_out: set[RunId] = set()
         """Runs that were read and cannot be taken up: their definition is unusable, what is stored of them contradicts
-    itself, or the run above is left out."""
+        itself, or the run above is left out."""
         self.reads = 0
         """How many reads of runs are under way; memory lacks runs until they are done."""
         self._reading: asyncio.Task[None] | None = None

@@ -8,6 +8,7 @@ StoreError                    hopline.errors.HoplineError
 ├── NetworkFileSystemError    the file lies where SQLite's locks cannot be trusted
 ├── NotAStoreError            it is something else
 ├── UnknownSchemaError        it was written by a newer Hopline
+├── OutdatedSchemaError       it is older than what is to be done with it needs
 ├── OwnershipLostError        another process has taken the store over
 ├── BackupError               a copy could not be made
 ├── StoreClosedError          it was closed while the call waited, or before
