@@ -44,7 +44,7 @@ def _wait_for(folder: Path, sign: str) -> None:
 
 
 def test_death_while_the_key_is_made_leaves_no_half_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:
