@@ -33,7 +33,8 @@ FEWEST_STEPS = 2000
 """Short runs are repeated until there were so many steps."""
 MOST_ITEMS = 100_000
 """Of one map whose tasks wait."""
-WIDE_WINDOW = {"HOPLINE_MAP_WINDOW": str(MOST_ITEMS)}
+ALL_IN_MEMORY = {"HOPLINE_MAP_WINDOW": str(MOST_ITEMS), "HOPLINE_PARK_SECONDS": "86400"}
+"""Maps are open whole, and stay in memory while they only wait: none leaves it while it is measured."""
 
 
 class Point(NamedTuple):
@@ -107,7 +108,7 @@ async def alive(setting: Setting) -> AsyncIterator[Point]:
 
 async def waiting(setting: Setting) -> AsyncIterator[Point]:
     """Tasks that were tried and are due again in an hour: elements of maps, beside the runs that are measured."""
-    async with running_plant(setting.folder / "waiting", WORKFLOWS, WIDE_WINDOW) as plant:
+    async with running_plant(setting.folder / "waiting", WORKFLOWS, ALL_IN_MEMORY) as plant:
         present = 0
         for size in setting.sizes.waiting:
             while present < size:
