@@ -3,11 +3,9 @@
 import asyncio
 import sqlite3
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,13 +14,13 @@ import msgspec
 
 from hopline_engine.queue.transport import Endpoint
 from tests.benchmarks.ledger import LOOK_AGAIN_SECONDS
-from tests.benchmarks.plant import transport
+from tests.benchmarks.plant import serving, transport
 from tests.benchmarks.starts import at_once, at_pace
 
 IN_FLIGHT = 64
 _BODY = b'{"value":0}'
 _JSON = [(b"content-type", b"application/json")]
-_MODEL = Path(__file__).parent / "model_engine.py"
+_MODEL = "model_engine.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +141,7 @@ class Gauge:
 @asynccontextmanager
 async def running_gauge(folder: Path, handler: str, load: Load) -> AsyncIterator[Gauge]:
     """Run the model; yield what measures it, and the disk of *folder*, and exchanges with the handler."""
-    with _process("handler") as steps, _process("engine", steps, str(folder / "model.db")) as model:
+    with serving(_MODEL, "handler") as steps, serving(_MODEL, "engine", steps, str(folder / "model.db")) as model:
         gauge = Gauge(folder, handler, model, load)
         await gauge.measure()  # once for nothing: connections are made, and code is run for the first time
         gauge.found.clear()
@@ -155,17 +153,6 @@ def median(floors: list[Floor]) -> Floor:
     """Return the median of each figure."""
     names = [each.name for each in fields(Floor)]
     return Floor(**{name: statistics.median(getattr(floor, name) for floor in floors) for name in names})
-
-
-@contextmanager
-def _process(*role: str) -> Iterator[str]:
-    process = subprocess.Popen([sys.executable, str(_MODEL), *role], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _commits(path: Path, times: int) -> list[float]:

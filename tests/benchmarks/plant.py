@@ -7,7 +7,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -90,10 +90,16 @@ async def running_plant(
         engine.kill()
 
 
-@contextmanager
-def running_handler() -> Iterator[str]:
+def running_handler() -> AbstractContextManager[str]:
     """Run the local HTTP handler; yield its address."""
-    process = subprocess.Popen([sys.executable, str(HERE / "handler.py")], stdout=subprocess.PIPE, text=True)
+    return serving("handler.py")
+
+
+@contextmanager
+def serving(script: str, *arguments: str) -> Iterator[str]:
+    """Run a script of this folder that prints its address as its first line; yield the address."""
+    command = [sys.executable, str(HERE / script), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
