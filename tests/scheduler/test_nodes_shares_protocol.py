@@ -44,8 +44,10 @@ class Sharing(RuleBasedStateMachine):
         METADATA.create_all(self.engine)
         self.count = 0
         self.used: list[Using] = []
+        self.latest = self.now
+        """The highest time at which a node has asked: until then tokens flow in, also where the clock is set back."""
         self.tokens: list[tuple[float, float]] = []
-        """When how many tokens were granted, and those that came back as negative."""
+        """Until when tokens had flowed in when how many were granted; those that came back are negative."""
 
     def _prepare(self, raw: Any, _: Any) -> None:
         raw.create_function(SQLITE_NOW, 0, lambda: self.now)
@@ -74,14 +76,15 @@ class Sharing(RuleBasedStateMachine):
         keep = max(node.in_flight, min(node.slots, node.part))
         node.slots = min(node.slots, keep)  # before it asks
         ask = Ask(NAME, keep, node.in_flight + node.due, tokens, node.unused)
+        self.latest = max(self.latest, self.now)
         if node.unused:
-            self.tokens.append((self.now, -node.unused))
+            self.tokens.append((self.latest, -node.unused))
         node.unused = 0.0
         with self.engine.begin() as connection:
             (grant,) = shares.settle(connection, owner=node.owner, asks=[ask])
         node.slots, node.part = min(grant.slots, grant.part), grant.part
         if grant.tokens:
-            self.tokens.append((self.now, grant.tokens))
+            self.tokens.append((self.latest, grant.tokens))
         assert 0 <= grant.tokens <= tokens
         assert grant.tokens_at >= self.now or math.isclose(grant.tokens_at, self.now)
         return grant
@@ -137,12 +140,11 @@ class Sharing(RuleBasedStateMachine):
     @invariant()
     def no_more_tokens_were_used_than_flowed_in(self) -> None:
         rate, burst = self.limits.max_dispatches_per_second or 0.0, self.limits.max_burst_size or 0
-        for start in range(len(self.tokens)):
-            used, latest = 0.0, self.tokens[start][0]
+        for start, (began, _) in enumerate(self.tokens):
+            used = 0.0
             for at, taken in self.tokens[start:]:
-                latest = max(latest, at)
                 used += taken
-                assert used <= burst + rate * (latest - self.tokens[start][0]) + 1e-6
+                assert used <= burst + rate * (at - began) + 1e-6
 
 
 TestSharing = Sharing.TestCase
