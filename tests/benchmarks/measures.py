@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -12,7 +12,7 @@ import msgspec
 
 from tests.benchmarks import history
 from tests.benchmarks.figures import Figure, Measuring, figure
-from tests.benchmarks.floor import FULL_LOAD, SMALL_LOAD, Floor, Gauge, Load
+from tests.benchmarks.floor import FULL_LOAD, SMALL_LOAD, Gauge, Load
 from tests.benchmarks.plant import Plant, running_plant
 from tests.benchmarks.starts import at_once, at_pace
 from tests.benchmarks.usage import Usage, share_bytes
@@ -60,6 +60,10 @@ class Setting:
     handler: str
     folder: Path
 
+    def at(self, plant: Plant) -> Measuring:
+        """Return with what figures of a plant are found."""
+        return Measuring(plant=plant, gauge=self.gauge, rounds=self.rounds)
+
 
 async def chain(plant: Plant, setting: Setting, prefix: str = "W1") -> AsyncIterator[Figure]:
     """One run of steps in a row: from the start of one attempt to that of the next, as the engine stamps them."""
@@ -69,7 +73,7 @@ async def chain(plant: Plant, setting: Setting, prefix: str = "W1") -> AsyncIter
         return statistics.median(plant.ledger.hops(run)) * 1e3
 
     name = f"{prefix} chain: median hop"
-    yield await _figure(name, "ms", plant, setting, work, setting.sizes.chain_steps, attrgetter("hop_ms"))
+    yield await figure(name, "ms", setting.at(plant), work, steps=setting.sizes.chain_steps, least=attrgetter("hop_ms"))
 
 
 async def fan(plant: Plant, setting: Setting, prefix: str = "W2") -> AsyncIterator[Figure]:
@@ -81,7 +85,7 @@ async def fan(plant: Plant, setting: Setting, prefix: str = "W2") -> AsyncIterat
         return steps / plant.ledger.seconds([run])
 
     name = f"{prefix} fan 1 -> {setting.sizes.width:,} -> 1"
-    yield await _figure(name, "steps/s", plant, setting, work, steps, attrgetter("fan_per_second"))
+    yield await figure(name, "steps/s", setting.at(plant), work, steps=steps, least=attrgetter("fan_per_second"))
 
 
 async def many(plant: Plant, setting: Setting, prefix: str = "W3") -> AsyncIterator[Figure]:
@@ -94,7 +98,7 @@ async def many(plant: Plant, setting: Setting, prefix: str = "W3") -> AsyncItera
         return steps / plant.ledger.seconds(runs)
 
     name = f"{prefix} {setting.sizes.runs} runs of 10"
-    yield await _figure(name, "steps/s", plant, setting, work, steps, attrgetter("many_per_second"))
+    yield await figure(name, "steps/s", setting.at(plant), work, steps=steps, least=attrgetter("many_per_second"))
 
 
 async def start(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
@@ -109,7 +113,7 @@ async def start(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
         return statistics.median(waits) * 1e3
 
     name = "W4 POST /runs to the step's first line"
-    yield await _figure(name, "ms", plant, setting, work, setting.sizes.starts, attrgetter("start_ms"))
+    yield await figure(name, "ms", setting.at(plant), work, steps=setting.sizes.starts, least=attrgetter("start_ms"))
 
 
 async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
@@ -121,7 +125,9 @@ async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
         return sizes.tasks / plant.ledger.seconds([run])
 
     name = f"W5 map of {sizes.tasks:,} HTTP steps"
-    yield await _figure(name, "steps/s", plant, setting, map_all, sizes.tasks, attrgetter("exchanges_per_second"))
+    yield await figure(
+        name, "steps/s", setting.at(plant), map_all, steps=sizes.tasks, least=attrgetter("exchanges_per_second")
+    )
     delays: list[float] = []
 
     async def pace() -> float:
@@ -129,7 +135,7 @@ async def queue(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
         return statistics.median(delays) * 1e3
 
     name = "W5 POST /runs to the handler, 100/s"
-    yield await _figure(f"{name}: p50", "ms", plant, setting, pace, sizes.paced, attrgetter("paced_ms"))
+    yield await figure(f"{name}: p50", "ms", setting.at(plant), pace, steps=sizes.paced, least=attrgetter("paced_ms"))
     yield Figure(name=f"{name}: p99", value=statistics.quantiles(delays, n=100)[98] * 1e3, unit="ms")
 
 
@@ -177,23 +183,10 @@ async def wide(plant: Plant, setting: Setting) -> AsyncIterator[Figure]:
             return width / plant.ledger.seconds([run])
 
         name = f"W8 map of {width:,}"
-        yield await _figure(name, "steps/s", plant, setting, work, width, attrgetter("fan_per_second"))
+        yield await figure(name, "steps/s", setting.at(plant), work, steps=width, least=attrgetter("fan_per_second"))
         yield Figure(
             name=f"{name}: its first element has ended", value=statistics.median(first), unit="ms", rounds=first
         )
-
-
-async def _figure(
-    name: str,
-    unit: str,
-    plant: Plant,
-    setting: Setting,
-    work: Callable[[], Awaitable[float]],
-    steps: int,
-    least: Callable[[Floor], float],
-) -> Figure:
-    measuring = Measuring(plant=plant, gauge=setting.gauge, rounds=setting.rounds)
-    return await figure(name, unit, measuring, work, steps=steps, least=least)
 
 
 async def _paced(plant: Plant, setting: Setting) -> list[float]:

@@ -106,6 +106,12 @@ def worker(*arguments: str) -> None:
     sys.exit(serve(options.parse(arguments)))
 
 
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends, whatever ends that; where the system can."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
 class _Handed:
     """A file that is open here, and will be in the copy under a number of its own."""
 
@@ -141,8 +147,7 @@ def _live(
 ) -> None:
     # The process that is copied ends when nobody has this pipe any more, and its copies must not go on alone.
     os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
-    with suppress(AttributeError):
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    end_with_parent()
     for stream, file in enumerate((os.open(os.devnull, os.O_RDONLY), *streams)):
         os.dup2(file, stream)
         os.close(file)

@@ -5,7 +5,6 @@ does not start.
 """
 
 import asyncio
-import ctypes
 import os
 import signal
 import subprocess
@@ -22,8 +21,6 @@ from tests.support.client import Client
 from tests.support.copies import Copy
 from tests.support.ports import free_port
 from tests.support.waiting import WITHIN, until_seen
-
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class Process:
@@ -95,7 +92,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=told,
             stderr=told,
-            preexec_fn=_end_with_parent,
+            preexec_fn=copies.end_with_parent,
         )
 
 
@@ -233,9 +230,3 @@ async def site(folder: Path, *paths: Path, **environment: str) -> AsyncIterator[
     finally:
         for process in (*place.workers, place.engine):
             process.kill()
-
-
-def _end_with_parent() -> None:
-    """Have this process killed when the one that tests is, whatever ends that; where the system can."""
-    with suppress(AttributeError):
-        ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
